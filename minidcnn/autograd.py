@@ -1,0 +1,341 @@
+"""Reverse-mode differentiation: functions as data, a graph walked without recursion, derivatives of any order.
+
+A Function maps arrays forward; its vjp maps Tensors by differentiable functions, so the gradient of a gradient needs nothing new
+(Griewank & Walther, "Evaluating Derivatives", 2008, chapter 3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from .backend import Array, float_dtype, is_cupy, to_backend
+from .tensor import Tensor
+
+Gradient: TypeAlias = "Tensor | None | Callable[[], Tensor]"  # a vjp may return functions: they run only if somebody needs the result
+
+
+# -- switching -----------------------------------------------------------------------------------------------------------
+
+
+class _Mode(threading.local):
+    enabled = True
+
+
+_mode = _Mode()
+
+
+def is_grad_enabled() -> bool:
+    """Whether functions record a graph in this thread."""
+    return _mode.enabled
+
+
+@contextlib.contextmanager
+def _set_enabled(enabled: bool) -> Iterator[None]:
+    before, _mode.enabled = _mode.enabled, enabled
+    try:
+        yield
+    finally:
+        _mode.enabled = before
+
+
+def no_grad() -> contextlib._GeneratorContextManager[None]:
+    """Within `with no_grad():` (or a function decorated by `@no_grad()`) nothing is recorded and no memory is kept for gradients."""
+    return _set_enabled(False)
+
+
+def enable_grad() -> contextlib._GeneratorContextManager[None]:
+    """Record again, inside no_grad()."""
+    return _set_enabled(True)
+
+
+# -- functions and the graph ------------------------------------------------------------------------------------------------
+
+
+class Function:
+    """A differentiable function; subclasses are frozen dataclasses of their static parameters.
+
+    `forward(*arrays)` returns an array, or several. `vjp(g, *needed)` returns one gradient per input: a Tensor, None, or a function that
+    makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept alive.
+    Of several outputs, those from `differentiable` on are plain results (winners, statistics); with one differentiable output `g` is a
+    Tensor, with more a tuple of Tensor or None.
+    """
+
+    needs_inputs: ClassVar[tuple[int, ...]] = ()
+    needs_outputs: ClassVar[tuple[int, ...]] = ()
+    differentiable: ClassVar[int] = 1
+    view: ClassVar[bool] = False  # the output shares the first input's memory
+
+    def forward(self, *inputs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} does not define forward")
+
+    def vjp(self, g: Any, *needed: Tensor) -> tuple[Gradient, ...]:
+        raise NotImplementedError(f"{type(self).__name__} does not define vjp")
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """Apply to tensors; the first output."""
+        return self.outputs(*inputs)[0]
+
+    def outputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Apply to tensors; all outputs."""
+        result = self.forward(*(t._array for t in inputs))
+        arrays: tuple[Array, ...] = result if isinstance(result, tuple) else (result,)
+        storage = inputs[0]._storage if self.view else None
+        if not (_mode.enabled and any(t.requires_grad for t in inputs)):
+            return tuple(Tensor.wrap(a, storage=storage) for a in arrays)
+        node = Node(self, inputs)
+        tensors = tuple(
+            Tensor.wrap(a, node=node if i < self.differentiable else None, index=i, storage=storage) for i, a in enumerate(arrays)
+        )
+        node.save(inputs, tensors)
+        return tensors
+
+
+class Saved:
+    """An array kept for the backward pass, with what is needed to make a tensor of it again and to notice that it changed."""
+
+    __slots__ = ("array", "output", "storage", "tensor", "version")
+
+    def __init__(self, tensor: Tensor, output: int | None) -> None:
+        self.array = tensor._array
+        self.storage = tensor._storage
+        self.version = tensor._storage.version
+        self.tensor = tensor if output is None else None  # an output points to its node: kept here it would be a cycle
+        self.output = output
+        self.storage.needed += 1
+
+    def __del__(self) -> None:
+        self.storage.needed -= 1
+
+    def unpack(self, node: Node) -> Tensor:
+        if self.storage.version != self.version:
+            raise RuntimeError(
+                f"backward: an array of shape {self.array.shape} that {type(node.function).__name__} needs was changed in place after the "
+                f"forward pass; change it after backward(), or work on a copy"
+            )
+        if self.tensor is not None:
+            return self.tensor
+        assert self.output is not None
+        differentiable = self.output < node.function.differentiable
+        return Tensor.wrap(self.array, node=node if differentiable else None, index=self.output, storage=self.storage)
+
+
+class Node:
+    """One application of a function: where its inputs came from and what its backward pass needs."""
+
+    __slots__ = ("__weakref__", "depth", "edges", "freed", "function", "saved")
+
+    def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
+        self.function = function
+        # an edge leads to a leaf (a Tensor), to an output of another node, or, for inputs without gradient, nowhere
+        self.edges: list[Tensor | tuple[Node, int] | None] = [
+            (t._node, t._index) if t._node is not None else t if t.requires_grad else None for t in inputs
+        ]
+        self.depth = 1 + max((e[0].depth for e in self.edges if isinstance(e, tuple)), default=0)
+        self.saved: list[Saved] = []
+        self.freed = False
+
+    def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        kept = [Saved(inputs[i], None) for i in self.function.needs_inputs if i < len(inputs)]
+        self.saved = kept + [Saved(outputs[i], i) for i in self.function.needs_outputs]
+
+    def pull(self, grads: list[Tensor | None]) -> Sequence[Gradient]:
+        """The gradients of the inputs from those of the outputs."""
+        needed = [s.unpack(self) for s in self.saved]
+        g = grads[0] if self.function.differentiable == 1 else tuple(grads[: self.function.differentiable])
+        return self.function.vjp(g, *needed)
+
+    def free(self) -> None:
+        self.saved, self.edges, self.freed = [], [], True
+
+
+# -- the backward pass ----------------------------------------------------------------------------------------------------
+
+
+def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    """Add the gradients of <output, grad> to `.grad` of the leaves; see Tensor.backward."""
+    if not output.requires_grad:
+        raise RuntimeError("backward: this tensor does not depend on anything that requires gradients (no_grad, detach, or no parameters?)")
+    leaves: dict[int, tuple[Tensor, Tensor]] = {}
+    seed = _seed(output, grad, "backward")
+    if output._node is None:
+        leaves[id(output)] = (output, seed)
+    else:
+        _walk([(output, seed)], None, leaves, retain_graph or create_graph, create_graph)
+    taken = {id(_root(seed._array))}
+    for leaf, g in leaves.values():
+        if leaf.grad is not None:
+            with _set_enabled(create_graph):
+                g = leaf.grad + g
+        elif not create_graph:
+            root = _root(g._array)
+            if id(root) in taken or root.size != g.size:  # another leaf has this memory, or it is a broadcast or a part
+                g = Tensor.wrap(g._array.copy(order="K"))
+            taken.add(id(root))
+        leaf.grad = g
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs: Tensor | Array | Sequence[Tensor | Array | None] | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor, ...]:
+    """Gradients of sum <outputs, grad_outputs> with respect to `inputs`, returned instead of collected in `.grad`.
+
+    `inputs` may lie anywhere in the graph. `retain_graph` defaults to `create_graph`. An input that does not influence the outputs is a
+    RuntimeError, or with `allow_unused` gets zeros.
+    """
+    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None or isinstance(grad_outputs, Tensor) or hasattr(grad_outputs, "dtype"):
+        seeds: list[Any] = [grad_outputs] * len(outs)
+    else:
+        seeds = list(grad_outputs)
+    if len(seeds) != len(outs):
+        raise ValueError(f"grad: {len(outs)} outputs need as many grad_outputs, got {len(seeds)}")
+    for i, t in enumerate(ins):
+        if not t.requires_grad:
+            raise RuntimeError(f"grad: input {i} does not require gradients; make it with requires_grad=True")
+    wanted: dict[object, Tensor | None] = {_key(t): None for t in ins}
+    starts = [(o, _seed(o, s, "grad")) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
+    _walk(starts, wanted, {}, create_graph if retain_graph is None else retain_graph, create_graph)
+    results = [wanted[_key(t)] for t in ins]
+    for i, (t, result) in enumerate(zip(ins, results, strict=True)):
+        if result is None:
+            if not allow_unused:
+                raise RuntimeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get zeros for it")
+            results[i] = Tensor.wrap(t._array * 0)
+    return tuple(results)  # type: ignore[arg-type]
+
+
+def _key(tensor: Tensor) -> object:
+    return id(tensor) if tensor._node is None else (id(tensor._node), tensor._index)
+
+
+def _seed(output: Tensor, grad: Tensor | Array | None, name: str) -> Tensor:
+    """The gradient to start from, checked: shape and dtype of `output`."""
+    if grad is None:
+        if output.size != 1:
+            raise RuntimeError(f"{name}: a tensor of shape {output.shape} needs a grad argument of that shape; only one element has a default")
+        return Tensor.wrap(output._array * 0 + 1)
+    tensor = grad if isinstance(grad, Tensor) else Tensor.wrap(to_backend(np.asarray(grad) if not is_cupy(grad) else grad, output.backend))
+    if tensor.shape != output.shape:
+        raise ValueError(f"{name}: grad has shape {tensor.shape}, the tensor has {output.shape}")
+    if tensor.dtype != output.dtype:
+        if not float_dtype(tensor.dtype) and tensor.requires_grad:
+            raise TypeError(f"{name}: grad has dtype {tensor.dtype}, the tensor has {output.dtype}")
+        tensor = tensor.astype(output.dtype)
+    return tensor
+
+
+def _walk(
+    starts: list[tuple[Tensor, Tensor]],
+    wanted: dict[object, Tensor | None] | None,
+    leaves: dict[int, tuple[Tensor, Tensor]],
+    retain: bool,
+    create: bool,
+) -> None:
+    """Pull gradients from `starts` back through the graph, deepest node first, so that each runs once, with all of its gradient.
+
+    Gradients end in `leaves` (by id: leaf and gradient) or, if `wanted` is given, in its entries, and only nodes on the way are run.
+    """
+    useful = None if wanted is None else _ancestors_of([t._node for t, _ in starts if t._node is not None], wanted)
+    pending: dict[int, list[Tensor | None]] = {}
+    heap: list[tuple[int, int, Node]] = []
+    order = itertools.count()
+
+    def arrive(edge: Tensor | tuple[Node, int], g: Tensor) -> None:
+        if isinstance(edge, Tensor):
+            if wanted is None:
+                before = leaves.get(id(edge))
+                leaves[id(edge)] = (edge, g if before is None else _add(before[1], g, create))
+            elif id(edge) in wanted:
+                had = wanted[id(edge)]
+                wanted[id(edge)] = g if had is None else _add(had, g, create)
+            return
+        node, index = edge
+        if useful is not None and id(node) not in useful:
+            return
+        slots = pending.get(id(node))
+        if slots is None:
+            slots = pending[id(node)] = [None] * node.function.differentiable
+            heapq.heappush(heap, (-node.depth, next(order), node))
+        slots[index] = g if (waiting := slots[index]) is None else _add(waiting, g, create)
+
+    with _set_enabled(create):
+        for tensor, g in starts:
+            arrive(tensor if tensor._node is None else (tensor._node, tensor._index), g)
+        while heap:
+            node = heapq.heappop(heap)[2]
+            grads = pending.pop(id(node))
+            for g_out in grads:
+                if g_out is not None:
+                    g_out._owned = False  # from here on functions may pass it on to several inputs
+            if wanted is not None:
+                for i, g_out in enumerate(grads):
+                    if (id(node), i) in wanted:
+                        wanted[id(node), i] = g_out
+                if not useful[id(node)]:  # type: ignore[index]  # wanted itself, but nothing wanted lies behind it
+                    continue
+            if node.freed:
+                raise RuntimeError(
+                    "backward: this graph was run backward already and its memory freed; pass retain_graph=True the first time, or run the "
+                    "forward pass again"
+                )
+            edges = node.edges
+            results = node.pull(grads)
+            if not retain:
+                node.free()
+            del grads
+            for edge, result in zip(edges, results, strict=False):  # optional inputs may be absent
+                if edge is None or result is None or (useful is not None and not _is_useful(edge, useful, wanted)):
+                    continue
+                arrive(edge, result() if callable(result) else result)
+            del results, edges, node
+
+
+def _is_useful(edge: Tensor | tuple[Node, int], useful: dict[int, bool], wanted: Any) -> bool:
+    return id(edge) in wanted if isinstance(edge, Tensor) else id(edge[0]) in useful
+
+
+def _ancestors_of(starts: list[Node], wanted: dict[object, Any]) -> dict[int, bool]:
+    """Nodes from which something wanted is reached, by id; True where it lies behind the node, False where only the node itself is wanted."""
+    reached: dict[int, Node] = {}
+    stack = list(starts)
+    while stack:
+        node = stack.pop()
+        if id(node) not in reached:
+            reached[id(node)] = node
+            stack.extend(e[0] for e in node.edges if isinstance(e, tuple))
+    nodes_wanted = {key[0] for key in wanted if isinstance(key, tuple)}
+    useful: dict[int, bool] = {}
+    for node in sorted(reached.values(), key=lambda n: n.depth):
+        behind = any(e is not None and _is_useful(e, useful, wanted) for e in node.edges)
+        if behind or node.freed or id(node) in nodes_wanted:
+            useful[id(node)] = behind or (node.freed and id(node) not in nodes_wanted)
+    return useful
+
+
+def _add(a: Tensor, b: Tensor, create: bool) -> Tensor:
+    """a + b; into a's memory where an earlier sum of this walk allocated it, nobody else has seen it and no graph is recorded."""
+    if a._owned and not create:
+        a._array += b._array
+        return a
+    total = a + b
+    total._owned = not create
+    return total
+
+
+def _root(array: Array) -> Array:
+    while getattr(array, "base", None) is not None and hasattr(array.base, "dtype"):
+        array = array.base  # type: ignore[assignment]
+    return array

@@ -1,0 +1,38 @@
+"""Raw arrays and the kernels that work on them. Nothing here knows what a Tensor is.
+
+`kernels_of(array)` is the one place that asks what kind of array it has; everything else calls methods of the kernels it returns.
+The reference (`Kernels`) implements every kernel completely in array code that runs on NumPy and CuPy alike; `CpuKernels` and
+`CudaKernels` override by inheritance what is faster.
+"""
+
+from __future__ import annotations
+
+from .arrays import Array, empty_images, float_dtype, is_channels_last, is_cupy, memory_order, nchw, nhwc, zero_images
+from .random import generator, manual_seed, next_seed, random_state, set_random_state
+from .reference import Kernels
+from .switch import BackendError, backend, kernels, kernels_of, to_backend, use, use_kernels
+
+__all__ = [
+    "Array",
+    "BackendError",
+    "Kernels",
+    "backend",
+    "empty_images",
+    "float_dtype",
+    "generator",
+    "is_channels_last",
+    "is_cupy",
+    "kernels",
+    "kernels_of",
+    "manual_seed",
+    "memory_order",
+    "nchw",
+    "next_seed",
+    "nhwc",
+    "random_state",
+    "set_random_state",
+    "to_backend",
+    "use",
+    "use_kernels",
+    "zero_images",
+]

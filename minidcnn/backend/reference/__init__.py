@@ -1,0 +1,17 @@
+"""The reference kernels: complete, slow, obvious, and the judge of every fast one.
+
+Each kernel is plain array code on `self.xp`, so the same lines run on NumPy and on CuPy. They take and return raw arrays of any strides;
+images are (N, C, H, W), results lie in channels-last memory. Geometry comes as a `Window`; output sizes are always said, never guessed.
+"""
+
+from __future__ import annotations
+
+from .conv import ConvKernels
+from .pool import PoolKernels
+
+
+class Kernels(ConvKernels, PoolKernels):
+    """Every kernel of the library on one array module, `Kernels(numpy)` or `Kernels(cupy)`."""
+
+
+__all__ = ["Kernels"]

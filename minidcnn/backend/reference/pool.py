@@ -1,0 +1,95 @@
+"""Pooling: max-pool is a gather at the winners, its adjoint a scatter-add; average pooling is a linear map beside its adjoint.
+
+A winner is stored as its tap, i KW + j: one byte for kernels of up to 256 taps. The public indices are flat plane indices h W + w.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...window import Pair, Window
+from ..arrays import Array, empty_images, nchw, nhwc, zero_images
+from .base import BaseKernels
+
+
+class PoolKernels(BaseKernels):
+    """Max-pool with its gather and scatter, average pool with its adjoint, and gather / scatter at flat plane indices."""
+
+    def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
+        """x (N, C, H, W) -> (maxima, winning taps), both (N, C, *out). Padding is -inf, the first maximum wins, NaN wins over all."""
+        xp = self.xp
+        padded = self.pad_images(x, window, out, -np.inf)
+        rows, columns = (xp.asarray(t) for t in window.first_taps(x.shape[2:], out, "max_pool2d"))  # type: ignore[arg-type]
+        taps = empty_images(xp, (*x.shape[:2], *out), xp.uint8 if window.taps <= 256 else xp.uint16)
+        taps[...] = rows[:, None] * window.kernel[1] + columns
+        best = empty_images(xp, taps.shape, x.dtype)
+        best[...] = -np.inf
+        for i, j, at in window.each_tap(out):
+            value = padded[:, :, *at]
+            better = (value > best) | xp.isnan(value)
+            taps[better] = i * window.kernel[1] + j
+            best[better] = value[better]
+        return best, taps
+
+    def pool_gather(self, x: Array, taps: Array, window: Window) -> Array:
+        """x (N, C, H, W) at the winning `taps` (N, C, OH, OW): max pooling with the winners already known, a linear map."""
+        out: Pair = taps.shape[2:]  # type: ignore[assignment]
+        padded = self.pad_images(x, window, out)
+        y = zero_images(self.xp, taps.shape, x.dtype)
+        for i, j, at in window.each_tap(out):
+            y += self.xp.where(taps == i * window.kernel[1] + j, padded[:, :, *at], x.dtype.type(0))
+        return y
+
+    def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
+        """The adjoint of pool_gather: g (N, C, OH, OW) -> (N, C, *size), added at each window's winning pixel."""
+        out: Pair = taps.shape[2:]  # type: ignore[assignment]
+        (ph, pw), (h, w) = window.padding, size
+        padded = zero_images(self.xp, (*g.shape[:2], *window.buffer(size, out)), g.dtype)
+        for i, j, at in window.each_tap(out):
+            padded[:, :, *at] += self.xp.where(taps == i * window.kernel[1] + j, g, g.dtype.type(0))
+        return padded[:, :, ph : ph + h, pw : pw + w]
+
+    def plane_indices(self, taps: Array, window: Window, size: Pair) -> Array:
+        """Winning taps (N, C, OH, OW) -> int64 flat plane indices h W + w of an image of `size`."""
+        xp, (oh, ow) = self.xp, taps.shape[2:]
+        (sh, sw), (ph, pw), (dh, dw) = window.stride, window.padding, window.dilation
+        i, j = xp.divmod(taps.astype(xp.int64), window.kernel[1])
+        h = i * dh + (xp.arange(oh) * sh - ph)[:, None]
+        w = j * dw + (xp.arange(ow) * sw - pw)
+        return h * size[1] + w  # type: ignore[no-any-return]
+
+    def gather(self, x: Array, indices: Array) -> Array:
+        """x (N, C, H, W) at flat plane indices (N, C, OH, OW) -> (N, C, OH, OW)."""
+        n, c, h, w = x.shape
+        _, _, oh, ow = indices.shape
+        at = nhwc(indices).reshape(n, oh * ow, c)
+        y = self.xp.take_along_axis(nhwc(x).reshape(n, h * w, c), at, 1)
+        return nchw(y.reshape(n, oh, ow, c))
+
+    def scatter(self, y: Array, indices: Array, size: Pair) -> Array:
+        """The adjoint of gather: y (N, C, OH, OW) -> (N, C, *size), added where indices repeat, 0 where none points."""
+        xp, (n, c, oh, ow) = self.xp, y.shape
+        out = xp.zeros((n, size[0] * size[1], c), y.dtype)
+        at = nhwc(indices).reshape(n, oh * ow, c)
+        xp.add.at(out, (xp.arange(n)[:, None, None], at, xp.arange(c)), nhwc(y).reshape(n, oh * ow, c))
+        return nchw(out.reshape(n, *size, c))
+
+    def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
+        """x (N, C, H, W) -> (N, C, OH, OW): the sum of each window's pixels (padding is 0) times `weight` (OH, OW)."""
+        out: Pair = weight.shape  # type: ignore[assignment]
+        padded = self.pad_images(x, window, out)
+        y = zero_images(self.xp, (*x.shape[:2], *out), x.dtype)
+        for _, _, at in window.each_tap(out):
+            y += padded[:, :, *at]
+        y *= weight
+        return y
+
+    def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
+        """The adjoint of avg_pool2d: g (N, C, OH, OW) -> (N, C, *size), g times `weight` added to each pixel of its window."""
+        out: Pair = weight.shape  # type: ignore[assignment]
+        (ph, pw), (h, w) = window.padding, size
+        g = g * weight
+        padded = zero_images(self.xp, (*g.shape[:2], *window.buffer(size, out)), g.dtype)
+        for _, _, at in window.each_tap(out):
+            padded[:, :, *at] += g
+        return padded[:, :, ph : ph + h, pw : pw + w]

@@ -1,0 +1,129 @@
+"""Choosing where arrays live (`use`) and which kernels work on them (`kernels_of`, `use_kernels`)."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .arrays import Array, is_cupy
+from .reference import Kernels
+
+
+class BackendError(RuntimeError):
+    """The backend that was asked for cannot be had; the message says what is missing and how to install it."""
+
+
+_current = "numpy"
+_which = "fast"
+_made: dict[tuple[str, str], Kernels] = {}
+
+
+def use(name: str) -> str:
+    """Make new tensors on "numpy" or "cupy"; "auto" takes cupy if a GPU is usable, else numpy. Returns the name chosen.
+
+    BackendError if cupy is asked for and CuPy or a GPU is missing; ValueError for any other name.
+    """
+    global _current
+    if name == "auto":
+        name = "numpy" if why_no_cupy() else "cupy"
+    if name not in ("numpy", "cupy"):
+        raise ValueError(f'backend "{name}" is unknown; use "numpy", "cupy" or "auto"')
+    if name == "cupy" and (reason := why_no_cupy()):
+        raise BackendError(reason)
+    _current = name
+    return name
+
+
+def backend() -> str:
+    """The name of the backend on which new tensors are made: "numpy" or "cupy"."""
+    return _current
+
+
+def why_no_cupy() -> str:
+    """One sentence that says why the cupy backend cannot be used here and how to mend it, or "" if it can."""
+    if importlib.util.find_spec("cupy") is None:
+        return (
+            'backend "cupy" needs the package CuPy, which is not installed: pip install "minidcnn[cuda12]" (or [cuda13], to match '
+            'the driver\'s CUDA version), or use backend "numpy"'
+        )
+    try:
+        cupy: Any = importlib.import_module("cupy")
+        available = cupy.cuda.is_available()
+    except Exception as error:  # a broken installation fails in many ways: missing libraries, two CuPy wheels at once, an old driver
+        return (
+            f"backend \"cupy\": CuPy is installed but does not load ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__}); "
+            'keep exactly one of cupy-cuda12x and cupy-cuda13x, the one that matches the driver, or use backend "numpy"'
+        )
+    if not available:
+        return (
+            'backend "cupy" needs an NVIDIA GPU with a driver for CUDA 12 or newer, and CuPy finds none: check that nvidia-smi lists a '
+            'GPU and update the driver, or use backend "numpy"'
+        )
+    return ""
+
+
+def kernels(name: str | None = None) -> Kernels:
+    """The kernels of backend `name` (default: the current one)."""
+    key = (name or _current, _which)
+    if key not in _made:
+        _made[key] = _make(*key)
+    return _made[key]
+
+
+def _make(name: str, which: str) -> Kernels:
+    if name == "numpy" and which == "fast":
+        from .cpu import CpuKernels
+
+        return CpuKernels()
+    if name == "cupy" and which == "fast":
+        from .cuda import CudaKernels
+
+        return CudaKernels()
+    return Kernels(np if name == "numpy" else importlib.import_module("cupy"))
+
+
+def kernels_of(array: Array) -> Kernels:
+    """The kernels that work on `array`: the only place in the library that asks what kind of array it has."""
+    return kernels("cupy" if is_cupy(array) else "numpy")
+
+
+@contextlib.contextmanager
+def use_kernels(which: str) -> Iterator[None]:
+    """Within a `with` block, work with the "reference" kernels (slow, obvious, for reading and debugging) or the "fast" ones."""
+    global _which
+    if which not in ("reference", "fast"):
+        raise ValueError(f'kernels "{which}" are unknown; use "reference" or "fast"')
+    before, _which = _which, which
+    try:
+        yield
+    finally:
+        _which = before
+
+
+def to_backend(array: Array, name: str | None = None) -> Array:
+    """`array` on backend `name` (default: the current one), copied only if it lives elsewhere. The memory layout is kept."""
+    name = name or _current
+    if is_cupy(array) == (name == "cupy"):
+        return array
+    if name == "cupy":
+        if reason := why_no_cupy():
+            raise BackendError(reason)
+        cupy: Any = importlib.import_module("cupy")
+        return _in_memory_order(array, cupy.asarray)
+    if name != "numpy":
+        raise ValueError(f'backend "{name}" is unknown; use "numpy" or "cupy"')
+    return _in_memory_order(array, lambda a: a.get())
+
+
+def _in_memory_order(array: Array, move: Any) -> Array:
+    from .arrays import memory_order
+
+    order = memory_order(array)
+    if order is None:
+        return move(array)  # type: ignore[no-any-return]
+    return move(array.transpose(order)).transpose(np.argsort(order))  # type: ignore[no-any-return]

@@ -1,0 +1,128 @@
+"""What the function files share: operands to tensors of one dtype, one shape, one backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Function, Gradient
+from ..backend import Array, is_cupy, kernels_of
+from ..tensor import Operand, Tensor
+
+
+def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
+    """`value` as a Tensor; a Python number takes the dtype of `like`, so that it never promotes (int tensors promote to float32 for floats)."""
+    if isinstance(value, Tensor):
+        return value
+    if like is not None and isinstance(value, bool | int | float | np.generic):
+        kind = like.dtype
+        if isinstance(value, float | np.floating) and kind.kind in "iub":
+            kind = np.dtype(np.float32)
+        elif kind.kind == "b" and not isinstance(value, bool | np.bool_):
+            kind = np.dtype(np.int64)
+        return Tensor.wrap(kernels_of(like._array).xp.asarray(value, kind))
+    if isinstance(value, np.ndarray) or is_cupy(value):
+        return Tensor.wrap(value)  # type: ignore[arg-type]
+    return Tensor(value)
+
+
+def operands(name: str, *values: Operand) -> list[Tensor]:
+    """Operands of an elementwise function as tensors of one backend, dtype and shape, by the rules of NumPy broadcasting.
+
+    ValueError if the shapes do not broadcast, TypeError if tensors live on different backends.
+    """
+    like = next((v for v in values if isinstance(v, Tensor)), None)
+    tensors = [as_tensor(v, like) for v in values]
+    check_backend(name, *tensors)
+    dtype = np.result_type(*(t.dtype for t in tensors))
+    tensors = [t if t.dtype == dtype else cast(t, dtype) for t in tensors]
+    try:
+        shape = np.broadcast_shapes(*(t.shape for t in tensors))
+    except ValueError:
+        shapes = " and ".join(str(t.shape) for t in tensors)
+        raise ValueError(f"{name}: shapes {shapes} do not broadcast; axes must be equal or 1, counted from the last") from None
+    return [t if t.shape == shape else BroadcastTo(shape, t.shape)(t) for t in tensors]
+
+
+def check_backend(name: str, *tensors: Tensor) -> None:
+    """TypeError unless all tensors live on one backend."""
+    if len({is_cupy(t._array) for t in tensors}) > 1:
+        places = ", ".join(t.backend for t in tensors)
+        raise TypeError(f"{name}: the tensors live on different backends ({places}); move one with .to()")
+
+
+def axes_of(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
+    """`dim` as a tuple of non-negative axes; all axes for None. ValueError if one is out of range or named twice."""
+    dims = tuple(range(ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    axes = tuple(axis(name, d, ndim) for d in dims)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"{name}: dim {dim} names an axis twice")
+    return axes
+
+
+def axis(name: str, dim: int, ndim: int) -> int:
+    """`dim` as a non-negative axis. ValueError if it is out of range."""
+    if not -ndim <= dim < max(ndim, 1):
+        raise ValueError(f"{name}: dim {dim} is out of range for a tensor of {ndim} axes ({-ndim} to {ndim - 1})")
+    return dim % ndim if ndim else 0
+
+
+# -- three linear pairs that everything else stands on -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cast(Function):
+    """x in another floating dtype; the adjoint casts back."""
+
+    dtype: Any
+    source: Any
+
+    def forward(self, x: Array) -> Array:
+        return kernels_of(x).map(lambda a: a.astype(self.dtype), x)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Cast(self.source, self.dtype)(g),)
+
+
+def cast(x: Tensor, dtype: Any) -> Tensor:
+    """x in `dtype`; without gradient if either dtype is not floating."""
+    dtype = np.dtype(dtype)
+    if dtype == x.dtype:
+        return x
+    if dtype.kind != "f" or x.dtype.kind != "f":
+        return Tensor.wrap(kernels_of(x._array).map(lambda a: a.astype(dtype), x._array))
+    return Cast(dtype, x.dtype)(x)
+
+
+@dataclass(frozen=True)
+class BroadcastTo(Function):
+    """x repeated along missing axes and axes of size 1, without a copy; the adjoint of SumTo."""
+
+    shape: tuple[int, ...]
+    source: tuple[int, ...]
+    view = True
+
+    def forward(self, x: Array) -> Array:
+        return kernels_of(x).xp.broadcast_to(x, self.shape)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (SumTo(self.source, self.shape)(g),)
+
+
+@dataclass(frozen=True)
+class SumTo(Function):
+    """x summed over the axes along which an array of `shape` would be broadcast to x's; the adjoint of BroadcastTo."""
+
+    shape: tuple[int, ...]
+    source: tuple[int, ...]
+
+    def forward(self, x: Array) -> Array:
+        extra = x.ndim - len(self.shape)
+        axes = tuple(i for i in range(x.ndim) if i < extra or (self.shape[i - extra] == 1 and x.shape[i] != 1))
+        return kernels_of(x).sum(x, axes).reshape(self.shape)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (BroadcastTo(self.source, self.shape)(g),)

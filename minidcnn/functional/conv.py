@@ -1,0 +1,319 @@
+"""Convolution as a closed triple: conv2d, conv_transpose2d and conv2d_weight, each one's derivatives being the other two.
+
+At fixed weight, conv_transpose2d is the adjoint of conv2d; at fixed input, conv2d_weight is. All three use the same weight tensor
+(O, C / groups, KH, KW), read as (in, out / groups, KH, KW) by the transposed convolution: no flip, no transposition anywhere
+(Dumoulin & Visin, 2016, section 4). unfold and fold are im2col and col2im, again an adjoint pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..autograd import Function, Gradient
+from ..backend import Array, kernels_of
+from ..tensor import Tensor
+from ..window import Pair, Window, pair, same_padding
+from .common import check_backend
+from .reduce import sum
+from .shape import reshape
+
+
+@dataclass(frozen=True)
+class Conv2d(Function):
+    """x (N, C, H, W), w (O, C/groups, KH, KW), [bias (O,)] -> y (N, O, *out)."""
+
+    window: Window
+    out: Pair
+    groups: int
+    size: Pair  # of x: the adjoint must be told, since s sizes have the same number of windows
+    needs_inputs = (0, 1)
+
+    def forward(self, x: Array, w: Array, bias: Array | None = None) -> Array:
+        return kernels_of(x).conv2d(x, w, bias, self.window, self.out, self.groups)
+
+    def vjp(self, g: Tensor, x: Tensor, w: Tensor) -> tuple[Gradient, ...]:
+        return (
+            lambda: ConvTranspose2d(self.window, self.size, self.groups, self.out)(g, w),
+            lambda: Conv2dWeight(self.window, self.groups)(x, g),
+            lambda: sum(g, (0, 2, 3)),
+        )
+
+
+@dataclass(frozen=True)
+class ConvTranspose2d(Function):
+    """y (N, O, OH, OW), w (O, C/groups, KH, KW), [bias (C,)] -> x (N, C, *size)."""
+
+    window: Window
+    size: Pair
+    groups: int
+    out: Pair  # of y
+    needs_inputs = (0, 1)
+
+    def forward(self, y: Array, w: Array, bias: Array | None = None) -> Array:
+        return kernels_of(y).conv_transpose2d(y, w, bias, self.window, self.size, self.groups)
+
+    def vjp(self, g: Tensor, y: Tensor, w: Tensor) -> tuple[Gradient, ...]:
+        return (
+            lambda: Conv2d(self.window, self.out, self.groups, self.size)(g, w),
+            lambda: Conv2dWeight(self.window, self.groups)(g, y),
+            lambda: sum(g, (0, 2, 3)),
+        )
+
+
+@dataclass(frozen=True)
+class Conv2dWeight(Function):
+    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C/groups, KH, KW)."""
+
+    window: Window
+    groups: int
+    needs_inputs = (0, 1)
+
+    def forward(self, x: Array, y: Array) -> Array:
+        return kernels_of(x).conv2d_weight(x, y, self.window, self.groups)
+
+    def vjp(self, g: Tensor, x: Tensor, y: Tensor) -> tuple[Gradient, ...]:
+        size, out = _hw(x), _hw(y)
+        return (
+            lambda: ConvTranspose2d(self.window, size, self.groups, out)(y, g),
+            lambda: Conv2d(self.window, out, self.groups, size)(x, g),
+        )
+
+
+@dataclass(frozen=True)
+class Im2col(Function):
+    """x (N, C, H, W) -> columns (N, C, KH, KW, OH, OW)."""
+
+    window: Window
+    out: Pair
+    size: Pair
+
+    def forward(self, x: Array) -> Array:
+        return kernels_of(x).im2col(x, self.window, self.out)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Col2im(self.window, self.size, self.out)(g),)
+
+
+@dataclass(frozen=True)
+class Col2im(Function):
+    """Columns (N, C, KH, KW, OH, OW) -> x (N, C, *size), overlaps added up."""
+
+    window: Window
+    size: Pair
+    out: Pair
+
+    def forward(self, cols: Array) -> Array:
+        return kernels_of(cols).col2im(cols, self.window, self.size)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Im2col(self.window, self.out, self.size)(g),)
+
+
+# -- the public functions -------------------------------------------------------------------------------------------------------
+
+
+def conv2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """input: (N, C, H, W) or (C, H, W), weight: (O, C/groups, KH, KW), bias: (O,) -> (N, O, H', W') or (O, H', W').
+
+    Cross-correlation; H' = floor((H + 2 padding - dilation (KH - 1) - 1) / stride) + 1. padding may be "valid" (0) or "same" (the
+    output has the input's size; stride 1 only). ValueError if channels, groups or sizes do not fit (the message says which), TypeError
+    for mixed dtypes or backends.
+    """
+    x, batched = images("conv2d", input)
+    o, c = _check_weight("conv2d", x, weight, groups)
+    if c * groups != x.shape[1]:
+        raise ValueError(
+            f"conv2d: weight expects {c * groups} input channels, got {x.shape[1]} (input {input.shape}, weight {weight.shape}, groups {groups})"
+        )
+    if o % groups:
+        raise ValueError(f"conv2d: {o} output channels cannot be divided into {groups} groups; groups must divide both channel counts")
+    _check_bias("conv2d", bias, o)
+    if isinstance(padding, str):
+        window = Window.of(weight.shape[2:], stride, 0, dilation, name="conv2d")
+        x, window = _pad_by_name(x, window, padding)
+    else:
+        window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv2d")
+    out = window.positions(_hw(x), "conv2d")
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    y = Conv2d(window, out, groups, _hw(x))(*inputs)
+    return y if batched else reshape(y, y.shape[1:])
+
+
+def conv_transpose2d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    groups: int = 1,
+    dilation: int | Sequence[int] = 1,
+    output_size: Sequence[int] | None = None,
+) -> Tensor:
+    """input: (N, C, H, W) or (C, H, W), weight: (C, O/groups, KH, KW), bias: (O,) -> (N, O, H', W') or (O, H', W').
+
+    The adjoint of conv2d with the same weight, stride, padding and dilation: H' = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 +
+    output_padding. `output_size` (H', W') may be given instead of output_padding. output_padding must be smaller than stride or dilation.
+    ValueError, TypeError as for conv2d.
+    """
+    y, batched = images("conv_transpose2d", input)
+    c, o = _check_weight("conv_transpose2d", y, weight, groups)
+    if c != y.shape[1]:
+        raise ValueError(
+            f"conv_transpose2d: weight expects {c} input channels, got {y.shape[1]} (input {input.shape}, weight {weight.shape}: the weight of "
+            f"a transposed convolution is (in, out / groups, KH, KW))"
+        )
+    if c % groups:
+        raise ValueError(f"conv_transpose2d: {c} input channels cannot be divided into {groups} groups; groups must divide both channel counts")
+    _check_bias("conv_transpose2d", bias, o * groups)
+    window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv_transpose2d")
+    out = _hw(y)
+    if min(out) < 1:
+        raise ValueError(f"conv_transpose2d: input {input.shape} has no pixels")
+    least = window.image_size(out)
+    if output_size is None:
+        extra = pair(output_padding, "conv_transpose2d: output_padding")
+    else:
+        wanted = pair(tuple(output_size)[-2:], "conv_transpose2d: output_size")
+        extra = (wanted[0] - least[0], wanted[1] - least[1])
+    limits = tuple(max(s, d) for s, d in zip(window.stride, window.dilation, strict=True))
+    if any(not 0 <= e < limit for e, limit in zip(extra, limits, strict=True)):
+        if output_size is not None:
+            last = tuple(n + limit - 1 for n, limit in zip(least, limits, strict=True))
+            raise ValueError(f"conv_transpose2d: output_size {tuple(output_size)} cannot be reached from input {input.shape}; possible are {least} to {last}")
+        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {window.stride} or dilation {window.dilation}")
+    size = window.image_size(out, extra)
+    if min(size) < 1:
+        raise ValueError(f"conv_transpose2d: input {input.shape} with padding {window.padding} gives an output of size {size}; use less padding")
+    inputs = (y, weight) if bias is None else (y, weight, bias)
+    x = ConvTranspose2d(window, size, groups, out)(*inputs)
+    return x if batched else reshape(x, x.shape[1:])
+
+
+def conv2d_weight(
+    input: Tensor,
+    weight_size: Sequence[int],
+    grad_output: Tensor,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
+    """The third of the triple, the gradient of conv2d with respect to its weight, as torch.nn.grad.conv2d_weight.
+
+    input: (N, C, H, W), grad_output: (N, O, H', W'), weight_size: (O, C/groups, KH, KW) -> (O, C/groups, KH, KW). It is bilinear and
+    differentiable itself. ValueError if the sizes do not belong together.
+    """
+    size = tuple(weight_size)
+    window = Window.of(size[2:], stride, padding, dilation, name="conv2d_weight")
+    out = window.positions(_hw(input), "conv2d_weight")
+    expected = (input.shape[0], size[0], *out)
+    if grad_output.shape != expected or size[1] * groups != input.shape[1]:
+        raise ValueError(
+            f"conv2d_weight: input {input.shape} and weight_size {size} in {groups} groups need a grad_output of {expected}, got {grad_output.shape}"
+        )
+    check_backend("conv2d_weight", input, grad_output)
+    return Conv2dWeight(window, groups)(input, grad_output)
+
+
+def unfold(
+    input: Tensor,
+    kernel_size: int | Sequence[int],
+    dilation: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    stride: int | Sequence[int] = 1,
+) -> Tensor:
+    """im2col: (N, C, H, W) or (C, H, W) -> (N, C KH KW, L) or (C KH KW, L), one column for each of the L = H' W' window positions."""
+    x, batched = images("unfold", input)
+    window = Window.of(kernel_size, stride, padding, dilation, name="unfold")
+    out = window.positions(_hw(x), "unfold")
+    cols = Im2col(window, out, _hw(x))(x)
+    n, c = x.shape[:2]
+    return reshape(cols, (*((n,) if batched else ()), c * window.taps, out[0] * out[1]))
+
+
+def fold(
+    input: Tensor,
+    output_size: int | Sequence[int],
+    kernel_size: int | Sequence[int],
+    dilation: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    stride: int | Sequence[int] = 1,
+) -> Tensor:
+    """col2im, the adjoint of unfold: (N, C KH KW, L) or (C KH KW, L) -> (N, C, *output_size) or (C, *output_size), overlaps added up.
+
+    ValueError unless the rows divide by KH KW and L is the number of window positions on `output_size`.
+    """
+    window = Window.of(kernel_size, stride, padding, dilation, name="fold")
+    size = pair(output_size, "fold: output_size", 1)
+    out = window.positions(size, "fold")
+    if input.ndim not in (2, 3):
+        raise ValueError(f"fold: input must be (N, C KH KW, L) or (C KH KW, L), got shape {input.shape}")
+    n, (rows, length) = (input.shape[0] if input.ndim == 3 else 1), input.shape[-2:]
+    if rows % window.taps:
+        raise ValueError(f"fold: {rows} rows are no multiple of the {window.taps} taps of kernel_size {window.kernel} (input {input.shape})")
+    if length != out[0] * out[1]:
+        raise ValueError(f"fold: output_size {size} has {out[0]} x {out[1]} = {out[0] * out[1]} window positions, input {input.shape} has {length} columns")
+    c = rows // window.taps
+    x = Col2im(window, size, out)(reshape(input, (n, c, *window.kernel, *out)))
+    return x if input.ndim == 3 else reshape(x, (c, *size))
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------------------
+
+
+def images(name: str, input: Any) -> tuple[Tensor, bool]:
+    """`input` as (N, C, H, W), and whether it had a batch axis. ValueError unless it has 3 or 4 axes."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)")
+    if input.ndim == 4:
+        return input, True
+    if input.ndim == 3:
+        return reshape(input, (1, *input.shape)), False
+    raise ValueError(f"{name}: input must be (N, C, H, W) or (C, H, W), got shape {input.shape}")
+
+
+def _hw(x: Tensor) -> Pair:
+    return x.shape[-2], x.shape[-1]
+
+
+def _check_weight(name: str, x: Tensor, weight: Tensor, groups: int) -> tuple[int, int]:
+    check_backend(name, x, weight)
+    if weight.ndim != 4:
+        raise ValueError(f"{name}: weight must have 4 axes, got shape {weight.shape}")
+    if groups < 1:
+        raise ValueError(f"{name}: groups must be at least 1, got {groups}")
+    if x.dtype != weight.dtype:
+        raise TypeError(f"{name}: input is {x.dtype} but weight is {weight.dtype}; cast one with .astype()")
+    return weight.shape[0], weight.shape[1]
+
+
+def _check_bias(name: str, bias: Tensor | None, channels: int) -> None:
+    if bias is not None and bias.shape != (channels,):
+        raise ValueError(f"{name}: bias must have shape ({channels},) for {channels} output channels, got {bias.shape}")
+
+
+def _pad_by_name(x: Tensor, window: Window, padding: str) -> tuple[Tensor, Window]:
+    """padding="same" or "valid" as numbers; where 'same' is uneven, the odd pixel is padded first, on the right."""
+    if padding == "valid":
+        return x, window
+    if padding != "same":
+        raise ValueError(f'conv2d: padding "{padding}" is unknown; use an int, a pair, "same" or "valid"')
+    if window.stride != (1, 1):
+        raise ValueError(f'conv2d: padding="same" needs stride 1, got {window.stride}; give the padding as numbers')
+    (top, bottom), (left, right) = same_padding(window)
+    if (top, left) != (bottom, right):
+        from .pad import pad
+
+        x = pad(x, (0, right - left, 0, bottom - top))
+    return x, replace(window, padding=(top, left))

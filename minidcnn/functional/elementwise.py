@@ -1,0 +1,343 @@
+"""Elementwise arithmetic: each function and its derivative side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..autograd import Function, Gradient
+from ..backend import Array, kernels_of
+from ..tensor import Operand, Tensor, register
+from .common import as_tensor, cast, operands
+
+
+class Elementwise(Function):
+    """A function of equally shaped arrays, element by element, in memory order."""
+
+    def compute(self, xp: Any, *arrays: Array) -> Array:
+        raise NotImplementedError
+
+    def forward(self, *arrays: Array) -> Array:
+        kernels = kernels_of(arrays[0])
+        return kernels.map(lambda *a: self.compute(kernels.xp, *a), *arrays)
+
+
+@dataclass(frozen=True)
+class Add(Elementwise):
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        return a + b
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return g, g
+
+
+@dataclass(frozen=True)
+class Sub(Elementwise):
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        return a - b
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return g, lambda: -g
+
+
+@dataclass(frozen=True)
+class Mul(Elementwise):
+    needs_inputs = (0, 1)
+
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        return a * b
+
+    def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
+        return lambda: g * b, lambda: g * a
+
+
+@dataclass(frozen=True)
+class Div(Elementwise):
+    needs_inputs = (0, 1)
+
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        return a / b
+
+    def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
+        return lambda: g / b, lambda: -g * a / (b * b)
+
+
+@dataclass(frozen=True)
+class Scale(Elementwise):
+    """factor * x, its own adjoint."""
+
+    factor: float
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return x * x.dtype.type(self.factor)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (self(g),)
+
+
+@dataclass(frozen=True)
+class Power(Elementwise):
+    """x ** exponent for a constant exponent."""
+
+    exponent: float
+    needs_inputs = (0,)
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return x * x if self.exponent == 2 else x ** x.dtype.type(self.exponent)
+
+    def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
+        p = self.exponent
+        if p == 0:
+            return (None,)
+        return (g * p if p == 1 else g * (p * Power(p - 1)(x)),)
+
+
+@dataclass(frozen=True)
+class PowerOf(Elementwise):
+    """a ** b for two tensors; b's gradient is 0 where a is 0, as in PyTorch."""
+
+    needs_inputs = (0, 1)
+
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        return a**b
+
+    def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
+        def base() -> Tensor:
+            return g * b * pow(a, where(b == 0, 0.0, b - 1))
+
+        def exponent() -> Tensor:
+            zero = a == 0
+            return g * where(zero, 0.0, pow(a, b) * log(where(zero, 1.0, a)))
+
+        return base, exponent
+
+
+@dataclass(frozen=True)
+class Exp(Elementwise):
+    needs_outputs = (0,)
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return xp.exp(x)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, y: Tensor) -> tuple[Gradient, ...]:
+        return (g * y,)
+
+
+@dataclass(frozen=True)
+class Log(Elementwise):
+    needs_inputs = (0,)
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return xp.log(x)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
+        return (g / x,)
+
+
+@dataclass(frozen=True)
+class Log1p(Elementwise):
+    needs_inputs = (0,)
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return xp.log1p(x)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
+        return (g / (x + 1),)
+
+
+@dataclass(frozen=True)
+class Sqrt(Elementwise):
+    needs_outputs = (0,)
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return xp.sqrt(x)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, y: Tensor) -> tuple[Gradient, ...]:
+        return (g / (y * 2),)
+
+
+@dataclass(frozen=True)
+class Abs(Elementwise):
+    """|x|; the derivative at 0 is 0."""
+
+    needs_inputs = (0,)
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return xp.abs(x)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
+        return (g * sign(x),)
+
+
+@dataclass(frozen=True)
+class Clamp(Elementwise):
+    """x limited to [low, high]; the derivative is 1 on the closed interval."""
+
+    low: float
+    high: float
+    needs_inputs = (0,)
+
+    def compute(self, xp: Any, x: Array) -> Array:
+        return xp.clip(x, x.dtype.type(self.low), x.dtype.type(self.high))  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
+        inside = (x._array >= self.low) & (x._array <= self.high)
+        return (g * Tensor.wrap(inside.astype(g.dtype)),)
+
+
+@dataclass(frozen=True)
+class Maximum(Elementwise):
+    """The larger element; where both are equal each side gets half of the gradient, as in PyTorch."""
+
+    needs_inputs = (0, 1)
+
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.maximum(a, b)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
+        return lambda: g * _share(a, b), lambda: g * _share(b, a)
+
+
+def _share(a: Tensor, b: Tensor) -> Tensor:
+    """1 where a > b, 1/2 where equal, else 0."""
+    dtype = a.dtype.type
+    return Tensor.wrap((a._array > b._array).astype(dtype) + (a._array == b._array).astype(dtype) / dtype(2))
+
+
+@dataclass(frozen=True)
+class Where(Elementwise):
+    """a where the condition holds, else b; inputs (condition, a, b), linear in a and b."""
+
+    needs_inputs = (0,)
+
+    def compute(self, xp: Any, condition: Array, a: Array, b: Array) -> Array:
+        return xp.where(condition, a, b)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, condition: Tensor) -> tuple[Gradient, ...]:
+        return None, lambda: where(condition, g, 0.0), lambda: where(condition, 0.0, g)
+
+
+# -- the public functions -------------------------------------------------------------------------------------------------------
+
+
+def add(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
+    """a + alpha b, broadcast."""
+    a, b = operands("add", a, b)
+    return Add()(a, b if alpha == 1 else Scale(alpha)(b))
+
+
+def sub(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
+    """a - alpha b, broadcast."""
+    a, b = operands("sub", a, b)
+    return Sub()(a, b if alpha == 1 else Scale(alpha)(b))
+
+
+def mul(a: Operand, b: Operand) -> Tensor:
+    """a b, broadcast."""
+    if isinstance(a, int | float) and isinstance(b, Tensor):
+        a, b = b, a
+    if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f":
+        return Scale(float(b))(a)
+    return Mul()(*operands("mul", a, b))
+
+
+def div(a: Operand, b: Operand) -> Tensor:
+    """a / b, broadcast; true division, float32 for integers."""
+    if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f" and b:
+        return Div()(*operands("div", a, b)) if math.frexp(b)[0] != 0.5 else Scale(1 / b)(a)  # exact for powers of two only
+    a, b = operands("div", a, b)
+    if a.dtype.kind != "f":
+        a, b = cast(a, "float32"), cast(b, "float32")
+    return Div()(a, b)
+
+
+def neg(x: Operand) -> Tensor:
+    """-x."""
+    return Scale(-1.0)(as_tensor(x))
+
+
+def pow(a: Operand, b: Operand) -> Tensor:
+    """a ** b, broadcast."""
+    if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f":
+        return Power(float(b))(a)
+    return PowerOf()(*operands("pow", a, b))
+
+
+def square(x: Tensor) -> Tensor:
+    """x ** 2."""
+    return pow(x, 2)
+
+
+def exp(x: Tensor) -> Tensor:
+    """e ** x."""
+    return Exp()(x)
+
+
+def log(x: Tensor) -> Tensor:
+    """Natural logarithm."""
+    return Log()(x)
+
+
+def log1p(x: Tensor) -> Tensor:
+    """log(1 + x), exact for small x."""
+    return Log1p()(x)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """Square root."""
+    return Sqrt()(x)
+
+
+def abs(x: Tensor) -> Tensor:
+    """Absolute value; its derivative at 0 is 0."""
+    return Abs()(x)
+
+
+def sign(x: Tensor) -> Tensor:
+    """-1, 0 or 1; its derivative is 0."""
+    kernels = kernels_of(x._array)
+    return Tensor.wrap(kernels.map(kernels.xp.sign, x._array))
+
+
+def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
+    """x limited to [min, max]. ValueError if neither is given."""
+    if min is None and max is None:
+        raise ValueError("clamp: give min, max or both")
+    return Clamp(-math.inf if min is None else float(min), math.inf if max is None else float(max))(x)
+
+
+def maximum(a: Operand, b: Operand) -> Tensor:
+    """The larger of a and b, broadcast; equal elements share the gradient."""
+    return Maximum()(*operands("maximum", a, b))
+
+
+def minimum(a: Operand, b: Operand) -> Tensor:
+    """The smaller of a and b, broadcast; equal elements share the gradient."""
+    a, b = operands("minimum", a, b)
+    return -Maximum()(-a, -b)
+
+
+def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
+    """a where `condition` is true, else b, broadcast."""
+    choice = as_tensor(condition)
+    like = a if isinstance(a, Tensor) else b if isinstance(b, Tensor) else None
+    a, b = operands("where", as_tensor(a, like), as_tensor(b, like))
+    mask, a, b = _broadcast_all(Tensor.wrap(choice._array.astype(bool, copy=False)), a, b)
+    return Where()(mask, a, b)
+
+
+def _broadcast_all(mask: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    import numpy as np
+
+    from .common import BroadcastTo
+
+    try:
+        shape = np.broadcast_shapes(mask.shape, a.shape)
+    except ValueError:
+        raise ValueError(f"where: condition {mask.shape} and values {a.shape} do not broadcast") from None
+    mask, a, b = (t if t.shape == shape else BroadcastTo(shape, t.shape)(t) for t in (mask, a, b))
+    return mask, a, b
+
+
+register(add=add, sub=sub, mul=mul, div=div, pow=pow, neg=neg, abs=abs, exp=exp, log=log, sqrt=sqrt, cast=cast)

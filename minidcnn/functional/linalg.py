@@ -1,0 +1,69 @@
+"""Matrix products; each derivative is another product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..autograd import Function, Gradient
+from ..backend import Array
+from ..tensor import Tensor, register
+from .common import SumTo, as_tensor, cast, check_backend
+from .shape import reshape, transpose, unsqueeze
+
+
+@dataclass(frozen=True)
+class MatMul(Function):
+    """a (..., M, K) @ b (..., K, N) -> (..., M, N), leading axes broadcast."""
+
+    needs_inputs = (0, 1)
+
+    def forward(self, a: Array, b: Array) -> Array:
+        return a @ b  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
+        def left() -> Tensor:
+            product = MatMul()(g, transpose(b, -1, -2))
+            return product if product.shape == a.shape else SumTo(a.shape, product.shape)(product)
+
+        def right() -> Tensor:
+            product = MatMul()(transpose(a, -1, -2), g)
+            return product if product.shape == b.shape else SumTo(b.shape, product.shape)(product)
+
+        return left, right
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product by torch.matmul's rules: vectors count as a row on the left, a column on the right; leading axes broadcast.
+
+    ValueError if the inner sizes differ or a factor has no axes.
+    """
+    a, b = as_tensor(a), as_tensor(b)
+    check_backend("matmul", a, b)
+    if not a.ndim or not b.ndim:
+        raise ValueError(f"matmul: both factors need at least one axis, got shapes {a.shape} and {b.shape}; use * for scalars")
+    if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+        raise ValueError(f"matmul: the last axis of {a.shape} and the {'last but one' if b.ndim > 1 else 'only'} axis of {b.shape} must be equal")
+    if a.dtype != b.dtype:
+        import numpy as np
+
+        dtype = np.result_type(a.dtype, b.dtype)
+        a, b = cast(a, dtype), cast(b, dtype)
+    row, column = a.ndim == 1, b.ndim == 1
+    product = MatMul()(unsqueeze(a, 0) if row else a, unsqueeze(b, 1) if column else b)
+    shape = list(product.shape)
+    if column:
+        del shape[-1]
+    if row:
+        del shape[-1 if column else -2]
+    return reshape(product, shape) if row or column else product
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x: (..., I), weight: (O, I), bias: (O,) -> (..., O): y = x weight^T + bias. ValueError if I differs."""
+    if x.shape[-1:] != weight.shape[-1:]:
+        raise ValueError(f"linear: weight expects {weight.shape[-1]} features, got {x.shape[-1:] and x.shape[-1]} (input {x.shape})")
+    y = matmul(x, transpose(weight, 0, 1)) if weight.ndim == 2 else matmul(x, weight)
+    return y if bias is None else y + bias
+
+
+register(matmul=matmul)

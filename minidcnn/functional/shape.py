@@ -1,0 +1,208 @@
+"""Rearrangements. All are linear; each stands beside its adjoint: permute and its inverse, slice and place, cat and split, take and add."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Function, Gradient
+from ..backend import Array, kernels_of
+from ..tensor import Tensor, _raw, register
+from .common import BroadcastTo, axes_of, axis, cast, check_backend
+
+
+@dataclass(frozen=True)
+class Reshape(Function):
+    """The same elements, row-major, in another shape; the adjoint reshapes back."""
+
+    shape: tuple[int, ...]
+    source: tuple[int, ...]
+    view = True  # NumPy copies where it must; sharing the version is harmless then
+
+    def forward(self, x: Array) -> Array:
+        return x.reshape(self.shape)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Reshape(self.source, self.shape)(g),)
+
+
+@dataclass(frozen=True)
+class Permute(Function):
+    """Axes in another order; the adjoint is the inverse permutation."""
+
+    dims: tuple[int, ...]
+    view = True
+
+    def forward(self, x: Array) -> Array:
+        return x.transpose(self.dims)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Permute(tuple(int(i) for i in np.argsort(self.dims)))(g),)
+
+
+@dataclass(frozen=True, eq=False)
+class Index(Function):
+    """x[index]; with an advanced index a gather, with slices a crop. The adjoint of Place."""
+
+    index: Any
+    source: tuple[int, ...]
+    view = True  # a copy for advanced indices, where sharing the version is harmless
+
+    def forward(self, x: Array) -> Array:
+        return kernels_of(x).xp.asarray(x[self.index])  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Place(self.index, self.source)(g),)
+
+
+@dataclass(frozen=True, eq=False)
+class Place(Function):
+    """y put at `index` into zeros of `shape`, added where indices repeat: scatter-add, the adjoint of Index."""
+
+    index: Any
+    shape: tuple[int, ...]
+
+    def forward(self, y: Array) -> Array:
+        return kernels_of(y).place(y, self.index, self.shape)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Index(self.index, self.shape)(g),)
+
+
+@dataclass(frozen=True)
+class Cat(Function):
+    """Arrays joined along an axis; the adjoint cuts the parts out again."""
+
+    dim: int
+    sizes: tuple[int, ...]
+
+    def forward(self, *xs: Array) -> Array:
+        return kernels_of(xs[0]).concatenate(xs, self.dim)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        ends = np.cumsum(self.sizes).tolist()
+        before = (slice(None),) * self.dim
+        return tuple(Index((*before, slice(end - n, end)), g.shape)(g) for end, n in zip(ends, self.sizes, strict=True))
+
+
+def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """The same elements in row-major order in `shape`; one entry may be -1. ValueError if the counts differ."""
+    shape = tuple(int(n) for n in shape)
+    known = math.prod(n for n in shape if n != -1)
+    if shape.count(-1) == 1 and known and x.size % known == 0:
+        shape = tuple(x.size // known if n == -1 else n for n in shape)
+    if -1 in shape or math.prod(shape) != x.size:
+        raise ValueError(f"reshape: {x.size} elements of shape {x.shape} do not fill shape {shape}")
+    return x if shape == x.shape else Reshape(shape, x.shape)(x)
+
+
+def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
+    """Axes start_dim .. end_dim joined into one, row-major."""
+    start, end = axis("flatten", start_dim, x.ndim), axis("flatten", end_dim, x.ndim)
+    return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
+
+
+def permute(x: Tensor, dims: Sequence[int]) -> Tensor:
+    """Axes in the order `dims`. ValueError if `dims` is not a permutation."""
+    axes = axes_of("permute", dims, x.ndim)
+    if len(axes) != x.ndim:
+        raise ValueError(f"permute: {len(axes)} dims {tuple(dims)} for a tensor of {x.ndim} axes; name every axis once")
+    return Permute(axes)(x)
+
+
+def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Axes dim0 and dim1 exchanged."""
+    order = list(range(x.ndim))
+    i, j = axis("transpose", dim0, x.ndim), axis("transpose", dim1, x.ndim)
+    order[i], order[j] = order[j], order[i]
+    return Permute(tuple(order))(x)
+
+
+def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
+    """Without axes of size 1: all of them, or those among `dim`."""
+    drop = axes_of("squeeze", dim, x.ndim)
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if not (i in drop and n == 1)))
+
+
+def unsqueeze(x: Tensor, dim: int) -> Tensor:
+    """With a new axis of size 1 at position `dim`."""
+    i = axis("unsqueeze", dim, x.ndim + 1)
+    return reshape(x, (*x.shape[:i], 1, *x.shape[i:]))
+
+
+def flip(x: Tensor, dims: int | Sequence[int]) -> Tensor:
+    """Reversed along `dims`; its own adjoint."""
+    axes = axes_of("flip", dims, x.ndim)
+    return Index(tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim)), x.shape)(x)
+
+
+def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """x repeated along missing axes and axes of size 1. ValueError if `shape` does not fit."""
+    shape = tuple(shape)
+    try:
+        fits = np.broadcast_shapes(x.shape, shape) == shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"broadcast_to: shape {x.shape} does not broadcast to {shape}; axes must be equal or 1, counted from the last")
+    return BroadcastTo(shape, x.shape)(x)
+
+
+def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Tensors joined along `dim`. ValueError unless all other axes agree."""
+    if not tensors:
+        raise ValueError("cat: give at least one tensor")
+    check_backend("cat", *tensors)
+    first = tensors[0]
+    i = axis("cat", dim, first.ndim)
+    for n, t in enumerate(tensors[1:], 1):
+        if t.ndim != first.ndim or any(a != b for j, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if j != i):
+            raise ValueError(f"cat: tensor {n} has shape {t.shape}, tensor 0 has {first.shape}; all axes but dim {i} must agree")
+    dtype = np.result_type(*(t.dtype for t in tensors))
+    return Cat(i, tuple(t.shape[i] for t in tensors))(*(cast(t, dtype) for t in tensors))
+
+
+def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Equally shaped tensors side by side along a new axis `dim`."""
+    if not tensors:
+        raise ValueError("stack: give at least one tensor")
+    for n, t in enumerate(tensors):
+        if t.shape != tensors[0].shape:
+            raise ValueError(f"stack: tensor {n} has shape {t.shape}, tensor 0 has {tensors[0].shape}; shapes must be equal")
+    return cat([unsqueeze(t, dim) for t in tensors], dim if dim >= 0 else dim + tensors[0].ndim + 1)
+
+
+def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
+    """x cut along `dim` into parts of `split_size` (the last may be smaller) or of the sizes listed."""
+    i = axis("split", dim, x.ndim)
+    n = x.shape[i]
+    if isinstance(split_size, int):
+        if split_size < 1:
+            raise ValueError(f"split: split_size must be at least 1, got {split_size}")
+        sizes = [min(split_size, n - at) for at in range(0, n, split_size)] or [0]
+    else:
+        sizes = list(split_size)
+        if builtins_sum(sizes) != n:
+            raise ValueError(f"split: sizes {sizes} add up to {builtins_sum(sizes)}, but dim {i} has {n}")
+    ends = np.cumsum(sizes).tolist()
+    before = (slice(None),) * i
+    return tuple(Index((*before, slice(end - m, end)), x.shape)(x) for end, m in zip(ends, sizes, strict=True))
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    """x[index] by NumPy's rules: integers, slices, ..., None, boolean masks and integer arrays or tensors. IndexError if out of range."""
+    index = _raw(index)
+    if isinstance(index, list):
+        index = np.asarray(index)
+    if isinstance(index, np.ndarray) and index.dtype.kind in "iub" and index.dtype != bool:
+        index = index.astype(np.int64)
+    return Index(index, x.shape)(x)
+
+
+builtins_sum = sum
+
+register(reshape=reshape, permute=permute, transpose=transpose, getitem=getitem)

@@ -1,0 +1,363 @@
+"""Tensor: an array and, if a function made it, its place in the graph that the backward pass walks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from .backend import Array, backend, float_dtype, is_cupy, to_backend
+
+if TYPE_CHECKING:
+    from .autograd import Node
+
+Operand: TypeAlias = "Tensor | float | int | bool | Array"
+
+
+class Storage:
+    """What tensors that share memory share: how often it was changed, and how many backward passes still need it."""
+
+    __slots__ = ("needed", "version")
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.needed = 0
+
+
+class Tensor:
+    """An n-dimensional array that remembers how it was made, so that gradients can flow back.
+
+    `data`: an array, a number or nested lists; it is copied, and moved to the current backend (`minidcnn.use`) unless it is a CuPy array
+    already. Arrays keep their dtype, Python floats become float32, ints int64. `requires_grad`: collect a gradient in `.grad` during
+    `backward`; needs a floating dtype (TypeError otherwise).
+    """
+
+    __slots__ = ("__weakref__", "_array", "_index", "_node", "_owned", "_storage", "grad", "requires_grad")
+    __array_ufunc__ = None  # ndarray + Tensor asks Tensor, instead of building an object array
+    __array_priority__ = 1000
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        if isinstance(data, Tensor):
+            data = data._array
+        if not isinstance(data, np.ndarray | np.generic) and not is_cupy(data):
+            array = np.asarray(data, dtype)
+            if dtype is None and array.dtype == np.float64:
+                array = array.astype(np.float32)
+            if array.dtype == object:
+                raise TypeError(f"Tensor: data must be numbers or equally long nested lists of numbers, got {type(data).__name__}")
+        else:
+            array = np.asarray(data) if isinstance(data, np.generic) else data
+        if not is_cupy(array) and backend() != "numpy":
+            array = to_backend(array)
+        self._array: Array = array.astype(array.dtype if dtype is None else dtype, order="K", copy=True)
+        if requires_grad and not float_dtype(self._array.dtype):
+            raise TypeError(f"Tensor: only floating-point tensors can require gradients, got dtype {self._array.dtype}")
+        self.requires_grad = requires_grad
+        self.grad: Tensor | None = None
+        self._node: Node | None = None
+        self._index = 0
+        self._storage = Storage()
+        self._owned = False  # whether a running backward pass allocated it as a sum and may add to it in place
+
+    @classmethod
+    def wrap(cls, array: Array, *, node: Node | None = None, index: int = 0, storage: Storage | None = None) -> Tensor:
+        """A tensor around `array` itself, without a copy: for the engine and for functions, which own the arrays they pass."""
+        tensor = cls.__new__(cls)
+        tensor._array = array
+        tensor.requires_grad = node is not None
+        tensor.grad = None
+        tensor._node = node
+        tensor._index = index
+        tensor._storage = storage or Storage()
+        tensor._owned = False
+        return tensor
+
+    # -- the array ---------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The array itself, not a copy. Read-only (NumPy) while a backward pass still needs it, since a change would falsify gradients."""
+        if self._storage.needed and not is_cupy(self._array):
+            view = self._array.view()
+            view.flags.writeable = False
+            return view
+        return self._array
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        array = value._array if isinstance(value, Tensor) else value
+        if not isinstance(array, np.ndarray) and not is_cupy(array):
+            array = to_backend(np.asarray(array, self._array.dtype), "cupy" if is_cupy(self._array) else "numpy")
+        if array.shape != self._array.shape:
+            raise ValueError(f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead")
+        self._storage.version += 1
+        self._array = array
+
+    def numpy(self) -> Array:
+        """The values as a NumPy array: a read-only view if the tensor lives there, a copy from the GPU otherwise."""
+        if is_cupy(self._array):
+            return to_backend(self._array, "numpy")
+        view = self._array.view()
+        view.flags.writeable = False
+        return view
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        array = to_backend(self._array, "numpy")
+        return np.array(array, dtype=dtype, copy=True) if copy or copy is None else array.astype(dtype or array.dtype, copy=False)
+
+    def item(self) -> Any:
+        """The value of a one-element tensor as a Python number. ValueError if there are more or fewer."""
+        if self._array.size != 1:
+            raise ValueError(f"item: only a one-element tensor has one value, this has shape {self.shape}")
+        return self._array.item()
+
+    def to(self, backend: str) -> Tensor:
+        """This tensor on backend "numpy" or "cupy", detached if it has to move; the same tensor if it is there already."""
+        moved = to_backend(self._array, backend)
+        if moved is self._array:
+            return self
+        tensor = Tensor.wrap(moved)
+        tensor.requires_grad = self.requires_grad and self._node is None
+        return tensor
+
+    def detach(self) -> Tensor:
+        """The same array outside the graph; no gradient flows through it."""
+        return Tensor.wrap(self._array, storage=self._storage)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """This tensor in another dtype; differentiable between floating dtypes."""
+        return _op("cast")(self, dtype)
+
+    @property
+    def backend(self) -> str:
+        """Where the array lives: "numpy" or "cupy"."""
+        return "cupy" if is_cupy(self._array) else "numpy"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._array.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self._array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self._array.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self._array.size
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no differentiable function made this tensor; leaves that require gradients collect them in `.grad`."""
+        return self._node is None
+
+    @property
+    def T(self) -> Tensor:
+        """The matrix transpose of a 2-D tensor; for others all axes are reversed."""
+        return _op("permute")(self, tuple(range(self.ndim))[::-1])
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a tensor without axes")
+        return len(self._array)
+
+    def __bool__(self) -> bool:
+        return bool(self.item()) if self.size == 1 else _ambiguous(self)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __repr__(self) -> str:
+        values = np.array2string(to_backend(self._array, "numpy"), separator=", ", prefix="Tensor(", threshold=50)
+        made = f", made by {type(self._node.function).__name__}" if self._node else ", requires_grad=True" if self.requires_grad else ""
+        place = "" if self.backend == "numpy" else ", backend='cupy'"
+        return f"Tensor({values}, shape={self.shape}, dtype={self.dtype}{place}{made})"
+
+    # -- gradients ---------------------------------------------------------------------------------------------------
+
+    def backward(self, grad: Tensor | Array | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+        """Add the gradient of <self, grad> to `.grad` of every leaf that requires one.
+
+        `grad`: same shape as this tensor; may be left out for one element. The graph is freed on the way unless `retain_graph`;
+        with `create_graph` the gradients can be differentiated again. RuntimeError if there is no graph, or it was freed already.
+        """
+        from .autograd import backward
+
+        backward(self, grad, retain_graph, create_graph)
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch gradient collection of this leaf on or off. RuntimeError for a tensor that a function made."""
+        if self._node is not None:
+            raise RuntimeError("requires_grad_: only leaves can be switched; use detach() to cut a computed tensor out of the graph")
+        if requires_grad and not float_dtype(self.dtype):
+            raise TypeError(f"requires_grad_: only floating-point tensors can require gradients, got dtype {self.dtype}")
+        self.requires_grad = requires_grad
+        return self
+
+    def changed(self) -> None:
+        """Declare that the array was changed in place; a graph that still needs the old values will refuse to run backward."""
+        self._storage.version += 1
+
+    def __setitem__(self, index: Any, value: Operand) -> None:
+        """Write into the array in place. RuntimeError for a tensor inside a graph; its history could not be kept."""
+        from .autograd import is_grad_enabled
+
+        if is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+            raise RuntimeError(
+                "assigning into a tensor that takes part in gradients would falsify them; write inside no_grad(), or build the result "
+                "with where(), cat() or pad()"
+            )
+        self._array[_raw(index)] = value._array if isinstance(value, Tensor) else value
+        self.changed()
+
+    # -- operators: the functions themselves live in functional/, which registers them here ---------------------------------
+
+    def __add__(self, other: Operand) -> Tensor:
+        return _op("add")(self, other)
+
+    def __radd__(self, other: Operand) -> Tensor:
+        return _op("add")(other, self)
+
+    def __sub__(self, other: Operand) -> Tensor:
+        return _op("sub")(self, other)
+
+    def __rsub__(self, other: Operand) -> Tensor:
+        return _op("sub")(other, self)
+
+    def __mul__(self, other: Operand) -> Tensor:
+        return _op("mul")(self, other)
+
+    def __rmul__(self, other: Operand) -> Tensor:
+        return _op("mul")(other, self)
+
+    def __truediv__(self, other: Operand) -> Tensor:
+        return _op("div")(self, other)
+
+    def __rtruediv__(self, other: Operand) -> Tensor:
+        return _op("div")(other, self)
+
+    def __pow__(self, other: Operand) -> Tensor:
+        return _op("pow")(self, other)
+
+    def __rpow__(self, other: Operand) -> Tensor:
+        return _op("pow")(other, self)
+
+    def __matmul__(self, other: Operand) -> Tensor:
+        return _op("matmul")(self, other)
+
+    def __rmatmul__(self, other: Operand) -> Tensor:
+        return _op("matmul")(other, self)
+
+    def __neg__(self) -> Tensor:
+        return _op("neg")(self)
+
+    def __abs__(self) -> Tensor:
+        return _op("abs")(self)
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return _op("getitem")(self, index)
+
+    def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _compare(self, other, "__eq__")
+
+    def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
+        return _compare(self, other, "__ne__")
+
+    def __lt__(self, other: Operand) -> Tensor:
+        return _compare(self, other, "__lt__")
+
+    def __le__(self, other: Operand) -> Tensor:
+        return _compare(self, other, "__le__")
+
+    def __gt__(self, other: Operand) -> Tensor:
+        return _compare(self, other, "__gt__")
+
+    def __ge__(self, other: Operand) -> Tensor:
+        return _compare(self, other, "__ge__")
+
+    # -- methods that are functions of the same name --------------------------------------------------------------------------
+
+    def sum(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
+        """Sum over `dim` (all axes if None)."""
+        return _op("sum")(self, dim, keepdim)
+
+    def mean(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
+        """Mean over `dim` (all axes if None)."""
+        return _op("mean")(self, dim, keepdim)
+
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
+        """The same elements, in row-major order, in another shape; one entry may be -1."""
+        return _op("reshape")(self, _flatten(shape))
+
+    def permute(self, *dims: int | Sequence[int]) -> Tensor:
+        """The axes in the order `dims`."""
+        return _op("permute")(self, _flatten(dims))
+
+    def transpose(self, dim0: int, dim1: int) -> Tensor:
+        """Axes `dim0` and `dim1` exchanged."""
+        return _op("transpose")(self, dim0, dim1)
+
+    def exp(self) -> Tensor:
+        return _op("exp")(self)
+
+    def log(self) -> Tensor:
+        return _op("log")(self)
+
+    def sqrt(self) -> Tensor:
+        return _op("sqrt")(self)
+
+    def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
+        """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient."""
+        array = self._array.argmax(axis=dim)
+        return Tensor.wrap(np.expand_dims(array, dim) if keepdim and dim is not None else np.asarray(array) if self.backend == "numpy" else array)
+
+
+_OPS: dict[str, Callable[..., Tensor]] = {}
+
+
+def register(**functions: Callable[..., Tensor]) -> None:
+    """Give Tensor its operators; functional/ calls this, as it lies above this module."""
+    _OPS.update(functions)
+
+
+def _op(name: str) -> Callable[..., Tensor]:
+    if name not in _OPS:
+        from importlib import import_module
+
+        import_module("minidcnn.functional")
+    return _OPS[name]
+
+
+def _compare(a: Tensor, b: object, operator: str) -> Tensor:
+    result = getattr(a._array, operator)(b._array if isinstance(b, Tensor) else b)
+    return Tensor.wrap(result if hasattr(result, "dtype") and not isinstance(result, np.generic) else np.asarray(result))
+
+
+def _flatten(values: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:
+    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], Sequence) else values  # type: ignore[return-value]
+
+
+def _raw(index: Any) -> Any:
+    """An index as users write it, with tensors in it replaced by their arrays."""
+    if isinstance(index, tuple):
+        return tuple(_raw(i) for i in index)
+    return index._array if isinstance(index, Tensor) else index
+
+
+def _ambiguous(tensor: Tensor) -> bool:
+    raise ValueError(f"the truth of a tensor of shape {tensor.shape} is ambiguous; compare its .item(), or use .numpy().any() or .all()")

@@ -1,0 +1,138 @@
+"""Sliding-window geometry in plain integers: every size formula and every size error of the library.
+
+Convolution, transposed convolution, pooling, unpooling, im2col and col2im all slide one window over an image. Per axis, with image
+size n, kernel k, stride s, padding p and dilation d, tap a of position i touches pixel i s + a d - p. All else follows from that line
+(Dumoulin & Visin, "A guide to convolution arithmetic for deep learning", 2016, sections 2 and 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+Pair: TypeAlias = tuple[int, int]
+Slices: TypeAlias = tuple[slice, slice]
+
+
+def pair(value: int | Sequence[int], name: str, minimum: int = 0) -> Pair:
+    """An int or a pair of ints as (height, width). ValueError if it is neither or below `minimum`, TypeError if not integers."""
+    values = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(values) == 1:
+        values = (values[0], values[0])
+    if len(values) != 2:
+        raise ValueError(f"{name} must be an int or a pair (height, width), got {len(values)} numbers {tuple(value)}")  # type: ignore[arg-type]
+    if not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in values):
+        raise TypeError(f"{name} must be an int or a pair of ints, got {value!r}")
+    height, width = (v.__index__() for v in values)
+    if min(height, width) < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return height, width
+
+
+@dataclass(frozen=True)
+class Window:
+    """A window sliding over an image; every field is (height, width).
+
+    `ceil_mode` (pooling) keeps a last window that hangs over the right or lower edge, if it starts inside the image or its left padding.
+    """
+
+    kernel: Pair
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        kernel: int | Sequence[int],
+        stride: int | Sequence[int] | None = None,
+        padding: int | Sequence[int] = 0,
+        dilation: int | Sequence[int] = 1,
+        ceil_mode: bool = False,
+        *,
+        name: str = "window",
+    ) -> Window:
+        """A window from ints or pairs, as users write them. `stride=None` means the kernel size, as in pooling."""
+        size = pair(kernel, f"{name}: kernel_size", 1)
+        step = size if stride is None else pair(stride, f"{name}: stride", 1)
+        return cls(size, step, pair(padding, f"{name}: padding"), pair(dilation, f"{name}: dilation", 1), ceil_mode)
+
+    @property
+    def span(self) -> Pair:
+        """Pixels from the first tap to the last: d (k - 1) + 1 per axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))  # type: ignore[return-value]
+
+    @property
+    def taps(self) -> int:
+        """Number of kernel taps."""
+        return self.kernel[0] * self.kernel[1]
+
+    def positions(self, size: Pair, name: str = "window") -> Pair:
+        """Number of positions on an image of `size`: floor((n + 2p - span) / s) + 1 per axis, ceil in `ceil_mode`.
+
+        ValueError if the window does not fit the padded image.
+        """
+        counts = []
+        for n, span, s, p in zip(size, self.span, self.stride, self.padding, strict=True):
+            room = n + 2 * p - span
+            if n < 1 or room < 0:
+                spans, padded = "x".join(map(str, self.span)), "x".join(str(m + 2 * q) for m, q in zip(size, self.padding, strict=True))
+                raise ValueError(
+                    f"{name}: a window spanning {spans} pixels does not fit an image of {size[0]}x{size[1]} padded to {padded}; "
+                    f"use a larger image, more padding or a smaller kernel"
+                )
+            count = room // s + 1
+            if self.ceil_mode and room % s and count * s < n + p:
+                count += 1  # the extra window starts at count * s - p, inside the image or its left padding
+            counts.append(count)
+        return counts[0], counts[1]
+
+    def image_size(self, positions: Pair, output_padding: Pair = (0, 0)) -> Pair:
+        """The image size that a transposed convolution of `positions` produces: (m - 1) s - 2p + span + output_padding per axis."""
+        return tuple(  # type: ignore[return-value]
+            (m - 1) * s - 2 * p + span + extra
+            for m, s, p, span, extra in zip(positions, self.stride, self.padding, self.span, output_padding, strict=True)
+        )
+
+    def reach(self, positions: Pair) -> Pair:
+        """Pixels that `positions` windows touch, counted from the first padded pixel: (m - 1) s + span per axis."""
+        return tuple((m - 1) * s + span if m else 0 for m, s, span in zip(positions, self.stride, self.span, strict=True))  # type: ignore[return-value]
+
+    def buffer(self, size: Pair, positions: Pair) -> Pair:
+        """Size of a buffer that holds the padded image and all that `positions` windows touch."""
+        return tuple(max(n + p, r) for n, p, r in zip(size, self.padding, self.reach(positions), strict=True))  # type: ignore[return-value]
+
+    def each_tap(self, positions: Pair) -> Iterator[tuple[int, int, Slices]]:
+        """For each kernel tap (i, j), in row-major order: the slices of the padded image that it touches over all `positions`."""
+        (kh, kw), (sh, sw), (dh, dw), (oh, ow) = self.kernel, self.stride, self.dilation, positions
+        for i in range(kh):
+            for j in range(kw):
+                rows = slice(i * dh, i * dh + sh * (oh - 1) + 1 if oh else i * dh, sh)
+                yield i, j, (rows, slice(j * dw, j * dw + sw * (ow - 1) + 1 if ow else j * dw, sw))
+
+    def first_taps(self, size: Pair, positions: Pair, name: str = "window") -> tuple[list[int], list[int]]:
+        """Per axis, for each position the first kernel tap that touches the image itself and not its padding.
+
+        ValueError if some window touches padding only: nothing could be chosen there.
+        """
+        found: list[list[int]] = []
+        for axis, (n, m, k, s, p, d) in enumerate(
+            zip(size, positions, self.kernel, self.stride, self.padding, self.dilation, strict=True)
+        ):
+            firsts = [next((a for a in range(k) if 0 <= i * s + a * d - p < n), -1) for i in range(m)]
+            if -1 in firsts:
+                side = ("height", "width")[axis]
+                raise ValueError(
+                    f"{name}: window {firsts.index(-1)} along the {side} touches padding only (image {n}, kernel {k}, stride {s}, "
+                    f"padding {p}, dilation {d}); use padding of at most half the kernel or a smaller dilation"
+                )
+            found.append(firsts)
+        return found[0], found[1]
+
+
+def same_padding(window: Window) -> tuple[Pair, Pair]:
+    """Padding (before, after) per axis that keeps the size at stride 1, as PyTorch's padding='same': the odd pixel goes after."""
+    total = [span - 1 for span in window.span]
+    return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)

@@ -170,6 +170,10 @@ def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: b
         _walk([(output, seed)], None, leaves, retain_graph or create_graph, create_graph)
     taken = {id(_root(seed._array))}
     for leaf, g in leaves.values():
+        if leaf.grad is not None and not create_graph and not leaf.grad.requires_grad and leaf.grad.dtype == g.dtype:
+            leaf.grad._array += g._array
+            leaf.grad.changed()
+            continue
         if leaf.grad is not None:
             with _set_enabled(create_graph):
                 g = leaf.grad + g

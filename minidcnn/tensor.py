@@ -64,7 +64,7 @@ class Tensor:
     def wrap(cls, array: Array, *, node: Node | None = None, index: int = 0, storage: Storage | None = None) -> Tensor:
         """A tensor around `array` itself, without a copy: for the engine and for functions, which own the arrays they pass."""
         tensor = cls.__new__(cls)
-        tensor._array = array
+        tensor._array = np.asarray(array) if isinstance(array, np.generic) else array  # NumPy turns 0-d results into scalars
         tensor.requires_grad = node is not None
         tensor.grad = None
         tensor._node = node
@@ -92,7 +92,7 @@ class Tensor:
         if array.shape != self._array.shape:
             raise ValueError(f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead")
         self._storage.version += 1
-        self._array = array
+        self._array = array.astype(self._array.dtype, copy=False)
 
     def numpy(self) -> Array:
         """The values as a NumPy array: a read-only view if the tensor lives there, a copy from the GPU otherwise."""
@@ -113,13 +113,11 @@ class Tensor:
         return self._array.item()
 
     def to(self, backend: str) -> Tensor:
-        """This tensor on backend "numpy" or "cupy", detached if it has to move; the same tensor if it is there already."""
-        moved = to_backend(self._array, backend)
-        if moved is self._array:
-            return self
-        tensor = Tensor.wrap(moved)
-        tensor.requires_grad = self.requires_grad and self._node is None
-        return tensor
+        """This tensor on backend "numpy" or "cupy"; the same tensor if it is there already. Differentiable: gradients move back.
+
+        ValueError for another name, BackendError if cupy cannot be had.
+        """
+        return _op("move")(self, backend)
 
     def detach(self) -> Tensor:
         """The same array outside the graph; no gradient flows through it."""
@@ -324,7 +322,7 @@ class Tensor:
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient."""
         array = self._array.argmax(axis=dim)
-        return Tensor.wrap(np.expand_dims(array, dim) if keepdim and dim is not None else np.asarray(array) if self.backend == "numpy" else array)
+        return Tensor.wrap(np.expand_dims(array, dim) if keepdim and dim is not None else array)
 
 
 _OPS: dict[str, Callable[..., Tensor]] = {}
@@ -345,7 +343,7 @@ def _op(name: str) -> Callable[..., Tensor]:
 
 def _compare(a: Tensor, b: object, operator: str) -> Tensor:
     result = getattr(a._array, operator)(b._array if isinstance(b, Tensor) else b)
-    return Tensor.wrap(result if hasattr(result, "dtype") and not isinstance(result, np.generic) else np.asarray(result))
+    return Tensor.wrap(result if hasattr(result, "dtype") else np.asarray(result))
 
 
 def _flatten(values: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, is_cupy
+from .arrays import Array, is_cupy, memory_order
 from .reference import Kernels
 
 
@@ -108,6 +108,8 @@ def use_kernels(which: str) -> Iterator[None]:
 def to_backend(array: Array, name: str | None = None) -> Array:
     """`array` on backend `name` (default: the current one), copied only if it lives elsewhere. The memory layout is kept."""
     name = name or _current
+    if name not in ("numpy", "cupy"):
+        raise ValueError(f'backend "{name}" is unknown; use "numpy" or "cupy"')
     if is_cupy(array) == (name == "cupy"):
         return array
     if name == "cupy":
@@ -115,14 +117,10 @@ def to_backend(array: Array, name: str | None = None) -> Array:
             raise BackendError(reason)
         cupy: Any = importlib.import_module("cupy")
         return _in_memory_order(array, cupy.asarray)
-    if name != "numpy":
-        raise ValueError(f'backend "{name}" is unknown; use "numpy" or "cupy"')
     return _in_memory_order(array, lambda a: a.get())
 
 
 def _in_memory_order(array: Array, move: Any) -> Array:
-    from .arrays import memory_order
-
     order = memory_order(array)
     if order is None:
         return move(array)  # type: ignore[no-any-return]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Gradient
-from ..backend import Array, is_cupy, kernels_of
-from ..tensor import Operand, Tensor
+from ..backend import Array, is_cupy, kernels_of, to_backend
+from ..tensor import Operand, Tensor, register
 
 
 def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
@@ -70,7 +70,7 @@ def axis(name: str, dim: int, ndim: int) -> int:
     return dim % ndim if ndim else 0
 
 
-# -- three linear pairs that everything else stands on -----------------------------------------------------------------------
+# -- linear pairs that everything else stands on -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,25 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
     if dtype.kind != "f" or x.dtype.kind != "f":
         return Tensor.wrap(kernels_of(x._array).map(lambda a: a.astype(dtype), x._array))
     return Cast(dtype, x.dtype)(x)
+
+
+@dataclass(frozen=True)
+class Move(Function):
+    """x on another backend; the adjoint moves back."""
+
+    backend: str
+    source: str
+
+    def forward(self, x: Array) -> Array:
+        return to_backend(x, self.backend)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Move(self.source, self.backend)(g),)
+
+
+def move(x: Tensor, backend: str) -> Tensor:
+    """x on `backend`, "numpy" or "cupy"."""
+    return x if x.backend == backend else Move(backend, x.backend)(x)
 
 
 @dataclass(frozen=True)
@@ -126,3 +145,6 @@ class SumTo(Function):
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
         return (BroadcastTo(self.source, self.shape)(g),)
+
+
+register(cast=cast, move=move)

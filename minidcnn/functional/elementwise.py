@@ -340,4 +340,4 @@ def _broadcast_all(mask: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, 
     return mask, a, b
 
 
-register(add=add, sub=sub, mul=mul, div=div, pow=pow, neg=neg, abs=abs, exp=exp, log=log, sqrt=sqrt, cast=cast)
+register(add=add, sub=sub, mul=mul, div=div, pow=pow, neg=neg, abs=abs, exp=exp, log=log, sqrt=sqrt)

@@ -1,0 +1,395 @@
+"""The engine: what the graph keeps, when it is freed, how gradients add up, and what it refuses to do."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import minidcnn
+from minidcnn import Function, Tensor, check_grads, enable_grad, grad, no_grad
+from minidcnn import functional as F
+from minidcnn.autograd import is_grad_enabled
+
+
+def leaf(*values: float) -> Tensor:
+    return Tensor(np.array(values, np.float64), requires_grad=True)
+
+
+# -- values -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_diamond_adds_both_paths() -> None:
+    x = leaf(3.0)
+    y = x * x
+    (y * x + y).sum().backward()  # x^3 + x^2
+    assert x.grad is not None
+    assert x.grad.item() == 3 * 9 + 2 * 3
+
+
+def test_each_node_runs_once_however_many_paths_lead_to_it() -> None:
+    calls = []
+
+    @dataclass(frozen=True)
+    class Count(Function):
+        def forward(self, x):
+            return x * 1.0
+
+        def vjp(self, g, *_):
+            calls.append(g)
+            return (g,)
+
+    x = leaf(1.0)
+    y = Count()(x)
+    for _ in range(40):
+        y = y + y  # 2^40 paths
+    y.sum().backward()
+    assert x.grad.item() == 2.0**40
+    assert len(calls) == 1
+
+
+def test_backward_accumulates_and_zero_grad_forgets() -> None:
+    x = leaf(2.0)
+    for k in (1, 2, 3):
+        (x * x).sum().backward()
+        assert x.grad.item() == 4 * k
+    x.zero_grad()
+    assert x.grad is None
+
+
+def test_grad_returns_gradients_and_leaves_grad_alone() -> None:
+    x, y = leaf(2.0), leaf(5.0)
+    z = x * x * y
+    gx, gy = grad(z, [x, y])
+    assert (gx.item(), gy.item()) == (20.0, 4.0)
+    assert x.grad is None
+    assert y.grad is None
+
+
+def test_grad_of_an_intermediate_tensor_does_not_run_what_lies_before_it() -> None:
+    x = leaf(2.0)
+    y = x * x
+    z = y * y
+    (gy,) = grad(z, y, retain_graph=True)
+    assert gy.item() == 8.0
+    gy, gx = grad(z, [y, x])
+    assert (gy.item(), gx.item()) == (8.0, 32.0)
+
+
+def test_grad_of_several_outputs_is_the_sum_weighted_by_grad_outputs() -> None:
+    x = leaf(2.0)
+    (g,) = grad([x * x, x * 3], x, [np.array([10.0]), np.array([100.0])])
+    assert g.item() == 40 + 300
+
+
+def test_unused_inputs_are_an_error_or_zeros() -> None:
+    x, y = leaf(1.0), leaf(1.0, 2.0)
+    z = x * x
+    with pytest.raises(RuntimeError, match="do not depend on input 1; pass allow_unused=True"):
+        grad(z, [x, y], retain_graph=True)
+    gx, gy = grad(z, [x, y], allow_unused=True)
+    assert gx.item() == 2.0
+    assert gy.numpy().tolist() == [0.0, 0.0]
+
+
+def test_derivatives_of_any_order() -> None:
+    x = leaf(2.0)
+    y = x**5
+    for expected in (5 * 2**4, 20 * 2**3, 60 * 2**2, 120 * 2, 120):
+        (y,) = grad(y, x, create_graph=True)
+        assert y.item() == expected
+
+
+def test_create_graph_makes_grad_itself_differentiable() -> None:
+    x = leaf(3.0)
+    (x * x * x).sum().backward(create_graph=True)
+    first = x.grad
+    x.zero_grad()
+    (first * first).sum().backward()  # d (3x^2)^2 / dx = 36 x^3
+    assert x.grad.item() == 36 * 27
+
+
+def test_gradients_of_two_leaves_never_share_memory() -> None:
+    a, b = leaf(1.0, 2.0), leaf(3.0, 4.0)
+    seed = Tensor(np.array([1.0, 1.0]))
+    (a + b).backward(seed)
+    a.grad._array += 10
+    assert b.grad.numpy().tolist() == [1.0, 1.0]
+    assert seed.numpy().tolist() == [1.0, 1.0]
+    c = leaf(1.0, 2.0, 3.0)
+    c.sum().backward()  # a broadcast of one number
+    c.grad._array[0] = 7
+    assert c.grad.numpy().tolist() == [7.0, 1.0, 1.0]
+
+
+def test_a_sum_of_many_gradients_is_not_added_into_one_that_others_hold() -> None:
+    """x + y passes one gradient on to both sides: adding into it in place would corrupt the other."""
+    x, y = leaf(1.0), leaf(1.0)
+    z = x + y
+    w = z + z + z + x
+    w.sum().backward()
+    assert (x.grad.item(), y.grad.item()) == (4.0, 3.0)
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_of_100_000_operations() -> None:
+    x = leaf(1.0)
+    y = x
+    for _ in range(100_000):
+        y = y + 1.0
+    y.sum().backward()
+    assert x.grad.item() == 1.0
+    z = x
+    for _ in range(100_000):
+        z = z * 1.0
+    del z  # a graph that is never run backward goes without recursion too
+
+
+def test_the_graph_is_freed_during_backward() -> None:
+    """When the first function runs backward, the arrays that the later ones kept are gone already."""
+    alive_at_first: list[bool] = []
+    refs: list[weakref.ref] = []
+
+    @dataclass(frozen=True)
+    class First(Function):
+        def forward(self, x):
+            return x * 1.0
+
+        def vjp(self, g, *_):
+            alive_at_first.extend(r() is not None for r in refs)
+            return (g,)
+
+    x = leaf(*range(1, 10))
+    y = First()(x)
+    for _ in range(5):
+        y = F.exp(y * 0.1)
+        refs.append(weakref.ref(y._array))
+    total = y.sum()
+    del y
+    assert all(r() is not None for r in refs)
+    total.backward()
+    assert alive_at_first == [False] * 5
+
+
+def test_no_reference_cycles() -> None:
+    """Memory goes when the last reference goes, not when the garbage collector happens to run."""
+    gc.collect()
+    gc.disable()
+    try:
+        x = leaf(1.0, 2.0)
+        y = F.max_pool2d(F.exp(F.reshape(x, (1, 1, 1, 2))), (1, 2))
+        ref = weakref.ref(y._node)
+        del y
+        assert ref() is None
+    finally:
+        gc.enable()
+
+
+def test_functions_keep_only_what_they_declare() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * 2.0  # linear: needs nothing
+    array = weakref.ref(y._array)
+    z = y + 1.0
+    del y
+    assert array() is None
+    z.sum().backward()
+
+
+def test_backward_twice_is_a_clear_error_without_retain_graph() -> None:
+    x = leaf(2.0)
+    y = x * x
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad.item() == 8.0
+    with pytest.raises(RuntimeError, match="run backward already and its memory freed; pass retain_graph=True"):
+        y.backward()
+    with pytest.raises(RuntimeError, match="retain_graph=True"):
+        grad(y, x)
+    assert x.grad.item() == 8.0  # a backward that fails changes nothing
+
+
+# -- changes in place ---------------------------------------------------------------------------------------------------
+
+
+def test_an_array_that_backward_needs_cannot_be_written() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * x
+    with pytest.raises(ValueError, match="read-only"):
+        x.data[0] = 5
+    with pytest.raises(ValueError, match="read-only"):
+        x.reshape(2, 1).data[0] = 5  # a view of it neither
+    y.sum().backward()
+    x.data[0] = 5  # backward is done with it
+    assert x.numpy().tolist() == [5.0, 2.0]
+
+
+def test_a_graph_that_is_dropped_releases_its_arrays() -> None:
+    x = leaf(1.0, 2.0)
+    y = x * x
+    del y
+    x.data[0] = 5
+    assert x.numpy()[0] == 5
+
+
+@pytest.mark.parametrize("change", ["setitem", "data", "changed", "view"])
+def test_a_change_behind_the_back_of_a_graph_is_an_error_not_a_wrong_gradient(change: str) -> None:
+    x = leaf(1.0, 2.0)
+    y = (x * x).sum()
+    with no_grad():
+        if change == "setitem":
+            x[0] = 5.0
+        elif change == "data":
+            x.data = np.array([5.0, 2.0])
+        elif change == "view":
+            x.detach()[1] = 3.0
+        else:
+            x._array[0] = 5.0
+            x.changed()
+    with pytest.raises(RuntimeError, match=r"array of shape \(2,\) that Mul needs was changed in place"):
+        y.backward()
+    assert x.grad is None
+
+
+def test_a_changed_output_is_noticed_too() -> None:
+    x = leaf(1.0, 2.0)
+    y = F.exp(x)
+    z = y.sum()
+    with no_grad():
+        y[0] = 0.0
+    with pytest.raises(RuntimeError, match="Exp needs was changed"):
+        z.backward()
+
+
+def test_assigning_into_a_tensor_of_a_graph_is_refused() -> None:
+    x = leaf(1.0, 2.0)
+    with pytest.raises(RuntimeError, match="write inside no_grad"):
+        (x * 2)[0] = 1.0
+    with pytest.raises(RuntimeError, match="write inside no_grad"):
+        Tensor(np.zeros(2))[0] = x[0]
+
+
+def test_the_constructor_copies() -> None:
+    array = np.array([1.0, 2.0])
+    x = Tensor(array, requires_grad=True)
+    y = (x * x).sum()
+    array[0] = 100
+    y.backward()
+    assert x.grad.numpy().tolist() == [2.0, 4.0]
+
+
+# -- switching ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_grad_records_nothing_also_as_a_decorator() -> None:
+    x = leaf(1.0)
+    with no_grad():
+        assert not is_grad_enabled()
+        y = x * x
+        with enable_grad():
+            assert (x * x).requires_grad
+    assert not y.requires_grad
+    assert is_grad_enabled()
+
+    @no_grad()
+    def f() -> Tensor:
+        return x * x
+
+    assert not f().requires_grad
+    assert not f().requires_grad
+    with pytest.raises(ZeroDivisionError), no_grad():
+        raise ZeroDivisionError
+    assert is_grad_enabled()
+
+
+def test_detach_stops_gradients_and_shares_memory() -> None:
+    x = leaf(2.0)
+    y = x.detach()
+    assert not y.requires_grad
+    assert np.shares_memory(x.numpy(), y.numpy())
+    (x * y).backward()
+    assert x.grad.item() == 2.0
+
+
+def test_vjp_thunks_run_only_where_a_gradient_is_wanted() -> None:
+    made = []
+
+    @dataclass(frozen=True)
+    class Product(Function):
+        needs_inputs = (0, 1)
+
+        def forward(self, a, b):
+            return a * b
+
+        def vjp(self, g, a, b):
+            return lambda: made.append("a") or g * b, lambda: made.append("b") or g * a
+
+    x, frozen = leaf(2.0), Tensor(np.array([3.0]))
+    Product()(x, frozen).backward()
+    assert made == ["a"]
+    y = leaf(5.0)
+    z = Product()(x, y)
+    made.clear()
+    assert grad(z, y)[0].item() == 2.0
+    assert made == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: (leaf(1.0, 2.0) * 2).backward(), r"shape \(2,\) needs a grad argument of that shape"),
+        (lambda: Tensor([1.0]).backward(), "does not depend on anything that requires gradients"),
+        (lambda: (leaf(1.0) * 2).requires_grad_(False), "only leaves can be switched"),
+        (lambda: grad(leaf(1.0) * 2, Tensor([1.0])), "input 0 does not require gradients"),
+    ],
+)
+def test_runtime_errors(make, sentence: str) -> None:
+    with pytest.raises(RuntimeError, match=sentence):
+        make()
+
+
+def test_a_seed_of_the_wrong_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"grad has shape \(3,\), the tensor has \(2,\)"):
+        (leaf(1.0, 2.0) * 2).backward(np.ones(3))
+    with pytest.raises(ValueError, match="2 outputs need as many grad_outputs, got 1"):
+        x = leaf(1.0)
+        grad([x * 2, x * 3], x, [None])
+
+
+def test_only_floating_tensors_carry_gradients() -> None:
+    with pytest.raises(TypeError, match="got dtype int64"):
+        Tensor([1, 2], requires_grad=True)
+    with pytest.raises(TypeError, match="got dtype int64"):
+        Tensor([1, 2]).requires_grad_()
+
+
+def test_float32_stays_float32_through_backward() -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    ((x * np.float64(2.0) + 1) ** 2 / 3).mean().backward(np.float64(1.0))
+    assert x.grad.dtype == np.float32
+
+
+def test_a_function_of_ones_own() -> None:
+    """What docs/engine.md teaches: forward, vjp by differentiable functions, and the library checks it to second order."""
+
+    @dataclass(frozen=True)
+    class Cube(Function):
+        needs_inputs = (0,)
+
+        def forward(self, x):
+            return x**3
+
+        def vjp(self, g, x):
+            return (g * 3 * x * x,)
+
+    check_grads(Cube(), [np.array([0.5, -1.5])], order=3)
+
+
+def test_public_names_exist() -> None:
+    for name in minidcnn.__all__:
+        if name not in ("data", "interop", "models", "nn", "optim", "segmentation"):
+            assert getattr(minidcnn, name) is not None

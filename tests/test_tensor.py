@@ -1,0 +1,173 @@
+"""Tensor: construction, dtypes, operators, indexing and what it says when used wrongly."""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from minidcnn import Tensor, check_grads
+from minidcnn import functional as F
+
+
+def test_dtypes_follow_the_data() -> None:
+    assert Tensor([1.0, 2.0]).dtype == np.float32
+    assert Tensor(1.5).dtype == np.float32
+    assert Tensor([1, 2]).dtype == np.int64
+    assert Tensor([True]).dtype == np.bool_
+    assert Tensor(np.ones(2)).dtype == np.float64
+    assert Tensor(np.float64(1)).dtype == np.float64
+    assert Tensor([1, 2], dtype=np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize("op", [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_python_scalar_never_promotes(op, dtype) -> None:
+    x = Tensor(np.array([1.0, 2.0], dtype))
+    for scalar in (2, 2.5, True, np.float64(2.5)):
+        assert op(x, scalar).dtype == dtype
+        assert op(scalar, x).dtype == dtype
+        np.testing.assert_allclose(op(x, scalar).numpy(), op(np.array([1.0, 2.0]), float(scalar)), rtol=1e-3)
+        np.testing.assert_allclose(op(scalar, x).numpy(), op(float(scalar), np.array([1.0, 2.0])), rtol=1e-3)
+
+
+def test_numpy_arrays_on_the_left_defer_to_the_tensor() -> None:
+    x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    y = np.array([3.0, 4.0]) * x + np.float64(1)
+    assert isinstance(y, Tensor)
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == [3.0, 4.0]
+
+
+def test_mixed_dtypes_promote_and_gradients_come_back_in_the_leafs_dtype() -> None:
+    x = Tensor(np.array([1.0, 2.0], np.float32), requires_grad=True)
+    y = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    z = x * y
+    assert z.dtype == np.float64
+    z.sum().backward()
+    assert x.grad.dtype == np.float32
+    assert y.grad.dtype == np.float64
+
+
+@given(data=st.data(), shapes=hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=3))
+def test_operators_broadcast_as_numpy_does_and_gradients_sum_back(data: st.DataObject, shapes) -> None:
+    elements = st.integers(-4, 4).map(float)
+    a, b = (data.draw(hnp.arrays(np.float64, s, elements=elements)) for s in shapes.input_shapes)
+    x, y = Tensor(a, requires_grad=True), Tensor(b, requires_grad=True)
+    for op in (operator.add, operator.sub, operator.mul):
+        np.testing.assert_array_equal(op(x, y).numpy(), op(a, b))
+    g = data.draw(hnp.arrays(np.float64, shapes.result_shape, elements=elements))
+    (x * y).backward(g)
+    for t, other in ((x, b), (y, a)):
+        full = g * other
+        extra = full.ndim - t.ndim
+        axes = tuple(i for i in range(full.ndim) if i < extra or t.shape[i - extra] == 1)
+        np.testing.assert_array_equal(t.grad.numpy(), full.sum(axis=axes).reshape(t.shape))  # integers: exact
+
+
+INDICES = [
+    1,
+    -1,
+    slice(1, 3),
+    slice(None, None, -2),
+    (slice(None), 2),
+    (Ellipsis, 0),
+    (None, 1, Ellipsis),
+    np.array([0, 2, 2]),
+    (np.array([0, 1]), slice(None), np.array([1, 1])),
+    (slice(None), [3, 0, 3]),
+    np.array([True, False, True]),
+    (0, 0, 0),
+]
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+def test_indexing_as_numpy_and_its_derivative_adds_where_indices_repeat(index, rng: np.random.Generator) -> None:
+    a = rng.standard_normal((3, 4, 5))
+    np.testing.assert_array_equal(Tensor(a)[index].numpy(), a[index])
+    check_grads(lambda x: (x * x)[index], [a], 2)
+    x = Tensor(a, requires_grad=True)
+    x[index].sum().backward()
+    expected = np.zeros_like(a)
+    np.add.at(expected, index, 1.0)
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
+
+
+def test_indexing_by_tensors() -> None:
+    x = Tensor(np.arange(12.0).reshape(3, 4))
+    np.testing.assert_array_equal(x[Tensor([2, 0])].numpy(), x.numpy()[[2, 0]])
+    np.testing.assert_array_equal(x[x > 5].numpy(), np.arange(6.0, 12.0))
+
+
+def test_comparisons_are_elementwise_and_tensors_hash_by_identity() -> None:
+    x = Tensor([1.0, 2.0, 3.0])
+    assert (x > 2).numpy().tolist() == [False, False, True]
+    assert (x == Tensor([1.0, 0.0, 3.0])).numpy().tolist() == [True, False, True]
+    assert len({x, x, Tensor([1.0])}) == 2
+    with pytest.raises(ValueError, match=r"truth of a tensor of shape \(3,\) is ambiguous"):
+        bool(x)
+
+
+def test_conversions() -> None:
+    x = Tensor([[1.5]])
+    assert (float(x), int(x), x.item(), bool(x), len(x)) == (1.5, 1, 1.5, True, 1)
+    np.testing.assert_array_equal(np.asarray(x), [[1.5]])
+    with pytest.raises(ValueError, match=r"only a one-element tensor has one value, this has shape \(2,\)"):
+        Tensor([1.0, 2.0]).item()
+    view = x.numpy()
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 2
+    assert x.astype(np.float64).dtype == np.float64
+    assert x.to("numpy") is x
+    with pytest.raises(ValueError, match='backend "gpu" is unknown'):
+        x.to("gpu")
+
+
+def test_methods_are_the_functions() -> None:
+    a = np.arange(6.0).reshape(2, 3)
+    x = Tensor(a)
+    for got, expected in [
+        (x.sum(), a.sum()),
+        (x.sum(1), a.sum(1)),
+        (x.mean((0, 1), keepdim=True), a.mean(keepdims=True)),
+        (x.reshape(3, 2), a.reshape(3, 2)),
+        (x.reshape((-1, 1)), a.reshape(-1, 1)),
+        (x.permute(1, 0), a.T),
+        (x.transpose(0, 1), a.T),
+        (x.T, a.T),
+        (x.exp(), np.exp(a)),
+        (-x, -a),
+        (abs(-x), a),
+        (x @ x.T, a @ a.T),
+        (x.argmax(1), a.argmax(1)),
+        (x.argmax(), 5),
+        (x.argmax(0, keepdim=True), a.argmax(0)[None]),
+    ]:
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-15)
+
+
+def test_repr_shows_values_and_origin() -> None:
+    assert repr(Tensor([1.0, 2.0])) == "Tensor([1., 2.], shape=(2,), dtype=float32)"
+    x = Tensor([1.0], requires_grad=True)
+    assert repr(x).endswith("requires_grad=True)")
+    assert repr(x * x).endswith("made by Mul)")
+    assert len(repr(Tensor(np.zeros((1000, 1000))))) < 1000
+
+
+def test_layout_is_kept_by_construction_and_elementwise_work() -> None:
+    nhwc = np.zeros((2, 5, 4, 3), np.float32).transpose(0, 3, 1, 2)
+    x = Tensor(nhwc)
+    assert x._array.transpose(0, 2, 3, 1).flags.c_contiguous
+    for y in (x + 1, x * x, F.exp(x), F.cat([x, x], 1), F.where(x > 0, x, 0.0), x[:, :2] * 1 + 1):
+        assert y._array.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_data_that_is_not_numbers_is_refused() -> None:
+    with pytest.raises(TypeError, match="got object dtype|must be numbers"):
+        Tensor({"a": 1})
+    with pytest.raises(ValueError, match="the new array has shape"):
+        Tensor([1.0]).data = np.zeros(3)

@@ -72,10 +72,10 @@ class Function:
     differentiable: ClassVar[int] = 1
     view: ClassVar[bool] = False  # the output shares the first input's memory
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any, **_: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
-    def vjp(self, g: Any, *needed: Tensor) -> tuple[Gradient, ...]:
+    def vjp(self, *g_and_needed: Any, **_: Any) -> tuple[Gradient, ...]:
         raise NotImplementedError(f"{type(self).__name__} does not define vjp")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Node:
         self.edges: list[Tensor | tuple[Node, int] | None] = [
             (t._node, t._index) if t._node is not None else t if t.requires_grad else None for t in inputs
         ]
-        self.depth = 1 + max((e[0].depth for e in self.edges if isinstance(e, tuple)), default=0)
+        self.depth: int = 1 + max((e[0].depth for e in self.edges if isinstance(e, tuple)), default=0)
         self.saved: list[Saved] = []
         self.freed = False
 

@@ -21,7 +21,7 @@ def check_adjoint(a: Callable[[Array], Array], b: Callable[[Array], Array], x: A
     x, y = _host(x), _host(y)
     if ax.shape != y.shape or by.shape != x.shape:
         raise AssertionError(f"check_adjoint: a(x) has shape {ax.shape} for y of {y.shape}, b(y) has {by.shape} for x of {x.shape}")
-    left, right = np.vdot(ax, y), np.vdot(x, by)
+    left, right = float(np.vdot(ax, y)), float(np.vdot(x, by))
     scale = max(float(np.linalg.norm(ax) * np.linalg.norm(y)), float(np.linalg.norm(x) * np.linalg.norm(by)), 1e-300)
     if not abs(left - right) <= rtol * scale:
         raise AssertionError(f"check_adjoint: <a(x), y> = {left!r} but <x, b(y)> = {right!r}")

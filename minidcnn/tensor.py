@@ -276,16 +276,16 @@ class Tensor:
     def __ne__(self, other: object) -> Tensor:  # type: ignore[override]
         return _compare(self, other, "__ne__")
 
-    def __lt__(self, other: Operand) -> Tensor:
+    def __lt__(self, other: Operand) -> Tensor:  # type: ignore[misc]  # ndarray has the mirrored operator
         return _compare(self, other, "__lt__")
 
-    def __le__(self, other: Operand) -> Tensor:
+    def __le__(self, other: Operand) -> Tensor:  # type: ignore[misc]
         return _compare(self, other, "__le__")
 
-    def __gt__(self, other: Operand) -> Tensor:
+    def __gt__(self, other: Operand) -> Tensor:  # type: ignore[misc]
         return _compare(self, other, "__gt__")
 
-    def __ge__(self, other: Operand) -> Tensor:
+    def __ge__(self, other: Operand) -> Tensor:  # type: ignore[misc]
         return _compare(self, other, "__ge__")
 
     # -- methods that are functions of the same name --------------------------------------------------------------------------
@@ -321,7 +321,7 @@ class Tensor:
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient."""
-        array = self._array.argmax(axis=dim)
+        array: Any = self._array.argmax(axis=dim)
         return Tensor.wrap(np.expand_dims(array, dim) if keepdim and dim is not None else array)
 
 

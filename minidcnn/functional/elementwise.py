@@ -15,10 +15,10 @@ from .common import as_tensor, cast, operands
 class Elementwise(Function):
     """A function of equally shaped arrays, element by element, in memory order."""
 
-    def compute(self, xp: Any, *arrays: Array) -> Array:
-        raise NotImplementedError
+    def compute(self, *xp_and_arrays: Any, **_: Any) -> Array:
+        raise NotImplementedError(f"{type(self).__name__} does not define compute")
 
-    def forward(self, *arrays: Array) -> Array:
+    def forward(self, *arrays: Array, **_: Any) -> Array:
         kernels = kernels_of(arrays[0])
         return kernels.map(lambda *a: self.compute(kernels.xp, *a), *arrays)
 
@@ -70,7 +70,7 @@ class Scale(Elementwise):
     factor: float
 
     def compute(self, xp: Any, x: Array) -> Array:
-        return x * x.dtype.type(self.factor)
+        return x * x.dtype.type(self.factor)  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
         return (self(g),)

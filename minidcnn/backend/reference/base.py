@@ -35,8 +35,9 @@ class BaseKernels:
         return result.transpose(np.argsort(order))
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
-        """Sum over `axes`; pairwise along runs of memory, in x's own dtype."""
-        return x.sum(axis=axes, keepdims=keepdims, dtype=x.dtype if x.dtype.kind == "f" else None)
+        """Sum over `axes` in x's own dtype (int64 for integers); float16 and float32 are added up in float64 and rounded once."""
+        total = x.sum(axis=axes, keepdims=keepdims, dtype="float64" if x.dtype.kind == "f" else None)
+        return self.xp.asarray(total, x.dtype if x.dtype.kind == "f" else total.dtype)  # type: ignore[no-any-return]
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         """Arrays joined along `axis`, in the memory order of the first."""

@@ -21,7 +21,7 @@ class ConvKernels(BaseKernels):
         cols = self.xp.empty((n, *out, *window.kernel, c), x.dtype).transpose(0, 5, 3, 4, 1, 2)
         for i, j, (rows, columns) in window.each_tap(out):
             cols[:, :, i, j] = padded[:, :, rows, columns]
-        return cols
+        return cols  # type: ignore[no-any-return]
 
     def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
         """The adjoint of im2col: columns (N, C, KH, KW, OH, OW) -> (N, C, *size), overlapping windows added up."""

@@ -19,7 +19,7 @@ class PoolKernels(BaseKernels):
         """x (N, C, H, W) -> (maxima, winning taps), both (N, C, *out). Padding is -inf, the first maximum wins, NaN wins over all."""
         xp = self.xp
         padded = self.pad_images(x, window, out, -np.inf)
-        rows, columns = (xp.asarray(t) for t in window.first_taps(x.shape[2:], out, "max_pool2d"))  # type: ignore[arg-type]
+        rows, columns = (xp.asarray(t) for t in window.first_taps(x.shape[2:], out, "max_pool2d"))
         taps = empty_images(xp, (*x.shape[:2], *out), xp.uint8 if window.taps <= 256 else xp.uint16)
         taps[...] = rows[:, None] * window.kernel[1] + columns
         best = empty_images(xp, taps.shape, x.dtype)
@@ -33,7 +33,7 @@ class PoolKernels(BaseKernels):
 
     def pool_gather(self, x: Array, taps: Array, window: Window) -> Array:
         """x (N, C, H, W) at the winning `taps` (N, C, OH, OW): max pooling with the winners already known, a linear map."""
-        out: Pair = taps.shape[2:]  # type: ignore[assignment]
+        out: Pair = taps.shape[2:]
         padded = self.pad_images(x, window, out)
         y = zero_images(self.xp, taps.shape, x.dtype)
         for i, j, at in window.each_tap(out):
@@ -42,7 +42,7 @@ class PoolKernels(BaseKernels):
 
     def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
         """The adjoint of pool_gather: g (N, C, OH, OW) -> (N, C, *size), added at each window's winning pixel."""
-        out: Pair = taps.shape[2:]  # type: ignore[assignment]
+        out: Pair = taps.shape[2:]
         (ph, pw), (h, w) = window.padding, size
         padded = zero_images(self.xp, (*g.shape[:2], *window.buffer(size, out)), g.dtype)
         for i, j, at in window.each_tap(out):
@@ -76,7 +76,7 @@ class PoolKernels(BaseKernels):
 
     def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
         """x (N, C, H, W) -> (N, C, OH, OW): the sum of each window's pixels (padding is 0) times `weight` (OH, OW)."""
-        out: Pair = weight.shape  # type: ignore[assignment]
+        out: Pair = weight.shape
         padded = self.pad_images(x, window, out)
         y = zero_images(self.xp, (*x.shape[:2], *out), x.dtype)
         for _, _, at in window.each_tap(out):
@@ -86,7 +86,7 @@ class PoolKernels(BaseKernels):
 
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
         """The adjoint of avg_pool2d: g (N, C, OH, OW) -> (N, C, *size), g times `weight` added to each pixel of its window."""
-        out: Pair = weight.shape  # type: ignore[assignment]
+        out: Pair = weight.shape
         (ph, pw), (h, w) = window.padding, size
         g = g * weight
         padded = zero_images(self.xp, (*g.shape[:2], *window.buffer(size, out)), g.dtype)

@@ -50,6 +50,11 @@ def memory_order(x: Array) -> tuple[int, ...] | None:
     return order if x.transpose(order).flags.c_contiguous else None
 
 
+def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes `order`."""
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
 def is_channels_last(x: Array) -> bool:
     """Whether the (N, C, H, W) array `x` lies in NHWC memory without gaps."""
     return bool(nhwc(x).flags.c_contiguous)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, is_cupy, memory_order
+from .arrays import Array, inverse, is_cupy, memory_order
 from .reference import Kernels
 
 
@@ -124,4 +124,4 @@ def _in_memory_order(array: Array, move: Any) -> Array:
     order = memory_order(array)
     if order is None:
         return move(array)  # type: ignore[no-any-return]
-    return move(array.transpose(order)).transpose(np.argsort(order))  # type: ignore[no-any-return]
+    return move(array.transpose(order)).transpose(inverse(order))  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Gradient
-from ..backend import Array, kernels_of
+from ..backend import Array, inverse, kernels_of
 from ..tensor import Tensor, _raw, register
 from .common import BroadcastTo, axes_of, axis, cast, check_backend
 
@@ -41,7 +41,7 @@ class Permute(Function):
         return x.transpose(self.dims)
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        return (Permute(tuple(int(i) for i in np.argsort(self.dims)))(g),)
+        return (Permute(inverse(self.dims))(g),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...window import Pair, Window
-from ..arrays import Array, empty_images, memory_order, zero_images
+from ..arrays import Array, empty_images, inverse, memory_order, zero_images
 
 
 class BaseKernels:
@@ -32,7 +32,7 @@ class BaseKernels:
         if order is None or order == tuple(range(leader.ndim)) or any(a.ndim not in (0, leader.ndim) for a in arrays):
             return function(*arrays)
         result = function(*(a.transpose(order) if a.ndim else a for a in arrays))
-        return result.transpose(np.argsort(order))
+        return result.transpose(inverse(order))
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         """Sum over `axes` in x's own dtype (int64 for integers); float16 and float32 are added up in float64 and rounded once."""
@@ -45,7 +45,7 @@ class BaseKernels:
         if order is None or order == tuple(range(arrays[0].ndim)):
             return self.xp.concatenate(arrays, axis)  # type: ignore[no-any-return]
         joined = self.xp.concatenate([a.transpose(order) for a in arrays], order.index(axis))
-        return joined.transpose(np.argsort(order))  # type: ignore[no-any-return]
+        return joined.transpose(inverse(order))  # type: ignore[no-any-return]
 
     def place(self, y: Array, index: Any, shape: tuple[int, ...]) -> Array:
         """y at `index` in zeros of `shape`, added where an advanced index repeats; 4-D results lie in channels-last memory."""

@@ -1,0 +1,175 @@
+"""A stand-in for CuPy on machines without a GPU: arrays that behave as CuPy's do where code written for NumPy goes wrong.
+
+It refuses to mix with NumPy arrays, to be converted implicitly and to be passed to NumPy's functions, and its elementwise functions
+return C order whatever the layout of their arguments. What runs on it says nothing about speed, but runs on CuPy's rules.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import types
+from typing import Any
+
+import numpy as np
+
+SCALARS = (bool, int, float, np.generic)
+
+
+class Flags:
+    def __init__(self, flags: Any) -> None:
+        self.c_contiguous, self.f_contiguous, self.owndata = flags.c_contiguous, flags.f_contiguous, flags.owndata
+
+
+class ndarray:
+    """An array "on the device"; `.get()` is the only way to the host."""
+
+    __module__ = "cupy"
+    __array_ufunc__ = None
+    __array_priority__ = 100
+
+    def __init__(self, host: np.ndarray) -> None:
+        assert isinstance(host, np.ndarray)
+        self._host = host
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
+
+    def get(self) -> np.ndarray:
+        return self._host.copy(order="K")
+
+    @property
+    def base(self) -> ndarray | None:
+        return None if self._host.base is None else ndarray(self._host.base)
+
+    @property
+    def flags(self) -> Flags:
+        return Flags(self._host.flags)
+
+    @property
+    def T(self) -> ndarray:
+        return ndarray(self._host.T)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes"):
+            return getattr(self._host, name)
+        if name == "item":
+            return self._host.item
+        if name in METHODS:
+            return lambda *args, **kwargs: wrap(getattr(self._host, name)(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
+        raise AttributeError(f"the stand-in for CuPy has no ndarray.{name}; add it if CuPy has it")
+
+    def __getitem__(self, index: Any) -> ndarray:
+        return wrap(self._host[unwrap(index)])
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._host[unwrap(index)] = unwrap(value)
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def __bool__(self) -> bool:
+        return bool(self._host)
+
+    def __int__(self) -> int:
+        return int(self._host)
+
+    def __float__(self) -> float:
+        return float(self._host)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+METHODS = {"sum", "max", "min", "mean", "argmax", "reshape", "transpose", "swapaxes", "astype", "copy", "view", "ravel", "any", "all", "clip", "fill",
+           "take", "squeeze", "dot", "prod", "var", "std", "cumsum", "argsort", "round", "repeat", "nonzero", "flatten"}  # fmt: skip
+
+
+def unwrap(value: Any) -> Any:
+    """The host side of an argument; TypeError where CuPy would refuse it."""
+    if isinstance(value, ndarray):
+        return value._host
+    if isinstance(value, np.ndarray):
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if isinstance(value, tuple):
+        return tuple(unwrap(v) for v in value)
+    if isinstance(value, list):
+        return [unwrap(v) for v in value]
+    return value
+
+
+def wrap(result: Any) -> Any:
+    """Results of NumPy as arrays of the device: also 0-d ones, which NumPy turns into scalars."""
+    if isinstance(result, np.ndarray):
+        return ndarray(result)
+    if isinstance(result, np.generic):
+        return ndarray(np.asarray(result))
+    if isinstance(result, tuple):
+        return tuple(wrap(r) for r in result)
+    return result
+
+
+def _operator(name: str, in_place: bool) -> Any:
+    def apply(self: ndarray, other: Any = None) -> Any:
+        if other is not None and not isinstance(other, (ndarray, *SCALARS)):
+            if isinstance(other, np.ndarray):
+                raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+            return NotImplemented
+        arguments = () if other is None else (unwrap(other),)
+        result = getattr(self._host, name)(*arguments)
+        if result is NotImplemented:
+            return NotImplemented
+        if in_place:
+            return self
+        return ndarray(np.ascontiguousarray(result).reshape(np.shape(result)))  # CuPy's elementwise functions allocate C order
+
+    return apply
+
+
+for _name in "add sub mul truediv floordiv mod pow and or xor lshift rshift".split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__", False))
+    setattr(ndarray, f"__r{_name}__", _operator(f"__r{_name}__", False))
+    setattr(ndarray, f"__i{_name}__", _operator(f"__i{_name}__", True))
+for _name in "lt le gt ge eq ne neg abs invert pos matmul rmatmul".split():
+    setattr(ndarray, f"__{_name}__", _operator(f"__{_name}__", False))
+
+
+class Ufunc:
+    def __init__(self, function: np.ufunc) -> None:
+        self.function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self.function(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()})
+        if "out" in kwargs:
+            return kwargs["out"]
+        if isinstance(result, tuple):
+            return tuple(ndarray(np.ascontiguousarray(r)) for r in result)
+        return ndarray(np.ascontiguousarray(result).reshape(np.shape(result)))
+
+    def at(self, *args: Any) -> None:
+        self.function.at(*unwrap(args))
+
+
+class Module(types.ModuleType):
+    """The module `cupy`: NumPy's functions on the stand-in's arrays."""
+
+    ndarray = ndarray
+    cuda = types.SimpleNamespace(is_available=lambda: True)
+
+    def asarray(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
+        return ndarray(np.asarray(value._host if isinstance(value, ndarray) else value, dtype, **kwargs))
+
+    def array(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
+        return ndarray(np.array(value._host if isinstance(value, ndarray) else value, dtype, **kwargs))
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(np, name)
+        if isinstance(real, np.ufunc):
+            return Ufunc(real)
+        if isinstance(real, type) or not callable(real):
+            return real
+        return lambda *args, **kwargs: wrap(real(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
+
+
+def make_module() -> Module:
+    module = Module("cupy")
+    module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    return module

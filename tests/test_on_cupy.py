@@ -1,0 +1,100 @@
+"""The engine on the cupy backend, played by a strict stand-in: what NumPy would forgive and CuPy would not is an error here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+import minidcnn
+from minidcnn import Tensor
+from minidcnn import functional as F
+from minidcnn.backend import switch
+
+from cupy_stand_in import make_module, ndarray
+
+
+@pytest.fixture
+def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(sys.modules, "cupy", make_module())
+    monkeypatch.setattr(switch, "_made", {})
+    minidcnn.use("cupy")
+    yield
+    minidcnn.use("numpy")
+
+
+def both(f: Callable[..., Tensor], *arrays: np.ndarray) -> None:
+    """f and its gradients are the same numbers on both backends, and stay on the backend they started on."""
+    results = []
+    for backend in ("numpy", "cupy"):
+        minidcnn.use(backend)
+        inputs = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+        assert all(t.backend == backend for t in inputs)
+        y = f(*inputs)
+        assert y.backend == backend
+        wanted = [t for t in inputs if t.requires_grad]
+        first = minidcnn.grad(y.sum(), wanted, create_graph=True)
+        total = sum((g * g).sum() for g in first)
+        second = minidcnn.grad(total, wanted, allow_unused=True) if total.requires_grad else ()
+        results.append([t.to("numpy").numpy() for t in (y, *first, *second)])
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+
+
+def data(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape) / np.prod(shape) + 0.25
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...]]] = {
+    "arithmetic": (lambda x, y: (x * y + 2.0) / (1.5 + x) - x**2 + y**x, (data(2, 3, 4, 5), data(3, 1, 1))),
+    "elementwise": (lambda x: F.exp(x) + F.log(x) + F.sqrt(x) + F.abs(-x) + F.clamp(x, 0.3, 0.9) + F.maximum(x, 0.5), (data(2, 3, 4),)),
+    "where": (lambda x: F.where(x > 0.5, x * x, 0.0), (data(2, 3, 4),)),
+    "reductions": (lambda x: F.mean(x, 1) * F.amax(x, (0, 2)).sum() + F.var(x) + F.logsumexp(x, 1), (data(3, 4, 1),)),
+    "shapes": (lambda x: F.cat([F.flip(x, 1), x.permute(0, 2, 1).reshape(2, 3, 4)[:, ::-1]], 2) ** 2, (data(2, 3, 4),)),
+    "indexing": (lambda x: x[Tensor(np.array([0, 1, 1]))] ** 2, (data(2, 3),)),
+    "matmul": (lambda a, b: (a @ b) ** 2, (data(2, 3, 4), data(4, 5))),
+    "conv2d": (lambda x, w, b: F.conv2d(x, w, b, (2, 1), (1, 2), (1, 2), 2), (data(2, 4, 7, 6), data(6, 2, 3, 2), data(6))),
+    "conv_transpose2d": (lambda x, w: F.conv_transpose2d(x, w, None, 2, 1, 1), (data(2, 4, 3, 5), data(4, 3, 3, 2))),
+    "unfold_fold": (lambda x: F.fold(F.unfold(x * x, 3, padding=1), (5, 4), 3, padding=1), (data(2, 2, 5, 4),)),
+    "max_pool2d": (lambda x: F.max_pool2d(x * x, (3, 2), 2, 1, ceil_mode=True), (data(2, 3, 7, 6),)),
+    "avg_pool2d": (lambda x: F.avg_pool2d(x * x, (3, 2), 2, 1, count_include_pad=False), (data(2, 3, 7, 6),)),
+    "max_unpool2d": (lambda x: F.max_unpool2d(*F.max_pool2d(x * x, 2, return_indices=True), 2, output_size=(7, 6)), (data(2, 3, 7, 6),)),
+}
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_give_the_same_on_both_backends(name: str) -> None:
+    both(FUNCTIONS[name][0], *FUNCTIONS[name][1])
+
+
+@pytest.mark.usefixtures("cupy")
+def test_tensors_move_and_gradients_move_back() -> None:
+    minidcnn.use("numpy")
+    x = Tensor(data(2, 3), requires_grad=True)
+    y = x.to("cupy")
+    assert isinstance(y._array, ndarray)
+    (y * y).sum().backward()
+    assert x.grad.backend == "numpy"
+    np.testing.assert_allclose(x.grad.numpy(), 2 * x.numpy())
+    with pytest.raises(TypeError, match=r"add: the tensors live on different backends \(numpy, cupy\); move one with .to\(\)"):
+        x + y
+
+
+@pytest.mark.usefixtures("cupy")
+def test_images_keep_their_channels_last_layout_on_the_way_and_in_elementwise_work() -> None:
+    x = Tensor(np.zeros((2, 5, 4, 3)).transpose(0, 3, 1, 2))
+    assert x.backend == "cupy"
+    for y in (x, x * 2 + 1, F.exp(x), F.conv2d(x, Tensor(np.ones((4, 3, 3, 3))), padding=1)):
+        assert y._array.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def test_the_stand_in_is_as_strict_as_cupy() -> None:
+    cupy = make_module()
+    x = cupy.zeros((2, 3))
+    for mix in (lambda: x + np.zeros(3), lambda: np.add(x, 1), lambda: np.asarray(x), lambda: cupy.exp(np.zeros(3)), lambda: x[np.array([0])]):
+        with pytest.raises(TypeError):
+            mix()
+    assert cupy.exp(x.T).flags.c_contiguous  # the layout is lost, as CuPy loses it

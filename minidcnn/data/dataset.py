@@ -1,0 +1,132 @@
+"""The interface of every data set, and the simplest one: arrays in memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+import numpy as np
+
+from .palette import default_palette
+from .sample import IGNORE, Array, DataError, Sample, validate
+
+
+class Dataset(ABC):
+    """A sequence of samples with the facts that belong to all of them.
+
+    classes: the name of every class, in the order of the mask's indices. Background, where there is one, is a class like the others.
+    channels: of every image. palette: (K, 3) uint8, a colour per class. ignore_index: the label that counts nowhere.
+    problems: what was found wrong when the data set was opened with `strict=False` (`check` reports it).
+
+    A subclass sets these and implements `__len__` and `load(index)`. Negative indices and slices work everywhere.
+    """
+
+    name: str = "data set"
+    classes: tuple[str, ...]
+    channels: int
+    palette: Array
+    ignore_index: int = IGNORE
+    problems: tuple[str, ...] = ()
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def load(self, index: int) -> Sample:
+        """The sample at 0 <= index < len(self)."""
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Dataset: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | Dataset:
+        if isinstance(index, slice):
+            return Subset(self, range(len(self))[index])
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} is out of range: {self.name} has {len(self)} images")
+        return self.load(int(index) % len(self))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.load(i) for i in range(len(self)))
+
+    def label(self, index: int) -> str:
+        """A name for sample `index` that can be shown even if the sample cannot be read."""
+        return f"sample {index}"
+
+    def __repr__(self) -> str:
+        channels = f"{self.channels} channel" + ("s" if self.channels != 1 else "")
+        return f"<{self.name}: {len(self)} images, {channels}, {len(self.classes)} classes>"
+
+
+class Subset(Dataset):
+    """Some samples of another data set, in the given order."""
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, tuple(int(i) for i in indices)
+        self.name, self.classes, self.channels = dataset.name, dataset.classes, dataset.channels
+        self.palette, self.ignore_index, self.problems = dataset.palette, dataset.ignore_index, dataset.problems
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def load(self, index: int) -> Sample:
+        return self.dataset[self.indices[index]]
+
+    def label(self, index: int) -> str:
+        return self.dataset.label(self.indices[index])
+
+
+class Arrays(Dataset):
+    """Images and masks that are in memory already.
+
+    images: sequence of (C, H, W) or (H, W) arrays, floating point in [0, 1], or uint8/uint16, which are divided by 255 or 65535.
+    masks: sequence of (H, W) integer arrays of class indices. classes: names, or their number.
+    Sizes may differ from image to image, channels may not. DataError where something does not fit.
+    """
+
+    name = "arrays"
+
+    def __init__(
+        self,
+        images: Sequence[Array] | Array,
+        masks: Sequence[Array] | Array,
+        classes: Sequence[str] | int,
+        *,
+        names: Sequence[str] | None = None,
+        ignore_index: int = IGNORE,
+        palette: Array | None = None,
+    ) -> None:
+        if len(images) != len(masks):
+            raise DataError(f"every image needs one mask, got {len(images)} images and {len(masks)} masks")
+        if names is not None and len(names) != len(images):
+            raise DataError(f"every image needs one name, got {len(images)} images and {len(names)} names")
+        self.names = tuple(names) if names is not None else tuple(f"{i:04d}" for i in range(len(images)))
+        self.images, self.masks = images, masks
+        self.classes = tuple(classes) if not isinstance(classes, int) else tuple(f"class {i}" for i in range(classes))
+        self.palette = default_palette(len(self.classes)) if palette is None else np.asarray(palette, np.uint8)
+        self.ignore_index = ignore_index
+        channels = {1 if np.ndim(x) == 2 else int(np.shape(x)[0]) for x in images}
+        if len(channels) > 1:
+            raise DataError(f"all images need the same number of channels, got {sorted(channels)}")
+        self.channels = channels.pop() if channels else 1
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int) -> Sample:
+        image, mask = np.asarray(self.images[index]), np.asarray(self.masks[index])
+        white = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(image.dtype, 1.0)
+        if image.dtype.kind != "f" and white == 1.0:
+            raise DataError(f"{self.names[index]}: an image must be floating point in [0, 1], uint8 or uint16, got {image.dtype}")
+        if mask.dtype.kind not in "iu":
+            raise DataError(f"{self.names[index]}: a mask must hold integer class indices (height, width), got {mask.dtype}")
+        image = (image if image.ndim == 3 else image[None]).astype(np.float32) / np.float32(white)
+        sample = Sample(image, mask.astype(np.int64), self.names[index], self.ignore_index)
+        validate(sample)
+        return sample
+
+    def label(self, index: int) -> str:
+        return self.names[index]

@@ -1,0 +1,180 @@
+"""Data sets that are files on disk: finding the pairs, choosing a split, reading on demand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from .dataset import Dataset
+from .images import Source, list_images, natural_channels, natural_key, pages, read_image
+from .labels import LabelTable, Value
+from .palette import default_palette
+from .sample import Array, DataError, Sample, random_generator, size_text
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample on disk."""
+
+    name: str
+    image: Source
+    mask: Source
+
+
+class FileDataset(Dataset):
+    """Reads entries on demand. `mask_values[k]` is what stands for class k in the files: a gray value, a palette index or a colour."""
+
+    def __init__(
+        self,
+        name: str,
+        entries: Sequence[Entry],
+        table: LabelTable,
+        classes: Sequence[str],
+        *,
+        channels: int | None = None,
+        white: float | None = None,
+        palette: Array | None = None,
+        problems: Sequence[str] = (),
+    ) -> None:
+        self.name, self.entries, self.table, self.classes = name, tuple(entries), table, tuple(classes)
+        self.ignore_index, self.mask_values = table.ignore_index, table.values
+        self.white, self.problems = white, tuple(problems)
+        self.palette = default_palette(len(self.classes)) if palette is None else np.asarray(palette, np.uint8)
+        self.channels = common_channels(self.entries) if channels is None else channels
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def load(self, index: int) -> Sample:
+        entry = self.entries[index]
+        image = read_image(entry.image, self.channels, self.white)
+        mask = self.table.read(entry.mask)
+        if mask.shape != image.shape[1:]:
+            turned = "; one of them may carry an EXIF rotation that the other lacks" if mask.shape == image.shape[:0:-1] else ""
+            raise DataError(
+                f"{entry.image} is {size_text(image.shape[1:])} but its mask {entry.mask} is {size_text(mask.shape)} "
+                f"(height x width); export them at the same size{turned}"
+            )
+        return Sample(image, mask, entry.name, self.ignore_index)
+
+    def label(self, index: int) -> str:
+        return self.entries[index].name
+
+    @property
+    def mask_value_names(self) -> dict[Value, str]:
+        """Stored value -> class name, for messages and checkpoints."""
+        return dict(zip(self.mask_values, self.classes, strict=True))
+
+
+def common_channels(entries: Sequence[Entry]) -> int:
+    """The number of channels that all images can be given, read from their headers: gray among colour images becomes RGB."""
+    found: dict[int, Source] = {}
+    for entry in entries:
+        found.setdefault(natural_channels(entry.image), entry.image)
+    if len(found) <= 1:
+        return next(iter(found), 1)
+    if set(found) == {1, 3}:
+        return 3
+    (a, first), (b, second) = sorted(found.items())[:2]
+    raise DataError(f"{first} has {a} channels and {second} has {b}; all images of a data set need the same number")
+
+
+def existing_folder(root: str | Path, owner: str) -> Path:
+    """`root` as a Path. DataError if it is no folder."""
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        what = "is a file, not a folder" if path.exists() else "does not exist"
+        raise DataError(f"{owner}: the folder {path} {what}")
+    return path
+
+
+def choose_split(split: str, known: Sequence[str], owner: str) -> str:
+    """`split` if it is known; "valid" and "validation" mean "val", "training" means "train"."""
+    split = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(split, split)
+    if split not in known:
+        raise DataError(f"{owner}: there is no split {split!r}; this data set has {', '.join(known)}")
+    return split
+
+
+def divide(count: int, fraction: float, seed: int, owner: str) -> tuple[list[int], list[int]]:
+    """Indices for training and for validation: a random choice that depends on (count, fraction, seed) alone; both in ascending order."""
+    if not 0 < fraction < 1:
+        raise DataError(f"{owner}: val_fraction must lie between 0 and 1, got {fraction}")
+    if count < 2:
+        raise DataError(f"{owner}: {count} image cannot be divided into training and validation; add images or use split='all'")
+    held_out = min(max(round(count * fraction), 1), count - 1)
+    order = random_generator(seed, count).permutation(count)
+    return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())
+
+
+def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[list[Entry], list[str]]:
+    """Pairs each image with the mask of the same name, up to the ending that all masks share, such as "_mask".
+
+    suffix: that ending; None finds it. Returns the entries in natural order of names, one per page where both files of a pair have pages,
+    and a complaint for each file that has no partner or several.
+    """
+    problems: list[str] = []
+    by_stem = _by_stem(list_images(images), problems, "images", "keep one of them")
+    masks_by_stem = _by_stem(list_images(masks), problems, "masks", "keep one of them")
+    if not by_stem:
+        problems.append(f"there are no images in {images}; it should hold PNG, JPEG or TIFF files")
+    ending = _common_ending(by_stem, masks_by_stem) if suffix is None else suffix
+    entries: list[Entry] = []
+    for stem in sorted(by_stem, key=natural_key):
+        mask = masks_by_stem.pop(stem + ending, None)
+        if mask is None:
+            near = get_close_matches(stem + ending, masks_by_stem, 1, 0.8)
+            problems.append(
+                f"{by_stem[stem]} has no mask: {masks / (stem + ending)}.png is expected"
+                + (f"; {masks_by_stem[near[0]].name} has a similar name" if near else "")
+            )
+            continue
+        try:
+            entries += _page_entries(stem, by_stem[stem], mask)
+        except DataError as error:
+            problems.append(str(error))
+    problems += [f"{path} belongs to no image in {images}" for path in masks_by_stem.values()]
+    return entries, problems
+
+
+def _by_stem(files: Sequence[Path], problems: list[str], kind: str, way_out: str) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in files:
+        if path.stem in found:
+            problems.append(f"there are two {kind} of one name, {found[path.stem]} and {path.name}; {way_out}")
+        found.setdefault(path.stem, path)
+    return found
+
+
+def _common_ending(images: dict[str, Path], masks: dict[str, Path]) -> str:
+    """What masks have after their image's name: nothing if one is named like one, else the most frequent ending after _ - . or space."""
+    if images.keys() & masks.keys():
+        return ""
+    endings: Counter[str] = Counter()
+    for stem in masks:
+        for cut in range(1, len(stem)):
+            if stem[cut] in "_-. " and stem[:cut] in images:
+                endings[stem[cut:]] += 1
+    return endings.most_common(1)[0][0] if endings else ""
+
+
+def _page_entries(stem: str, image: Path, mask: Path) -> list[Entry]:
+    of_image, of_mask = pages(image), pages(mask)
+    if of_mask == 1:  # several pages of an image with one mask are its channels
+        return [Entry(stem, Source(image, 0 if of_image == 1 else None), Source(mask))]
+    if of_image != of_mask:
+        raise DataError(f"{image} has {of_image} pages but its mask {mask} has {of_mask}; they need as many, or the mask one")
+    digits = len(str(of_image))
+    return [Entry(f"{stem}-{page + 1:0{digits}d}", Source(image, page), Source(mask, page)) for page in range(of_image)]
+
+
+def complain(problems: Sequence[str], owner: str) -> None:
+    """DataError with the first problem and the number of the others, if there are any."""
+    if problems:
+        others = f" ({len(problems) - 1} more problems; strict=False opens the rest and check() lists them)" if len(problems) > 1 else ""
+        raise DataError(f"{owner}: {problems[0]}{others}")

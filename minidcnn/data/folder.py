@@ -1,0 +1,180 @@
+"""Anyone's images and masks in two folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders
+from .labels import LabelTable, Value, infer_table, scan
+from .palette import default_palette
+from .sample import DataError
+
+_IMAGES = ("images", "image", "imgs", "img")
+_MASKS = ("masks", "mask", "labels", "label", "annotations")
+_SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+
+
+class Folder(FileDataset):
+    """Images and masks of one's own, in one of three layouts:
+
+        root/images/*, root/masks/*                       divided into "train" and "val" at random (val_fraction, seed)
+        root/train/images/*, root/train/masks/*           and root/val/..., root/test/... alike
+        root/images/train/*, root/masks/train/*           and val, test alike
+
+    An image and its mask have the same name; masks may share an ending such as "_mask". Also: image, imgs, img; mask, labels, label,
+    annotations. A TIFF with pages is a sample per page if its mask has as many, or an image with a channel per page if the mask has one.
+
+    Masks hold class indices, or 0 and 255, or other gray values, palette indices or colours. All masks of all splits are read once to find
+    the values, so that every split has the same classes; `classes` and `mask_values` tell what was found. Naming `values` skips that.
+
+    split: "train", "val", "test" or "all". classes: names, or their number; else classes.txt in root (one name a line, after it, if
+    wanted, its gray value or three numbers of its colour); else "background", "class 1", ... Background is a class, too.
+    values: the gray value or colour (r, g, b) of each class. ignored: values whose pixels don't count (255 beside indices does so anyway).
+    channels, white: see `read_image`. suffix: the masks' ending. strict: False leaves incomplete pairs out, for `check` to report.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        classes: Sequence[str] | int | None = None,
+        values: Sequence[Value] | None = None,
+        ignored: Sequence[Value] | None = None,
+        channels: int | None = None,
+        white: float | None = None,
+        suffix: str | None = None,
+        val_fraction: float = 0.2,
+        seed: int = 0,
+        strict: bool = True,
+    ) -> None:
+        root = existing_folder(root, "Folder")
+        folders = _find_layout(root)
+        split = choose_split(split, ("train", "val", "all") if "all" in folders else (*folders, "all"), f"Folder {root}")
+        pairs: dict[str, list[Entry]] = {}
+        problems: list[str] = []
+        for part, (images, masks) in folders.items():
+            pairs[part], found = pair_folders(images, masks, suffix)
+            problems += found
+        if strict:
+            complain(problems, "Folder")
+
+        everything = [entry for part in pairs.values() for entry in part]
+        names, values = _names_and_values(root, classes, values)
+        if values is None:
+            scanned = scan([entry.mask for entry in everything], strict)
+            table = infer_table(scanned, names, None if ignored is None else _tuples(ignored), root)
+        else:
+            table = LabelTable(values, (255,) if ignored is None and _may_ignore_255(values) else _tuples(ignored or ()))
+        names = names or _invented_names(len(table.values), table.values[0] in (0, (0, 0, 0)))
+        if len(names) != len(table.values):
+            raise DataError(f"Folder {root}: {len(names)} classes are named but {len(table.values)} mask values: {table.values}")
+
+        if "all" in folders and split != "all":
+            at = divide(len(everything), val_fraction, seed, f"Folder {root}")[("train", "val").index(split)]
+            entries = [everything[i] for i in at]
+        else:
+            several = len(pairs) > 1  # the same names may occur in train and in val
+            named = [replace(e, name=f"{part}-{e.name}") if several else e for part, part_of in pairs.items() for e in part_of]
+            entries = named if split == "all" else pairs[split]
+        palette = default_palette(len(names)) if not table.colour else np.array(table.values, np.uint8)
+        super().__init__(f"{root.name} {split}", entries, table, names, channels=channels, white=white, palette=palette, problems=problems)
+
+
+def _find_layout(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Split -> (image folder, mask folder); the only split is "all" if the root isn't divided."""
+    images, masks = _first_folder(root, _IMAGES), _first_folder(root, _MASKS)
+    found: dict[str, tuple[Path, Path]] = {}
+    for split, names in _SPLIT_FOLDERS.items():
+        part = _first_folder(root, names)
+        if part:
+            a, b = _first_folder(part, _IMAGES), _first_folder(part, _MASKS)
+        else:
+            a, b = (images and _first_folder(images, names)), (masks and _first_folder(masks, names))
+        if a and b:
+            found[split] = (a, b)
+    if found:
+        return found
+    if images and masks:
+        return {"all": (images, masks)}
+    inside = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))) or "no folders"
+    raise DataError(
+        f"Folder: {root} should hold images/ and masks/, or train/ and val/ with images/ and masks/ in each, but holds {inside}"
+    )
+
+
+def _first_folder(root: Path, names: Sequence[str]) -> Path | None:
+    """The first of `names` that is a folder in `root`, whatever its case."""
+    folders = {p.name.lower(): p for p in sorted(root.iterdir(), reverse=True) if p.is_dir()}
+    return next((folders[name] for name in names if name in folders), None)
+
+
+def _names_and_values(
+    root: Path, classes: Sequence[str] | int | None, values: Sequence[Value] | None
+) -> tuple[tuple[str, ...] | None, tuple[Value, ...] | None]:
+    """Names and values of the classes from the arguments, else from classes.txt, else None."""
+    names: tuple[str, ...] | None = None
+    if isinstance(classes, int):
+        names = _invented_names(classes, background=True)
+    elif classes is not None:
+        names = tuple(classes)
+    elif (root / "classes.txt").is_file():
+        names, listed = read_classes(root / "classes.txt")
+        values = listed if values is None else values
+    return names, None if values is None else _tuples(values)
+
+
+def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[Value, ...] | None]:
+    """Names, and values if they are given, from lines "name", "name 255", "name 255 0 0" or "255 0 0 name"; # begins a comment line."""
+    names: list[str] = []
+    values: list[Value | None] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = line.replace(",", " ").split()
+        if not words or words[0].startswith("#"):
+            continue
+        for count in (3, 1):
+            tail, head = words[-count:], words[:count]
+            if len(words) > count and all(w.isdigit() for w in tail):
+                words, numbers = words[:-count], tail
+                break
+            if len(words) > count and all(w.isdigit() for w in head):
+                words, numbers = words[count:], head
+                break
+        else:
+            numbers = []
+        if any(int(n) > (255 if len(numbers) == 3 else 65535) for n in numbers):
+            raise DataError(f"{path}, line {number}: {' '.join(numbers)} is neither a gray value nor a colour")
+        names.append(" ".join(words))
+        values.append(None if not numbers else _value([int(n) for n in numbers]))
+    given = tuple(v for v in values if v is not None)
+    if not names or 0 < len(given) < len(names):
+        counts = f"{len(names)} names and {len(given)} values"
+        raise DataError(f"{path}: every line must name a class, and either all or none of them its mask value, got {counts}")
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise DataError(f"{path}: the class {twice!r} is named twice")
+    return tuple(names), given or None
+
+
+def _value(numbers: int | Sequence[int]) -> Value:
+    """A gray value, or a colour from three numbers."""
+    if isinstance(numbers, Sequence) and len(numbers) == 3:
+        return int(numbers[0]), int(numbers[1]), int(numbers[2])
+    return int(numbers[0]) if isinstance(numbers, Sequence) else int(numbers)
+
+
+def _tuples(values: Sequence[Value]) -> tuple[Value, ...]:
+    return tuple(_value(v) for v in values)
+
+
+def _may_ignore_255(values: tuple[Value, ...]) -> bool:
+    return 255 not in values and all(isinstance(v, int) for v in values)
+
+
+def _invented_names(count: int, background: bool) -> tuple[str, ...]:
+    others = ("foreground",) if background and count == 2 else tuple(f"class {i}" for i in range(1, count))
+    return "background" if background else "class 0", *others

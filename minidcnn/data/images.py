@@ -1,0 +1,161 @@
+"""Image files of every kind as (C, H, W) float32 in [0, 1], and folders of them in natural order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .sample import Array, DataError
+
+SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .npy".split())
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's conversion to "L"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an image or a mask is stored: a file, and which page of it. `page=None` takes all pages of a TIFF as channels."""
+
+    path: Path
+    page: int | None = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}" if not self.page else f"{self.path} (page {self.page + 1})"
+
+
+def natural_key(name: str | Path) -> tuple[tuple[int, str], ...]:
+    """Sort key that puts "cell2" before "cell10"."""
+    text = str(name)
+    parts = [(int(part), "") if part.isdecimal() else (-1, part.lower()) for part in re.split(r"([0-9]+)", text)]
+    return *parts, (-1, text)  # names that differ in case only keep one order
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files in `folder`, in natural order. Hidden files, sub-folders and files of other kinds are not images."""
+    files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    return sorted(files, key=lambda p: natural_key(p.name))
+
+
+@contextmanager
+def opened(source: Source | Path) -> Iterator[Image.Image]:
+    """The file, opened by Pillow and at the source's page. DataError if it is missing or no image, also while it is read."""
+    source = source if isinstance(source, Source) else Source(source)
+    try:
+        with Image.open(source.path) as image:
+            if source.page:
+                image.seek(source.page)
+            yield image
+    except FileNotFoundError:
+        raise DataError(f"{source.path} does not exist") from None
+    except DataError:
+        raise
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{source} cannot be read as an image ({error}); export it again or take it out of the folder") from error
+
+
+def pages(path: Path) -> int:
+    """Number of pages of a TIFF. Every other file is one page: the further frames of a JPEG or GIF are previews or animation."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return 1
+    with opened(path) as image:
+        return int(getattr(image, "n_frames", 1))
+
+
+def natural_channels(source: Source) -> int:
+    """Channels of a file by its header alone: 1 for gray, 3 for colour; an alpha channel is not counted."""
+    if source.path.suffix.lower() == ".npy":
+        shape = load_npy(source.path, header_only=True).shape
+        return int(shape[2]) if len(shape) == 3 else 1
+    with opened(source) as image:
+        single = 1 if _is_gray(image) else 3
+        return single if source.page is not None else single * int(getattr(image, "n_frames", 1))
+
+
+def read_image(source: Source | Path | str, channels: int | None = None, white: float | None = None) -> Array:
+    """A file as (C, H, W) float32.
+
+    source: PNG, JPEG, TIFF and the like, or a NumPy .npy file of (H, W) or (H, W, C), for any number of channels. Gray, RGB, RGBA, palette,
+    black-and-white, CMYK, 16-bit and floating-point files are understood; a photograph is turned upright as its EXIF tag says.
+    channels: None takes what the file has (colour without alpha); 1 turns colour into luminance, 3 repeats gray, 4 keeps alpha.
+    white: the value that becomes 1.0. None means 255 for 8-bit, 65535 for 16-bit files; other files must then lie in [0, 1].
+    DataError if the file cannot be read, does not have the channels asked for, or has no known range.
+    """
+    source = source if isinstance(source, Source) else Source(Path(source))
+    raw = load_npy(source.path) if source.path.suffix.lower() == ".npy" else _load_pixels(source, alpha=channels == 4)
+    return _with_channels(_in_range(raw, white, source), channels, source)
+
+
+def _is_gray(image: Image.Image) -> bool:
+    if image.mode in ("P", "PA"):
+        colours = np.array(image.getpalette() or [0, 0, 0]).reshape(-1, 3)
+        return bool((colours == colours[:, :1]).all())
+    return image.mode in ("1", "L", "LA", "La", "F", "I") or image.mode.startswith("I;16")
+
+
+def _load_pixels(source: Source, alpha: bool) -> Array:
+    """(H, W, C) in the file's own numbers."""
+    if source.page is None:
+        stack = [_load_pixels(Source(source.path, page), alpha=False) for page in range(pages(source.path))]
+        if len({layer.shape for layer in stack}) > 1:
+            raise DataError(f"{source.path} has pages of different sizes, so that they cannot be channels of one image")
+        return np.concatenate(stack, axis=2)
+    with opened(source) as image:
+        has_alpha = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA")
+        if alpha and has_alpha:
+            image = image.convert("RGBA")
+        elif _is_gray(image):
+            if image.mode in ("1", "P", "PA", "LA", "La"):
+                image = image.convert("L")
+        elif image.mode != "RGB":
+            image = image.convert("RGB")
+        pixels = np.asarray(ImageOps.exif_transpose(image))
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def load_npy(path: Path, header_only: bool = False) -> Array:
+    """(H, W, C) from a .npy file of (H, W) or (H, W, C); never unpickles. DataError if it is anything else."""
+    try:
+        pixels = np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as a NumPy array ({error})") from error
+    if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "uifb":
+        shapes = "(height, width) or (height, width, channels)"
+        raise DataError(f"{path} must hold numbers of shape {shapes}, got {pixels.dtype} {pixels.shape}")
+    return np.asarray(pixels if pixels.ndim == 3 else pixels[:, :, None])
+
+
+def _in_range(pixels: Array, white: float | None, source: Source) -> Array:
+    """(H, W, C) of any dtype -> (C, H, W) float32, `white` at 1.0."""
+    if white is None:
+        white = {"uint8": 255.0, "uint16": 65535.0}.get(pixels.dtype.name, 1.0)
+        if white == 1.0 and pixels.size:
+            low, high = float(pixels.min()), float(pixels.max())
+            if not (0.0 <= low and high <= 1.0):
+                raise DataError(
+                    f"{source} holds {pixels.dtype.name} values from {low:g} to {high:g}, whose range is not known; "
+                    f"say which value is white, for example white={high:g}"
+                )
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    planes *= np.float32(1.0 / white)
+    return planes
+
+
+def _with_channels(image: Array, channels: int | None, source: Source) -> Array:
+    has = image.shape[0]
+    if channels in (None, has):
+        return image
+    if channels == 1 and has == 3:
+        return np.asarray(np.tensordot(_LUMINANCE, image, 1)[None])
+    if channels == 3 and has == 1:
+        return np.repeat(image, 3, axis=0)
+    if channels == 4 and has in (1, 3):  # a file without alpha is opaque
+        colour = np.repeat(image, 3, axis=0) if has == 1 else image
+        return np.concatenate([colour, np.ones_like(image[:1])])
+    raise DataError(f"{source} has {has} channels, {channels} were asked for; only gray, RGB and RGBA are converted into each other")

@@ -1,0 +1,235 @@
+"""Mask files: their raw values, and the table that turns values into class indices.
+
+A mask may hold class indices, 0 and 255, any other gray values, palette indices or colours. What it holds is found by reading all masks
+of a data set once (`scan`), turned into a `LabelTable` (`infer_table`) and kept in the data set as `mask_values`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+from PIL import ImageOps
+
+from .images import Source, load_npy, opened
+from .sample import IGNORE, Array, DataError
+
+Value: TypeAlias = int | tuple[int, int, int]
+
+_MOST_CLASSES = 255  # indices 0 to 254: a mask must fit an 8-bit PNG, and 255 means "ignore"
+_MOST_GUESSED = 32  # more different values than this, not consecutive, are no classes but smooth edges or a photograph
+
+
+@dataclass(frozen=True, eq=False)
+class RawMask:
+    """A mask as stored. values: (H, W) gray values or palette indices, or packed colours 0xRRGGBB if `colour`."""
+
+    values: Array
+    colour: bool
+
+
+def pack(value: Value) -> int:
+    """A gray value or a colour as one integer; gray g is not the colour (g, g, g) here."""
+    return value if isinstance(value, int) else value[0] << 16 | value[1] << 8 | value[2]
+
+
+def read_raw(source: Source, colour: bool = False) -> RawMask:
+    """Reads a mask file. `colour` asks for colours even if the file holds gray values or palette indices.
+
+    An RGB file whose pixels are all gray counts as gray. DataError for JPEG files (their compression changes labels), fractions, and
+    files that cannot be read.
+    """
+    if source.path.suffix.lower() == ".npy":
+        values = load_npy(source.path)
+        if values.shape[2] != 1:
+            raise DataError(f"{source} must hold one class index per pixel, shape (height, width), got {values.shape}")
+        return _integers(values[:, :, 0], source)
+    with opened(source) as image:
+        if image.format in ("JPEG", "MPO", "JPEG2000"):
+            raise DataError(
+                f"{source} is a JPEG, whose compression changes label values; export the masks as PNG from the labelling tool "
+                f"(saving this JPEG as PNG does not repair it)"
+            )
+        if colour or not (image.mode in ("1", "L", "LA", "P", "PA", "I", "F") or image.mode.startswith("I;16")):
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            if not colour and (pixels == pixels[:, :, :1]).all():
+                return RawMask(pixels[:, :, 0], colour=False)
+            packed = pixels.astype(np.int32)
+            return RawMask(packed[:, :, 0] << 16 | packed[:, :, 1] << 8 | packed[:, :, 2], colour=True)
+        pixels = np.asarray(ImageOps.exif_transpose(image))
+    return _integers(pixels[:, :, 0] if pixels.ndim == 3 else pixels, source)  # of gray or palette with alpha, the first
+
+
+def _integers(values: Array, source: Source) -> RawMask:
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8)
+    if values.dtype.kind == "f":
+        if not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+            raise DataError(f"{source} holds fractions ({values.min():g} to {values.max():g}); a mask needs one integer per class")
+        values = values.astype(np.int64)
+    return RawMask(values, colour=False)
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Which stored value means which class.
+
+    values: the stored value of every class in class order, gray values or colours, all of one kind. ignored: values to ignore.
+    """
+
+    values: tuple[Value, ...]
+    ignored: tuple[Value, ...] = ()
+    ignore_index: int = IGNORE
+
+    def __post_init__(self) -> None:
+        kinds = {isinstance(v, tuple) for v in self.values + self.ignored}
+        if len(kinds) > 1:
+            raise DataError(f"mask values must be all gray values or all colours (r, g, b), got {self.values} and ignored {self.ignored}")
+        if len(set(self.values + self.ignored)) < len(self.values) + len(self.ignored):
+            raise DataError(f"every mask value can mean one class only, got {self.values} and ignored {self.ignored}")
+        if len(self.values) > _MOST_CLASSES:
+            raise DataError(f"at most {_MOST_CLASSES} classes are possible (masks are kept in 8 bits), got {len(self.values)}")
+
+    @property
+    def colour(self) -> bool:
+        """Whether the values are colours."""
+        return any(isinstance(v, tuple) for v in self.values)
+
+    @cached_property
+    def _lookup(self) -> tuple[Array, Array]:
+        """Packed values in ascending order, and the index of each."""
+        keys = np.array([pack(v) for v in self.values + self.ignored], np.int64)
+        indices = np.array([*range(len(self.values)), *[self.ignore_index] * len(self.ignored)], np.int64)
+        order = np.argsort(keys)
+        return keys[order], indices[order]
+
+    def encode(self, raw: RawMask, source: object) -> Array:
+        """Stored values -> (H, W) int64 class indices. DataError that names the first value that is no class."""
+        keys, indices = self._lookup
+        stored = raw.values
+        if raw.colour != self.colour:
+            held, wanted = ("colours", "gray values or indices") if raw.colour else ("gray values", "colours")
+            raise DataError(f"{source} holds {held}, but the classes stand for {wanted}: {_some(self.values)}")
+        if stored.size and not raw.colour and stored.dtype.itemsize <= 2 and stored.dtype.kind == "u":
+            table = np.full(np.iinfo(stored.dtype).max + 1, -1, np.int64)
+            inside = (keys >= 0) & (keys < len(table))
+            table[keys[inside]] = indices[inside]
+            mask = table[stored]
+        else:
+            at = np.minimum(np.searchsorted(keys, stored), len(keys) - 1)
+            mask = np.where(keys[at] == stored, indices[at], -1)
+        if mask.size and mask.min() < 0:
+            row, column = (int(i[0]) for i in np.nonzero(mask < 0))
+            wrong = unpack(int(stored[row, column]), raw.colour)
+            raise DataError(
+                f"{source} holds {wrong} at row {row}, column {column}, which is no class; the known values are "
+                f"{_some(self.values)}" + (f" and, ignored, {_some(self.ignored)}" if self.ignored else "")
+            )
+        return mask
+
+    def read(self, source: Source) -> Array:
+        """A mask file -> (H, W) int64 class indices."""
+        return self.encode(read_raw(source, self.colour), source)
+
+
+def unpack(key: int, colour: bool) -> Value:
+    """The inverse of `pack`."""
+    return (key >> 16, key >> 8 & 255, key & 255) if colour else key
+
+
+def _some(values: Sequence[Value], most: int = 12) -> str:
+    shown = ", ".join(str(v) for v in values[:most])
+    return shown if len(values) <= most else f"{shown} ... ({len(values)} in all)"
+
+
+@dataclass
+class Scan:
+    """The values that occur in a set of masks: for every value its number of pixels and one file that has it."""
+
+    colour: bool = False
+    pixels: dict[Value, int] = field(default_factory=dict)
+    example: dict[Value, Source] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)  # complaints of the files that could not be read
+
+    @property
+    def values(self) -> tuple[Value, ...]:
+        """All values in ascending order."""
+        return tuple(sorted(self.pixels, key=pack))
+
+
+def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
+    """Reads all masks once. With `strict` the first bad file raises its DataError, else the complaint is kept in `unread`."""
+
+    def count(source: Source, colour: bool) -> tuple[bool, Array, Array] | DataError:
+        try:
+            raw = read_raw(source, colour)
+        except DataError as error:
+            return error
+        if raw.values.dtype == np.uint8:
+            counts = np.bincount(raw.values.ravel(), minlength=256)
+            keys = np.flatnonzero(counts)
+            return raw.colour, keys, counts[keys]
+        return raw.colour, *np.unique(raw.values, return_counts=True)
+
+    with ThreadPoolExecutor() as threads:  # decoding runs outside Python's lock
+        found = list(threads.map(lambda s: count(s, False), sources))
+        result = Scan(colour=any(not isinstance(f, DataError) and f[0] for f in found))
+        if result.colour:  # gray and palette files among colour masks stand for their colours
+            again = [i for i, f in enumerate(found) if not isinstance(f, DataError) and not f[0]]
+            for i, f in zip(again, threads.map(lambda i: count(sources[i], True), again), strict=True):
+                found[i] = f
+    for source, f in zip(sources, found, strict=True):
+        if isinstance(f, DataError):
+            if strict:
+                raise f
+            result.unread.append(str(f))
+            continue
+        for key, number in zip(f[1].tolist(), f[2].tolist(), strict=True):
+            value = unpack(key, result.colour)
+            result.pixels[value] = result.pixels.get(value, 0) + number
+            result.example.setdefault(value, source)
+    return result
+
+
+def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Value] | None, where: object) -> LabelTable:
+    """The table for the values found.
+
+    1. `ignored` values are set aside. If nothing is said, gray 255 is ignored beside at least two consecutive indices (0, 1, ... or
+       1, 2, ...) and beside indices that `names` covers; in masks of 0 and 255 it is a class.
+    2. Values that all lie below the number of names are indices, even where some don't occur.
+    3. Otherwise every value is a class, in ascending order (colours by red, green, blue: black first).
+    DataError if the number of names does not fit, only one value occurs, or there are too many to be classes.
+    """
+    values = tuple(v for v in found.values if v not in (ignored or ()))
+    grays = [v for v in values if isinstance(v, int)]
+    rest = [v for v in grays if v != IGNORE]
+    if ignored is None and len(rest) < len(grays):
+        consecutive = len(rest) >= 2 and rest[0] in (0, 1) and rest[-1] - rest[0] == len(rest) - 1
+        if consecutive or (names and rest and len(names) != len(grays) and rest[-1] < len(names)):
+            ignored, values = (IGNORE,), tuple(rest)
+    ignored = tuple(ignored or ())
+    ascending = [v for v in values if isinstance(v, int)] == list(range(len(values)))
+    if len(values) > _MOST_CLASSES or (len(values) > _MOST_GUESSED and not ascending and not (names and len(names) == len(values))):
+        rare = min(values, key=lambda v: found.pixels[v])
+        raise DataError(
+            f"{where}: the masks hold {len(values)} different values ({_some(values, 5)}), too many for classes "
+            f"({rare} occurs in {found.example[rare]}); save them as PNG without smooth edges, or name the classes with values=(...)"
+        )
+    if not values:
+        raise DataError(f"{where}: no mask holds a label; are all pixels ignored?")
+    if names is not None:
+        if not found.colour and isinstance(values[-1], int) and 0 <= pack(values[0]) and values[-1] < len(names):
+            return LabelTable(tuple(range(len(names))), ignored)
+        if len(names) != len(values):
+            extra = "; is background missing from the names? It is a class, too" if len(names) == len(values) - 1 else ""
+            raise DataError(
+                f"{where}: {len(names)} classes are named ({', '.join(names[:5])}) but the masks hold {len(values)} values "
+                f"({_some(values)}){extra}"
+            )
+    if len(values) == 1:
+        raise DataError(f"{where}: all masks hold the one value {values[0]}: nothing can be learned from them; were they exported right?")
+    return LabelTable(values, ignored)

@@ -1,0 +1,172 @@
+"""Looks a data set over before training: everything that would surface as a strange error, or as a bad result, hours later."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from .dataset import Dataset
+from .sample import Array, DataError, size_text, validate
+from .statistics import LabelCounts
+
+_RARE = 0.005  # share of labelled pixels below which a class is called rare
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What `check` found. `print(report)` shows it; `report.ok` tells whether training may start.
+
+    errors: samples that cannot be used and pairs that are incomplete. warnings: what may be meant but often is not.
+    notes: what one should know. sizes: (height, width) -> number of images. images: their number; counts: labels per class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    images: int
+    sizes: dict[tuple[int, int], int]
+    counts: LabelCounts
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """No errors."""
+        return not self.errors
+
+    @property
+    def frequencies(self) -> Array:
+        """(K,) share of each class in the labelled pixels."""
+        return self.counts.frequencies
+
+    def __str__(self) -> str:
+        width = max([len(n) for n in self.classes] + [len("ignored"), 5])
+        channels = f"{self.channels} channel" + ("s" if self.channels != 1 else "")
+        lines = [f"{self.name}: {self.images} images, {channels}, {len(self.classes)} classes, sizes {_sizes_text(self.sizes)}"]
+        lines.append(f"  {'':>3} {'class':<{width}} {'pixels':>8} {'images':>7} {'median-frequency weight':>24}")
+        weights = self.counts.median_weights()
+        for k, name in enumerate(self.classes):
+            share, weight = f"{100 * self.frequencies[k]:.2f} %", weights[k]
+            lines.append(f"  {k:>3} {name:<{width}} {share:>8} {self.counts.images[k]:>7} {weight:>24.4f}")
+        if self.counts.ignored:
+            lines.append(f"  {'':>3} {'ignored':<{width}} {100 * self.counts.ignored / self.counts.total:>6.2f} %")
+        for kind, messages in (("error", self.errors), ("warning", self.warnings), ("note", self.notes)):
+            lines += [f"{kind}: {message}" for message in messages]
+        counts = (len(self.errors), len(self.warnings))
+        lines.append("ok" if counts == (0, 0) else f"{_plural(counts[0], 'error')}, {_plural(counts[1], 'warning')}")
+        return "\n".join(lines)
+
+
+def check(dataset: Dataset) -> Report:
+    """Reads every sample once and reports sizes, channels, class frequencies and everything that is wrong. Raises nothing for bad data.
+
+    Incomplete pairs are reported if the data set was opened with `strict=False`.
+    """
+    errors, warnings, notes = list(dataset.problems), [], []
+    counts = LabelCounts.empty(len(dataset.classes))
+    sizes: Counter[tuple[int, int]] = Counter()
+    constant: list[str] = []
+    unlabelled: list[str] = []
+    single: Counter[int] = Counter()  # class -> images that hold nothing else
+    names: Counter[str] = Counter()
+    darkest, brightest = np.inf, -np.inf
+    for index in range(len(dataset)):
+        try:
+            sample = dataset[index]
+            validate(sample)
+            if sample.image.shape[0] != dataset.channels:
+                raise DataError(f"{sample.name}: the image has {sample.image.shape[0]} channels, the data set {dataset.channels}")
+            if not np.isfinite(sample.image).all():
+                raise DataError(f"{sample.name}: the image holds NaN or infinity")
+            counts.add(sample)
+        except DataError as error:
+            errors.append(str(error))
+            continue
+        names[sample.name] += 1
+        sizes[sample.size] += 1
+        present = np.unique(sample.mask[sample.mask != sample.ignore_index])
+        if not len(present):
+            unlabelled.append(sample.name)
+        elif len(present) == 1:
+            single[int(present[0])] += 1
+        low, high = float(sample.image.min(initial=np.inf)), float(sample.image.max(initial=-np.inf))
+        darkest, brightest = min(darkest, low), max(brightest, high)
+        if low == high:
+            constant.append(sample.name)
+
+    read = sum(sizes.values())
+    if not len(dataset):
+        errors.append(f"{dataset.name} is empty")
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        warnings.append(f"{_some(twice)}: several samples have one name, so that their predictions would overwrite each other")
+    if constant:
+        warnings.append(f"{_some(constant)}: the image is one colour throughout")
+    if unlabelled:
+        warnings.append(f"{_some(unlabelled)}: every pixel is ignored")
+    if read:
+        warnings += _class_warnings(dataset, counts, single, read)
+        if brightest > 1 or darkest < 0:
+            warnings.append(f"image values run from {darkest:g} to {brightest:g}; 0 to 1 is expected")
+        elif brightest < 0.2:
+            warnings.append(
+                f"the brightest pixel of all is {brightest:.4f}, where 1 is white: say which value is white (for 12-bit images white=4095)"
+            )
+        notes += _size_notes(sizes)
+    return Report(
+        dataset.name, dataset.classes, dataset.channels, len(dataset), dict(sizes), counts, tuple(errors), tuple(warnings), tuple(notes)
+    )
+
+
+def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int], read: int) -> list[str]:
+    warnings = []
+    labelled = int(counts.pixels.sum())
+    absent = [name for name, pixels in zip(dataset.classes, counts.pixels, strict=True) if pixels == 0]
+    if absent:
+        warnings.append(f"no pixel is {' or '.join(absent)}: nothing can be learned about it, and its IoU is not defined")
+    rare = [n for n, p, f in zip(dataset.classes, counts.pixels, counts.frequencies, strict=True) if p and f < _RARE]
+    if rare:
+        way_out = "class weights or a Dice loss keep it from being overlooked"
+        warnings.append(f"{', '.join(rare)}: below {100 * _RARE:g} % of the pixels; {way_out}")
+    if counts.ignored > labelled:
+        warnings.append(f"{100 * counts.ignored / max(counts.total, 1):.0f} % of the pixels are ignored")
+    for k, images in single.items():
+        if images == read and not absent:
+            continue
+        if images > read / 2:
+            warnings.append(f"{images} of {read} masks hold nothing but {dataset.classes[k]}")
+    return warnings
+
+
+def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:
+    notes = []
+    if len(sizes) > 1:
+        notes.append("the images differ in size: crop them to one size for training, or use batches of one")
+    smallest = (min(h for h, _ in sizes), min(w for _, w in sizes))
+    if len(sizes) == 1:
+        fitting = max(m for m in (1, 2, 4, 8, 16, 32) if not any(n % m for n in smallest))
+        if fitting < 32:
+            larger = ", ".join(f"{size_text(tuple(-(-n // m) * m for n in smallest))} for {m}" for m in (8, 16, 32) if m > fitting)
+            notes.append(f"{size_text(smallest)} is divisible by {fitting}; networks of a larger stride need padding or crops: {larger}")
+    else:
+        notes.append(f"the smallest height is {smallest[0]}, the smallest width {smallest[1]}")
+    return notes
+
+
+def _sizes_text(sizes: dict[tuple[int, int], int]) -> str:
+    if len(sizes) == 1:
+        return size_text(next(iter(sizes)))
+    most = sorted(sizes, key=lambda s: (-sizes[s], s))[:3]
+    others = f" and {len(sizes) - 3} others" if len(sizes) > 3 else ""
+    return ", ".join(f"{size_text(s)} ({sizes[s]})" for s in most) + others if sizes else "unknown"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}" + ("s" if count != 1 else "")

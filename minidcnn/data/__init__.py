@@ -18,13 +18,13 @@ from .files import Entry, FileDataset
 from .folder import Folder
 from .images import Source, read_image
 from .isbi import ISBI
-from .labels import LabelTable, Value
+from .labels import LabelTable
 from .loader import Loader, collate
 from .palette import default_palette, voc_palette
 from .pets import OxfordPet
 from .registry import DATASETS, open_dataset
 from .report import Report, check
-from .sample import IGNORE, Batch, DataError, Sample
+from .sample import IGNORE, Batch, DataError, Sample, Value
 from .statistics import ChannelStatistics, LabelCounts, channel_statistics, class_frequencies, count_labels, median_frequency_weights
 from .transforms import (
     CenterCrop,

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from .palette import default_palette
-from .sample import IGNORE, Array, DataError, Sample, validate
+from .sample import IGNORE, Array, DataError, Sample, Value, validate
 
 
 class Dataset(ABC):
@@ -18,6 +18,7 @@ class Dataset(ABC):
     classes: the name of every class, in the order of the mask's indices. Background, where there is one, is a class like the others.
     channels: of every image. palette: (K, 3) uint8, a colour per class. ignore_index: the label that counts nowhere.
     problems: what was found wrong when the data set was opened with `strict=False` (`check` reports it).
+    mask_values: of data sets in files, what stands for each class there: a gray value, a palette index or a colour (r, g, b).
 
     A subclass sets these and implements `__len__` and `load(index)`. Negative indices and slices work everywhere.
     """
@@ -28,6 +29,7 @@ class Dataset(ABC):
     palette: Array
     ignore_index: int = IGNORE
     problems: tuple[str, ...] = ()
+    mask_values: tuple[Value, ...] | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -68,6 +70,7 @@ class Subset(Dataset):
         self.dataset, self.indices = dataset, tuple(int(i) for i in indices)
         self.name, self.classes, self.channels = dataset.name, dataset.classes, dataset.channels
         self.palette, self.ignore_index, self.problems = dataset.palette, dataset.ignore_index, dataset.problems
+        self.mask_values = dataset.mask_values
 
     def __len__(self) -> int:
         return len(self.indices)

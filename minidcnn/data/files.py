@@ -12,7 +12,7 @@ import numpy as np
 
 from .dataset import Dataset
 from .images import Source, list_images, natural_channels, natural_key, pages, read_image
-from .labels import LabelTable, Value
+from .labels import LabelTable
 from .palette import default_palette
 from .sample import Array, DataError, Sample, random_generator, size_text
 
@@ -27,7 +27,7 @@ class Entry:
 
 
 class FileDataset(Dataset):
-    """Reads entries on demand. `mask_values[k]` is what stands for class k in the files: a gray value, a palette index or a colour."""
+    """Reads entries on demand. white: see `read_image`; table: what the values in mask files mean."""
 
     def __init__(
         self,
@@ -65,11 +65,6 @@ class FileDataset(Dataset):
     def label(self, index: int) -> str:
         return self.entries[index].name
 
-    @property
-    def mask_value_names(self) -> dict[Value, str]:
-        """Stored value -> class name, for messages and checkpoints."""
-        return dict(zip(self.mask_values, self.classes, strict=True))
-
 
 def common_channels(entries: Sequence[Entry]) -> int:
     """The number of channels that all images can be given, read from their headers: gray among colour images becomes RGB."""
@@ -80,8 +75,10 @@ def common_channels(entries: Sequence[Entry]) -> int:
         return next(iter(found), 1)
     if set(found) == {1, 3}:
         return 3
-    (a, first), (b, second) = sorted(found.items())[:2]
-    raise DataError(f"{first} has {a} channels and {second} has {b}; all images of a data set need the same number")
+    fewest, most = min(found), max(found)
+    raise DataError(
+        f"{found[fewest]} has {fewest} channels, {found[most]} has {most}; all images of a data set need the same number (see channels=...)"
+    )
 
 
 def existing_folder(root: str | Path, owner: str) -> Path:

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders
-from .labels import LabelTable, Value, infer_table, scan
+from .labels import LabelTable, infer_table, scan
 from .palette import default_palette
-from .sample import DataError
+from .sample import DataError, Value
 
 _IMAGES = ("images", "image", "imgs", "img")
 _MASKS = ("masks", "mask", "labels", "label", "annotations")

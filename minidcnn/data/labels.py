@@ -10,18 +10,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeAlias
 
 import numpy as np
 from PIL import ImageOps
 
 from .images import Source, load_npy, opened
-from .sample import IGNORE, Array, DataError
-
-Value: TypeAlias = int | tuple[int, int, int]
+from .sample import IGNORE, Array, DataError, Value
 
 _MOST_CLASSES = 255  # indices 0 to 254: a mask must fit an 8-bit PNG, and 255 means "ignore"
-_MOST_GUESSED = 32  # more different values than this, not consecutive, are no classes but smooth edges or a photograph
+_MOST_GUESSED = 32  # more different values than this are no classes but smooth edges or a photograph,
+_MOST_INDICES = 200  # unless they are 0, 1, 2, ..., which may go up to this
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,8 +210,8 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
         if consecutive or (names and rest and len(names) != len(grays) and rest[-1] < len(names)):
             ignored, values = (IGNORE,), tuple(rest)
     ignored = tuple(ignored or ())
-    ascending = [v for v in values if isinstance(v, int)] == list(range(len(values)))
-    if len(values) > _MOST_CLASSES or (len(values) > _MOST_GUESSED and not ascending and not (names and len(names) == len(values))):
+    ascending = values == tuple(range(len(values)))
+    if names is None and len(values) > (_MOST_INDICES if ascending else _MOST_GUESSED):
         rare = min(values, key=lambda v: found.pixels[v])
         raise DataError(
             f"{where}: the masks hold {len(values)} different values ({_some(values, 5)}), too many for classes "

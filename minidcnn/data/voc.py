@@ -6,9 +6,9 @@ from pathlib import Path
 
 from .files import Entry, FileDataset, choose_split, complain, existing_folder
 from .images import Source, opened
-from .labels import LabelTable, Value
+from .labels import LabelTable
 from .palette import voc_palette
-from .sample import DataError
+from .sample import DataError, Value
 
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",

@@ -49,7 +49,7 @@ def unet_weight_map(
     reach = int(np.ceil(6 * sigma))
     first = np.full(labels.shape, np.inf)
     second = np.full(labels.shape, np.inf)
-    for number, found in enumerate(ndimage.find_objects(cells), 1):
+    for number, found in enumerate(ndimage.find_objects(cells) if cells.size else [], 1):
         # farther than `reach` the term vanishes, so that each cell needs its own surroundings only
         box = tuple(slice(max(s.start - reach, 0), s.stop + reach) for s in found)
         distance = ndimage.distance_transform_edt(cells[box] != number)

@@ -20,7 +20,7 @@ class Transform(Protocol):
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Compose:
     """One transform after the other: Compose(RandomCrop(256), RandomHorizontalFlip()), or a list of them."""
 
@@ -37,6 +37,9 @@ class Compose:
         for transform in self.transforms:
             sample = transform(sample, rng)
         return sample
+
+    def __repr__(self) -> str:
+        return f"Compose({', '.join(map(repr, self.transforms))})"
 
 
 @dataclass(frozen=True)

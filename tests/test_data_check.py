@@ -1,0 +1,155 @@
+"""check() and the statistics of a data set, against counts made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minidcnn.data import (
+    Arrays,
+    Cells,
+    DataError,
+    Dataset,
+    Sample,
+    channel_statistics,
+    check,
+    class_frequencies,
+    count_labels,
+    median_frequency_weights,
+)
+
+rng = np.random.default_rng(2)
+
+
+def arrays(*masks: object, classes: int = 3, ignore_index: int = 255) -> Arrays:
+    found = [np.asarray(m, np.int64) for m in masks]
+    return Arrays([rng.random((2, *m.shape)) for m in found], found, classes, ignore_index=ignore_index)
+
+
+def test_class_frequencies_leave_ignored_pixels_out() -> None:
+    data = arrays([[0, 0, 1, 255]], [[0, 255, 255, 255]])
+    np.testing.assert_allclose(class_frequencies(data), [3 / 4, 1 / 4, 0])
+    counts = count_labels(data)
+    assert counts.pixels.tolist() == [3, 1, 0] and counts.images.tolist() == [2, 1, 0] and counts.seen.tolist() == [8, 4, 0]
+    assert (counts.ignored, counts.ignored_seen, counts.total) == (4, 8, 8)
+    np.testing.assert_array_equal(class_frequencies(arrays([[255, 255]])), [0, 0, 0])
+
+
+def test_median_frequency_weights() -> None:
+    data = arrays([[0, 0, 1, 1]], [[0, 0, 0, 2]], [[0, 0, 0, 255]])
+    frequency = np.array([8 / 12, 2 / 4, 1 / 4])  # pixels of the class / all pixels of images that have it
+    np.testing.assert_allclose(median_frequency_weights(data), 0.5 / frequency)
+    # the ignored pixels as one class more: 1 of 4 pixels of the image that has them; the median is that of four numbers
+    np.testing.assert_allclose(median_frequency_weights(data, ignored_as_class=True), (0.5 + 0.25) / 2 / frequency)
+
+
+def test_absent_classes_weigh_nothing_and_give_no_nan() -> None:
+    weights = median_frequency_weights(arrays([[0, 2, 2, 2]]))
+    np.testing.assert_allclose(weights, [2, 0, 2 / 3])
+    np.testing.assert_array_equal(median_frequency_weights(arrays([[255]])), [0, 0, 0])
+    np.testing.assert_array_equal(median_frequency_weights(arrays([[255]]), ignored_as_class=True), [0, 0, 0])
+
+
+def test_channel_statistics_agree_with_numpy_on_all_pixels() -> None:
+    images = [rng.random((3, *size)) * [[[0.1]], [[1]], [[0.5]]] + 0.3 for size in ((4, 6), (5, 3), (1, 1))]
+    data = Arrays(images, [np.zeros(i.shape[1:], int) for i in images], 1)
+    pixels = np.concatenate([i.reshape(3, -1) for i in images], axis=1)
+    mean, std = channel_statistics(data)
+    np.testing.assert_allclose(mean, pixels.mean(1), rtol=1e-6)
+    np.testing.assert_allclose(std, pixels.std(1), rtol=1e-6)
+    with pytest.raises(DataError, match="no pixels"):
+        channel_statistics(data[:0])
+
+
+def test_labels_that_are_no_class_are_named() -> None:
+    with pytest.raises(DataError, match=r"0000: the mask holds class 3, but there are 3 classes, 0 to 2.*is background missing"):
+        class_frequencies(arrays([[0, 3]]))
+    with pytest.raises(DataError, match="holds class -1"):
+        class_frequencies(arrays([[0, -1]]))
+
+
+def test_a_good_data_set_is_ok() -> None:
+    report = check(Cells(count=5))
+    assert report.ok and not report.warnings and report.sizes == {(96, 128): 5} and report.images == 5
+    text = str(report)
+    assert "cells train: 5 images, 1 channel, 2 classes, sizes 96x128" in text and text.endswith("\nok")
+    np.testing.assert_allclose(report.frequencies.sum(), 1)
+
+
+def test_everything_wrong_is_in_the_report() -> None:
+    class Broken(Dataset):
+        name, classes, channels = "broken", ("a", "b", "c"), 2
+        palette = np.zeros((3, 3), np.uint8)
+        problems = ("x.png has no mask",)
+
+        def __len__(self) -> int:
+            return 9
+
+        def load(self, index: int) -> Sample:
+            image, mask = rng.random((2, 4, 6)).astype(np.float32), np.arange(24).reshape(4, 6) % 2
+            match index:
+                case 0:
+                    raise DataError("0.png cannot be read")
+                case 1:
+                    return Sample(image, mask[:3], "one")
+                case 2:
+                    return Sample(image, mask + 7, "two")
+                case 3:
+                    return Sample(image[:1], mask, "three")
+                case 4:
+                    return Sample(np.zeros_like(image), mask, "four")
+                case 5:
+                    return Sample(image, np.full_like(mask, 255), "five")
+                case 6:
+                    return Sample(np.full_like(image, np.nan), mask, "six")
+            return Sample(image, mask, "twin")
+
+    report = check(Broken())
+    assert not report.ok
+    assert report.errors == (
+        "x.png has no mask",
+        "0.png cannot be read",
+        "one: the image is 4x6 but its mask 3x6 (height x width)",
+        "two: the mask holds class 7, but there are 3 classes, 0 to 2, and the ignore index 255; "
+        "is background missing from the classes, or are the masks not indices?",
+        "three: the image has 1 channels, the data set 2",
+        "six: the image holds NaN or infinity",
+    )
+    warnings = "\n".join(report.warnings)
+    for part in ("twin: several samples have one name", "four: the image is one colour", "five: every pixel is ignored", "no pixel is c:"):
+        assert part in warnings
+    text = str(report)
+    assert all(message in text for message in (*report.errors, *report.warnings)) and "6 errors, 4 warnings" in text
+
+
+def test_warnings_about_classes() -> None:
+    mostly = np.zeros((40, 50), int)
+    some = mostly.copy()
+    some[0, :3] = 1
+    report = check(arrays(some, mostly, mostly, classes=2))
+    assert report.ok and len(report.warnings) == 2
+    assert report.warnings[0].startswith("class 1: below 0.5 % of the pixels")
+    assert report.warnings[1] == "2 of 3 masks hold nothing but class 0"
+    half = np.where(np.arange(24).reshape(4, 6) % 3, 255, np.arange(24).reshape(4, 6) % 2)
+    assert any("67 % of the pixels are ignored" in w for w in check(arrays(half, classes=2)).warnings)
+
+
+def test_warnings_about_values() -> None:
+    mask = [np.arange(24).reshape(4, 6) % 2]
+    assert any("white=4095" in w for w in check(Arrays([rng.integers(0, 4096, (4, 6), np.uint16)], mask, 2)).warnings)
+    assert any("0 to 1 is expected" in w for w in check(Arrays([rng.random((4, 6)) * 255], mask, 2)).warnings)
+
+
+def test_notes_about_sizes() -> None:
+    odd = np.arange(360 * 480).reshape(360, 480) % 2
+    (note,) = check(arrays(odd, classes=2)).notes
+    assert note == "360x480 is divisible by 8; networks of a larger stride need padding or crops: 368x480 for 16, 384x480 for 32"
+    report = check(arrays(odd[:30, :50], odd[:40, :44], odd[:30, :50], classes=2))
+    assert report.sizes == {(30, 50): 2, (40, 44): 1}
+    assert "crop them to one size" in report.notes[0] and "smallest height is 30, the smallest width 44" in report.notes[1]
+    assert "30x50 (2), 40x44 (1)" in str(report)
+
+
+def test_an_empty_data_set_is_an_error() -> None:
+    report = check(Cells(count=0))
+    assert report.errors == ("cells train is empty",) and "unknown" in str(report)

@@ -1,0 +1,172 @@
+"""Modules made of modules: Sequential, ModuleList, ModuleDict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, TypeVar, overload
+
+from .module import Module
+
+L = TypeVar("L", bound="_Listed")
+
+
+class _Listed(Module):
+    """Children named "0", "1", ...; what Sequential and ModuleList share."""
+
+    def _key(self, index: int) -> str:
+        n = len(self)
+        if not hasattr(index, "__index__"):
+            raise TypeError(f"{type(self).__name__}: an index must be an int or a slice, got {type(index).__name__}")
+        i = index.__index__()
+        if not -n <= i < n:
+            raise IndexError(f"{type(self).__name__}: index {i} is out of range for {n} modules")
+        return list(self._modules)[i]
+
+    def _replace(self, modules: Iterable[Module | None]) -> None:
+        modules = list(modules)
+        self._modules.clear()
+        for i, module in enumerate(modules):
+            self._modules[str(i)] = module
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(list(self._modules.values()))
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self: L, index: slice) -> L: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            part = type(self).__new__(type(self))
+            Module.__init__(part)
+            part.training = self.training
+            part._modules.update(list(self._modules.items())[index])
+            return part
+        return self._modules[self._key(index)]
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        key = self._key(index)
+        self.add_module(key, module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        keys = list(self._modules)[index] if isinstance(index, slice) else [self._key(index)]
+        for key in keys:
+            del self._modules[key]
+        if all(key.isdigit() for key in self._modules):
+            self._replace(self._modules.values())
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        if name in self._modules:  # keeps its place in the order
+            if module is not None and not isinstance(module, Module):
+                raise TypeError(f"{type(self).__name__}.{name} must be a Module or None, got {type(module).__name__}")
+            self._modules[name] = module
+        else:
+            super().add_module(name, module)
+
+    def append(self, module: Module) -> Self:
+        """Add a module at the end. Returns this container."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self, modules: Iterable[Module]) -> Self:
+        """Add modules at the end. Returns this container."""
+        for module in list(modules):
+            self.append(module)
+        return self
+
+    def insert(self, index: int, module: Module) -> Self:
+        """Put a module before position `index`; the names of those behind move up. Returns this container."""
+        if not isinstance(module, Module):
+            raise TypeError(f"{type(self).__name__}: insert needs a Module, got {type(module).__name__}")
+        modules: list[Module | None] = list(self._modules.values())
+        modules.insert(index, module)
+        self._replace(modules)
+        return self
+
+
+class Sequential(_Listed):
+    """Modules run one after the other: Sequential(conv, relu, ...) or Sequential({"conv": conv, "relu": relu})."""
+
+    def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
+        super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            named: Iterable[tuple[str, Any]] = modules[0].items()
+        else:
+            named = ((str(i), module) for i, module in enumerate(modules))
+        for name, module in named:
+            if not isinstance(module, Module):
+                raise TypeError(f"Sequential: {name} must be a Module, got {type(module).__name__}; unpack lists with Sequential(*layers)")
+            self.add_module(name, module)
+
+    def forward(self, input: Any) -> Any:
+        for module in self:
+            input = module(input)
+        return input
+
+
+class ModuleList(_Listed):
+    """A list of modules; the module that holds it calls them in its own forward."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        super().__init__()
+        self.extend(modules)
+
+    def _child_lines(self) -> list[str]:
+        """Runs of equal entries as one line "(0-2): 3 x Linear(...)"."""
+        runs: list[tuple[int, int, str]] = []
+        for i, module in enumerate(self._modules.values()):
+            text = repr(module)
+            if runs and runs[-1][2] == text:
+                runs[-1] = (runs[-1][0], i, text)
+            else:
+                runs.append((i, i, text))
+        return [f"({a}): {text}" if a == b else f"({a}-{b}): {b - a + 1} x {text}" for a, b, text in runs]
+
+
+class ModuleDict(Module):
+    """Modules by name; the module that holds it calls them in its own forward."""
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
+        super().__init__()
+        self.update(modules)
+
+    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
+        """Add or replace modules."""
+        for name, module in modules.items() if isinstance(modules, Mapping) else modules:
+            self[name] = module
+
+    def __getitem__(self, name: str) -> Any:
+        return self._modules[name]
+
+    def __setitem__(self, name: str, module: Module) -> None:
+        self.add_module(name, module)
+
+    def __delitem__(self, name: str) -> None:
+        del self._modules[name]
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._modules
+
+    def keys(self) -> Iterable[str]:
+        return self._modules.keys()
+
+    def values(self) -> Iterable[Any]:
+        return self._modules.values()
+
+    def items(self) -> Iterable[tuple[str, Any]]:
+        return self._modules.items()
+
+    def pop(self, name: str) -> Any:
+        """Take a module out and return it."""
+        module = self._modules[name]
+        del self._modules[name]
+        return module

@@ -1,0 +1,333 @@
+"""Module: a tree of layers that knows its parameters, its buffers and how to save and load them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from ..backend import Array, to_backend
+from ..tensor import Tensor
+from .parameter import Parameter
+from .state import Incompatible, load_state
+
+Hook = Callable[["Module", tuple[Any, ...], Any], Any]
+PreHook = Callable[["Module", tuple[Any, ...]], Any]
+
+
+class Handle:
+    """What registering a hook returns; `remove()` takes the hook away again. Also a context manager that does so at its end."""
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self._hooks = hooks
+        self._key = max(hooks, default=-1) + 1
+        hooks[self._key] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(self._key, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+
+class Module:
+    """Base class of layers and networks, as torch.nn.Module: subclass it, make layers in __init__, compute in forward.
+
+    Parameters, buffers (tensors that are saved but not trained) and child modules are found by assigning them to attributes; call
+    `super().__init__()` first. `training` tells dropout and batch norm how to behave: see train() and eval().
+    """
+
+    training: bool
+    optional_state: ClassVar[tuple[str, ...]] = ()  # names of own state that a state dict may lack, since older files do
+
+    def __init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "_parameters", {})
+        set_(self, "_buffers", {})
+        set_(self, "_temporary", set())  # names of buffers that are not saved
+        set_(self, "_modules", {})
+        set_(self, "_hooks", {})
+        set_(self, "_pre_hooks", {})
+        set_(self, "training", True)
+
+    # -- calling -----------------------------------------------------------------------------------------------------
+
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """What the module computes; subclasses define it."""
+        raise NotImplementedError(f"{type(self).__name__} does not define forward(self, ...)")
+
+    def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        for pre in tuple(self._pre_hooks.values()):
+            changed = pre(self, inputs)
+            if changed is not None:
+                inputs = changed if isinstance(changed, tuple) else (changed,)
+        result = self.forward(*inputs, **kwargs)
+        for hook in tuple(self._hooks.values()):
+            changed = hook(self, inputs, result)
+            if changed is not None:
+                result = changed
+        return result
+
+    def register_forward_hook(self, hook: Hook) -> Handle:
+        """Call hook(module, inputs, output) after each forward; what it returns, unless None, replaces the output."""
+        return Handle(self._hooks, hook)
+
+    def register_forward_pre_hook(self, hook: PreHook) -> Handle:
+        """Call hook(module, inputs) before each forward; what it returns, unless None, replaces the inputs."""
+        return Handle(self._pre_hooks, hook)
+
+    # -- attributes ------------------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__
+        if isinstance(value, Parameter | Module):
+            if "_parameters" not in own:
+                raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
+            self._forget(name)
+            (self._parameters if isinstance(value, Parameter) else self._modules)[name] = value
+            return
+        for table, kind, wanted in (("_parameters", Parameter, "a Parameter"), ("_modules", Module, "a Module"), ("_buffers", Tensor, "a Tensor")):
+            if name in own.get(table, ()):
+                if value is not None and not isinstance(value, kind):
+                    raise TypeError(f"{type(self).__name__}.{name} must be {wanted} or None, got {type(value).__name__}; del it first to change its kind")
+                own[table][name] = value
+                return
+        object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        own = self.__dict__
+        for table in ("_parameters", "_modules", "_buffers"):
+            if name in own.get(table, ()):
+                return own[table][name]
+        missing = "" if "_parameters" in own else "; was super().__init__() called?"
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{missing}")
+
+    def __delattr__(self, name: str) -> None:
+        if not self._forget(name):
+            object.__delattr__(self, name)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
+
+    def _forget(self, name: str) -> bool:
+        found = False
+        for table in (self._parameters, self._modules, self._buffers, self.__dict__):
+            if name in table:
+                del table[name]
+                found = True
+        self._temporary.discard(name)
+        return found
+
+    def _claim(self, kind: str, name: str) -> None:
+        """Check a name for register_parameter, register_buffer or add_module."""
+        if "_parameters" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__}: call super().__init__() before registering {kind} {name!r}")
+        if not isinstance(name, str):
+            raise TypeError(f"{type(self).__name__}: the name of a {kind} must be a string, got {type(name).__name__}")
+        if not name or "." in name:
+            raise KeyError(f"{type(self).__name__}: {kind} name {name!r} must not be empty or contain a dot")
+        if hasattr(self, name) and not any(name in t for t in (self._parameters, self._buffers, self._modules)):
+            raise KeyError(f"{type(self).__name__}: attribute {name!r} exists already")
+
+    def register_parameter(self, name: str, parameter: Parameter | None) -> None:
+        """Add a parameter by name; None reserves the name."""
+        self._claim("parameter", name)
+        if parameter is not None and not isinstance(parameter, Parameter):
+            raise TypeError(f"{type(self).__name__}.{name} must be a Parameter or None, got {type(parameter).__name__}; wrap it in nn.Parameter")
+        self._forget(name)
+        self._parameters[name] = parameter
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Add a tensor that belongs to the state but is not trained; it is saved unless persistent=False."""
+        self._claim("buffer", name)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise TypeError(f"{type(self).__name__}.{name} must be a Tensor or None, got {type(tensor).__name__}")
+        self._forget(name)
+        self._buffers[name] = tensor
+        if not persistent:
+            self._temporary.add(name)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Add a child by name."""
+        self._claim("module", name)
+        if module is not None and not isinstance(module, Module):
+            raise TypeError(f"{type(self).__name__}.{name} must be a Module or None, got {type(module).__name__}")
+        self._forget(name)
+        self._modules[name] = module
+
+    # -- walking the tree ----------------------------------------------------------------------------------------------
+
+    def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
+        """This module (named `prefix`) and all below it, parents first, each once."""
+        seen: set[int] = set()
+        stack: list[tuple[str, Module]] = [(prefix, self)]
+        while stack:
+            name, module = stack.pop()
+            if remove_duplicate and id(module) in seen:
+                continue
+            seen.add(id(module))
+            yield name, module
+            dot = f"{name}." if name else ""
+            stack.extend((dot + key, child) for key, child in reversed(module._modules.items()) if child is not None)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all below it, each once."""
+        return (module for _, module in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The direct children with their names, each once."""
+        seen: set[int] = set()
+        for name, child in self._modules.items():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                yield name, child
+
+    def children(self) -> Iterator[Module]:
+        """The direct children, each once."""
+        return (child for _, child in self.named_children())
+
+    def _named(self, table: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Module, str, Any]]:
+        """(full name, owner, own name, tensor) of all parameters or buffers, shared ones under their first name only."""
+        seen: set[int] = set()
+        modules = self.named_modules(prefix, remove_duplicate) if recurse else iter([(prefix, self)])
+        for path, module in modules:
+            for name, tensor in getattr(module, table).items():
+                if tensor is None or (remove_duplicate and id(tensor) in seen):
+                    continue
+                seen.add(id(tensor))
+                yield (f"{path}.{name}" if path else name), module, name, tensor
+
+    def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their names ("encoder.0.weight"); a shared one comes once, under its first name."""
+        return ((full, tensor) for full, _, _, tensor in self._named("_parameters", prefix, recurse, remove_duplicate))
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        return (parameter for _, parameter in self.named_parameters(recurse=recurse))
+
+    def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """All buffers with their names."""
+        return ((full, tensor) for full, _, _, tensor in self._named("_buffers", prefix, recurse, remove_duplicate))
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All buffers, each once."""
+        return (buffer for _, buffer in self.named_buffers(recurse=recurse))
+
+    def get_submodule(self, target: str) -> Module:
+        """The module at a dotted path; "" is this one. AttributeError names the part that is missing."""
+        module: Module = self
+        for part in target.split(".") if target else ():
+            child = module._modules.get(part)
+            if child is None:
+                raise AttributeError(f"{type(self).__name__} has no module {target!r}: {type(module).__name__} has no child {part!r}")
+            module = child
+        return module
+
+    # -- state -----------------------------------------------------------------------------------------------------------
+
+    def named_state(self) -> Iterator[tuple[str, Module, str, Tensor]]:
+        """(full name, owner, own name, tensor) of all that a state dict holds, in its order; shared tensors under every name."""
+        for path, module in self.named_modules(remove_duplicate=False):
+            for table in (module._parameters, module._buffers):
+                for name, tensor in table.items():
+                    if tensor is not None and name not in module._temporary:
+                        yield (f"{path}.{name}" if path else name), module, name, tensor
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and persistent buffers as C-ordered NumPy arrays, by torch's names.
+
+        They are copies: training on does not change a state dict that was kept as the best so far.
+        """
+        return {name: np.array(to_backend(tensor._array, "numpy"), order="C", copy=True) for name, _, _, tensor in self.named_state()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Incompatible:
+        """Copy arrays (NumPy, CuPy, tensors) into the parameters and buffers of the same names; dtypes are converted to the module's.
+
+        Returns (missing_keys, unexpected_keys). With `strict` both must be empty. ValueError says which keys are missing, unexpected or
+        of another shape; nothing has been changed then.
+        """
+        return load_state(self, state_dict, strict)
+
+    # -- switching ---------------------------------------------------------------------------------------------------------
+
+    def train(self, mode: bool = True) -> Self:
+        """Training behaviour of dropout and batch norm, here and below. Returns this module."""
+        if not isinstance(mode, bool):
+            raise TypeError(f"train: mode must be True or False, got {type(mode).__name__}")
+        self.training = mode
+        for child in self.children():
+            child.train(mode)
+        return self
+
+    def eval(self) -> Self:
+        """Inference behaviour: dropout off, batch norm by its running statistics. Returns this module."""
+        return self.train(False)
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Call function(module) on all modules below and then on this one. Returns this module."""
+        for child in self.children():
+            child.apply(function)
+        function(self)
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Switch training of all parameters on, or off (freeze them). Returns this module."""
+        for parameter in self.parameters():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def to(self, target: Any) -> Self:
+        """Move all parameters and buffers to backend "numpy" or "cupy", or convert the floating ones to a dtype. Returns this module.
+
+        Parameters stay the same objects, so an optimizer made before goes on. ValueError for anything else.
+        """
+        if target in ("numpy", "cupy"):
+            return self._convert(lambda array: to_backend(array, target))
+        try:
+            dtype = np.dtype(target)
+        except TypeError:
+            dtype = np.dtype("V1")
+        if dtype.kind != "f":
+            raise ValueError(f'to: {target!r} is neither a backend ("numpy", "cupy") nor a floating dtype ("float32", "float64")')
+        return self._convert(lambda array: array.astype(dtype, order="K", copy=False) if array.dtype.kind == "f" else array)
+
+    def double(self) -> Self:
+        """All floating parameters and buffers as float64. Returns this module."""
+        return self.to("float64")
+
+    def _convert(self, change: Callable[[Array], Array]) -> Self:
+        tensors: dict[int, Tensor] = {id(t): t for _, _, _, t in self._named("_parameters", "", True, True)}
+        tensors.update((id(t), t) for _, _, _, t in self._named("_buffers", "", True, True))
+        for tensor in tensors.values():
+            tensor._array = change(tensor._array)
+            tensor.changed()
+            if tensor.grad is not None:
+                tensor.grad = Tensor.wrap(change(tensor.grad._array))
+        return self
+
+    # -- printing ----------------------------------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """What stands in the brackets of this module's repr."""
+        return ""
+
+    def _child_lines(self) -> list[str]:
+        """One entry "(name): repr" per child; entries may have several lines."""
+        return [f"({name}): {child!r}" for name, child in self._modules.items()]
+
+    def __repr__(self) -> str:
+        extra = [line for line in self.extra_repr().split("\n") if line]
+        children = self._child_lines()
+        if not children and len(extra) < 2:
+            return f"{type(self).__name__}({''.join(extra)})"
+        body = "\n".join(extra + children).replace("\n", "\n  ")
+        return f"{type(self).__name__}(\n  {body}\n)"

@@ -1,0 +1,103 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import functional as F
+from ..backend import kernels
+from ..tensor import Tensor
+from . import init
+from .module import Module
+from .parameter import Parameter
+
+
+class BatchNorm2d(Module):
+    """(N, C, H, W) -> the same shape: each channel to mean 0 and variance 1 over the batch, then times weight plus bias.
+
+    Ioffe & Szegedy, "Batch normalization", 2015. While training, running_mean and running_var (unbiased) follow the batches' statistics,
+    new = (1 - momentum) old + momentum batch, or with momentum=None their plain average; eval() normalises by them. With
+    track_running_stats=False the batch's own statistics are always used.
+    """
+
+    weight: Parameter | None
+    bias: Parameter | None
+    running_mean: Tensor | None
+    running_var: Tensor | None
+    num_batches_tracked: Tensor | None
+    optional_state = ("num_batches_tracked",)
+
+    def __init__(
+        self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True, track_running_stats: bool = True
+    ) -> None:
+        super().__init__()
+        if num_features < 1:
+            raise ValueError(f"BatchNorm2d: num_features must be at least 1, got {num_features}")
+        if momentum is not None and not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNorm2d: momentum must lie between 0 and 1 or be None (plain average), got {momentum}")
+        if eps < 0:
+            raise ValueError(f"BatchNorm2d: eps must not be negative, got {eps}")
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        for name in ("weight", "bias"):
+            self.register_parameter(name, Parameter.empty((num_features,)) if affine else None)
+        xp = kernels().xp
+        for name in ("running_mean", "running_var"):
+            self.register_buffer(name, Tensor.wrap(xp.empty(num_features, np.float32)) if track_running_stats else None)
+        self.register_buffer("num_batches_tracked", Tensor.wrap(xp.zeros((), np.int64)) if track_running_stats else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Mean 0, variance 1, no batches seen."""
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            init.zeros_(self.running_mean)
+            init.ones_(self.running_var)
+            init.zeros_(self.num_batches_tracked)
+
+    def reset_parameters(self) -> None:
+        """weight 1, bias 0, statistics as at the beginning."""
+        self.reset_running_stats()
+        if self.weight is not None and self.bias is not None:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim != 4 or input.shape[1] != self.num_features:
+            raise ValueError(f"BatchNorm2d: input must be (N, {self.num_features}, H, W), got shape {input.shape}")
+        tracked = self.running_mean is not None
+        rate = 0.0 if self.momentum is None else self.momentum
+        if self.training and tracked:
+            count = self.num_batches_tracked
+            if count is not None:
+                count._array[...] += 1
+                count.changed()
+                if self.momentum is None:
+                    rate = 1 / int(count.item())
+        update = self.training and self.track_running_stats
+        statistics = (self.running_mean, self.running_var) if update or not self.training else (None, None)
+        return F.batch_norm(input, *statistics, self.weight, self.bias, self.training or not tracked, rate, self.eps)
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class LocalResponseNorm(Module):
+    """(N, C, H, W) -> the same shape: x / (k + alpha mean(x^2 over `size` neighbouring channels))^beta.
+
+    Krizhevsky et al., "ImageNet classification", 2012, section 3.3, with PyTorch's and Caffe's convention that alpha is divided by size.
+    """
+
+    def __init__(self, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> None:
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"LocalResponseNorm: size must be at least 1, got {size}")
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.local_response_norm(input, self.size, self.alpha, self.beta, self.k)
+
+    def extra_repr(self) -> str:
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}"

@@ -1,0 +1,47 @@
+"""Parameter: a tensor that a module registers and an optimizer updates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backend import Array, empty_images, kernels
+from ..tensor import Tensor
+
+
+class Parameter(Tensor):
+    """A leaf tensor that collects gradients. Assigned to an attribute of a Module it becomes one of its parameters.
+
+    `data` is copied, to the current backend, as Tensor does. TypeError for integers when gradients are required.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True) -> None:
+        super().__init__(data, requires_grad)
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], dtype: Any = "float32") -> Parameter:
+        """A parameter of uninitialised memory on the current backend; four axes lie in channels-last memory, as the kernels like weights."""
+        xp = kernels().xp
+        array: Array = empty_images(xp, shape, dtype) if len(shape) == 4 else xp.empty(shape, dtype)
+        parameter = cls.__new__(cls)
+        parameter._adopt(array)
+        return parameter
+
+    def _adopt(self, array: Array) -> None:
+        """Become a fresh leaf around `array`, without a copy."""
+        wrapped = Tensor.wrap(array)
+        for slot in ("_array", "_index", "_node", "_owned", "_storage", "grad"):
+            setattr(self, slot, getattr(wrapped, slot))
+        self.requires_grad = True
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
+        copy = type(self).__new__(type(self))
+        copy._adopt(self._array.copy(order="K"))
+        copy.requires_grad = self.requires_grad
+        copy.grad = None if self.grad is None else Tensor.wrap(self.grad._array.copy(order="K"))
+        memo[id(self)] = copy
+        return copy
+
+    def __repr__(self) -> str:
+        return "Parameter" + super().__repr__().removeprefix("Tensor")

@@ -85,6 +85,17 @@ def test_a_sample_is_augmented_alike_in_any_batch() -> None:
     assert Loader(CELLS, 1, transform=AUGMENT).sample(5, 2).image.tobytes() == one[CELLS[2].name]
 
 
+def test_every_seed_epoch_and_index_draws_its_own() -> None:
+    def draw(sample: Sample, rng: np.random.Generator) -> Sample:
+        return Sample(sample.image + rng.random(dtype=np.float32), sample.mask, sample.name)
+
+    same = [CELLS[0]] * 5
+    drawn = [
+        i.tobytes() for seed in (0, 1) for e in (0, 1) for b in Loader(same, 5, seed=seed, transform=draw).batches(e) for i in b.images
+    ]
+    assert len(drawn) == 20 == len(set(drawn))
+
+
 @pytest.mark.parametrize("prefetch", [1, 2, 50])
 def test_prefetching_changes_no_bit(prefetch: int) -> None:
     plain = Loader(CELLS, 2, shuffle=True, transform=AUGMENT)

@@ -7,10 +7,11 @@ images are (N, C, H, W), results lie in channels-last memory. Geometry comes as 
 from __future__ import annotations
 
 from .conv import ConvKernels
+from .optim import OptimKernels
 from .pool import PoolKernels
 
 
-class Kernels(ConvKernels, PoolKernels):
+class Kernels(ConvKernels, OptimKernels, PoolKernels):
     """Every kernel of the library on one array module, `Kernels(numpy)` or `Kernels(cupy)`."""
 
 

@@ -1,0 +1,120 @@
+"""Optimizer steps: in place, each parameter gone through once.
+
+Parameter, gradient and state may have any strides. On NumPy they are cut into blocks, in the parameter's memory order, so that all the
+operations on one block find it in the cache; on CuPy a block is the whole array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, memory_order
+from .base import BaseKernels
+
+BLOCK = 1 << 15  # elements
+
+
+class OptimKernels(BaseKernels):
+    """sgd_step and adam_step, and what clipping needs of a gradient."""
+
+    def blocks(self, *arrays: Array | None) -> Iterator[tuple[Any, ...]]:
+        """Equally shaped arrays cut into the same blocks, in the memory order of the first; None stays None."""
+        leader = arrays[0]
+        assert leader is not None
+        order = memory_order(leader) or tuple(range(leader.ndim))
+        stack = [tuple(None if a is None else a.transpose(order) for a in arrays)]
+        while stack:
+            views = stack.pop()
+            first: Any = views[0]
+            if self.xp is not np or first.size <= BLOCK or not first.ndim:
+                yield views
+                continue
+            n = len(first)
+            step = BLOCK // (first.size // n)  # 0 where one row alone is too large
+            at: list[Any] = [slice(i, i + step) for i in range(0, n, step)] if step else list(range(n))
+            stack.extend(tuple(None if v is None else v[i] for v in views) for i in reversed(at))
+
+    def sgd_step(
+        self,
+        p: Array,
+        g: Array,
+        buffer: Array | None,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+    ) -> None:
+        """p and buffer in place, as torch.optim.SGD; g is only read. `buffer` may be None without momentum; the `first` step fills it.
+
+        d = g + weight_decay p; buffer = momentum buffer + (1 - dampening) d, at first d; p -= lr (d + momentum buffer if nesterov,
+        buffer with momentum, else d).
+        """
+        for p_, g_, buffer_ in self.blocks(p, g, buffer):
+            d = g_ + weight_decay * p_ if weight_decay else g_
+            if buffer_ is not None:
+                if first:
+                    buffer_[...] = d
+                else:
+                    buffer_ *= momentum
+                    buffer_ += (1 - dampening) * d
+                d = d + momentum * buffer_ if nesterov else buffer_
+            p_ -= lr * d
+
+    def adam_step(
+        self,
+        p: Array,
+        g: Array,
+        mean: Array,
+        square: Array,
+        largest: Array | None,
+        step: int,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        """p, mean, square and largest (amsgrad, else None) in place, as torch.optim.Adam and, `decoupled`, AdamW; `step` counts from 1.
+
+        mean += (1 - beta1)(g - mean); square = beta2 square + (1 - beta2) g^2; p -= lr / (1 - beta1^step) mean / (sqrt(square /
+        (1 - beta2^step)) + eps), where g includes weight_decay p or, decoupled, p is first scaled by 1 - lr weight_decay.
+        """
+        rate = lr / (1 - beta1**step)
+        root = math.sqrt(1 - beta2**step)
+        for p_, g_, mean_, square_, largest_ in self.blocks(p, g, mean, square, largest):
+            if weight_decay and decoupled:
+                p_ *= 1 - lr * weight_decay
+            d = g_ + weight_decay * p_ if weight_decay and not decoupled else g_
+            mean_ += (1 - beta1) * (d - mean_)
+            square_ *= beta2
+            square_ += (1 - beta2) * (d * d)
+            if largest_ is not None:
+                largest_[...] = self.xp.maximum(largest_, square_)
+                square_ = largest_
+            p_ -= rate * (mean_ / (self.xp.sqrt(square_) / root + eps))
+
+    def power_sum(self, x: Array, power: float) -> Array:
+        """sum |x|^power in float64, a 0-d array; the largest |x| for power inf. NaN and infinities show in the result."""
+        xp = self.xp
+        total = xp.zeros((), "float64")
+        for (x_,) in self.blocks(x):
+            a = xp.abs(x_.astype("float64"))
+            if power == math.inf:
+                total = xp.maximum(total, a.max() if a.size else 0.0)
+            else:
+                total = total + (a * a if power == 2 else a if power == 1 else a**power).sum()
+        return total  # type: ignore[no-any-return]
+
+    def all_finite(self, x: Array) -> Array:
+        """Whether x has neither NaN nor infinities, as a 0-d boolean array."""
+        result = self.xp.ones((), bool)
+        for (x_,) in self.blocks(x):
+            result = result & self.xp.isfinite(x_).all()
+        return result  # type: ignore[no-any-return]

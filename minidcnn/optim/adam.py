@@ -1,0 +1,81 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..backend import Array, kernels_of
+from ..tensor import Tensor
+from .checks import not_negative
+from .optimizer import Optimizer
+
+
+class Adam(Optimizer):
+    """Steps of lr times mean / (sqrt(mean square) + eps), both moving averages with betas, corrected for their start at 0.
+
+    Kingma & Ba, "Adam", 2015, algorithm 1; weight_decay is added to the gradient; amsgrad uses the largest mean square so far (Reddi et
+    al., 2018). As torch.optim.Adam. ValueError for settings out of range.
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad})
+
+    def check(self, group: Mapping[str, Any]) -> None:
+        not_negative(self._name, group, "lr", "eps", "weight_decay")
+        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ValueError(f"{self._name}: betas must be two numbers of at least 0 and below 1, got {group['betas']}")
+
+    def update(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
+        p = parameter._array
+        kernels = kernels_of(p)
+        if not state:
+            state["step"] = 0
+        names = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq") if group["amsgrad"] else ("exp_avg", "exp_avg_sq")
+        for name in names:
+            if name not in state:
+                state[name] = kernels.map(kernels.xp.zeros_like, p)
+        state["step"] += 1
+        beta1, beta2 = group["betas"]
+        largest = state["max_exp_avg_sq"] if group["amsgrad"] else None
+        kernels.adam_step(
+            p,
+            gradient,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            largest,
+            state["step"],
+            group["lr"],
+            beta1,
+            beta2,
+            group["eps"],
+            group["weight_decay"],
+            self.decoupled,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p is first scaled by 1 - lr weight_decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[Mapping[str, Any]],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)

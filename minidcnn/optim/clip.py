@@ -1,0 +1,68 @@
+"""Clipping gradients, and asking whether they are finite."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from ..backend import kernels_of
+from ..tensor import Tensor
+
+
+def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    return [p.grad for p in tensors if p.grad is not None]
+
+
+def grad_norm(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> float:
+    """The norm of all gradients taken as one vector, summed in float64; NaN or infinite if one of them is. 0 without gradients."""
+    if not norm_type > 0:
+        raise ValueError(f"grad_norm: norm_type must be above 0 (inf for the largest element), got {norm_type}")
+    total: Any = None
+    for g in _gradients(parameters):  # added up where they are: one transfer at the end
+        kernels = kernels_of(g._array)
+        part = kernels.power_sum(g._array, float(norm_type))
+        total = part if total is None else kernels.xp.maximum(total, part) if norm_type == math.inf else total + part
+    if total is None:
+        return 0.0
+    return float(total) if norm_type == math.inf else float(total) ** (1 / norm_type)
+
+
+def clip_grad_norm_(
+    parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False
+) -> float:
+    """Scale all gradients together, in place, so that their norm is at most `max_norm`. Returns the norm before.
+
+    As torch.nn.utils.clip_grad_norm_: they are scaled by min(1, max_norm / (norm + 1e-6)). A norm that is not finite raises RuntimeError
+    with `error_if_nonfinite`, and otherwise spoils them all, as in PyTorch: look at what is returned.
+    """
+    if not max_norm >= 0:
+        raise ValueError(f"clip_grad_norm_: max_norm must not be negative, got {max_norm}")
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    norm = grad_norm(parameters, norm_type)
+    if error_if_nonfinite and not math.isfinite(norm):
+        raise RuntimeError(f"clip_grad_norm_: the gradients' norm is {norm}; lower the learning rate, or look for NaN in the data")
+    scale = max_norm / (norm + 1e-6)
+    if not scale >= 1:
+        for g in _gradients(parameters):
+            g._array *= scale
+            g.changed()
+    return norm
+
+
+def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
+    """Limit every element of the gradients to [-clip_value, clip_value], in place."""
+    if not clip_value >= 0:
+        raise ValueError(f"clip_grad_value_: clip_value must not be negative, got {clip_value}")
+    for g in _gradients(parameters):
+        kernels_of(g._array).xp.clip(g._array, -clip_value, clip_value, out=g._array)
+        g.changed()
+
+
+def grads_finite(parameters: Tensor | Iterable[Tensor]) -> bool:
+    """Whether no gradient holds NaN or an infinity."""
+    result: Any = True
+    for g in _gradients(parameters):
+        result = result & kernels_of(g._array).all_finite(g._array)
+    return bool(result)

@@ -19,7 +19,7 @@ class BackendError(RuntimeError):
 
 
 _current = "numpy"
-_which = "fast"
+_which: str | Kernels = "fast"
 _made: dict[tuple[str, str], Kernels] = {}
 
 
@@ -69,6 +69,8 @@ def why_no_cupy() -> str:
 
 def kernels(name: str | None = None) -> Kernels:
     """The kernels of backend `name` (default: the current one)."""
+    if isinstance(_which, Kernels):
+        return _which
     key = (name or _current, _which)
     if key not in _made:
         _made[key] = _make(*key)
@@ -93,10 +95,10 @@ def kernels_of(array: Array) -> Kernels:
 
 
 @contextlib.contextmanager
-def use_kernels(which: str) -> Iterator[None]:
-    """Within a `with` block, work with the "reference" kernels (slow, obvious, for reading and debugging) or the "fast" ones."""
+def use_kernels(which: str | Kernels) -> Iterator[None]:
+    """Within a `with` block, work with the "reference" kernels (slow, obvious, for reading and debugging), the "fast" ones, or your own."""
     global _which
-    if which not in ("reference", "fast"):
+    if which not in ("reference", "fast") and not isinstance(which, Kernels):
         raise ValueError(f'kernels "{which}" are unknown; use "reference" or "fast"')
     before, _which = _which, which
     try:

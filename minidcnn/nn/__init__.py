@@ -22,6 +22,7 @@ from .resize import (
     UpsamplingNearest2d,
     ZeroPad2d,
 )
+from .summary import Summary, summary
 
 __all__ = [
     "AdaptiveAvgPool2d",
@@ -52,10 +53,12 @@ __all__ = [
     "Sequential",
     "Sigmoid",
     "Softmax",
+    "Summary",
     "Tanh",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
     "ZeroPad2d",
     "init",
+    "summary",
 ]

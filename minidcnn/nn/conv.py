@@ -41,7 +41,9 @@ class _Conv(Module):
         if min(in_channels, out_channels) < 1:
             raise ValueError(f"{name}: in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
         if groups < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(f"{name}: groups must divide both channel counts, got groups={groups} for {in_channels} -> {out_channels} channels")
+            raise ValueError(
+                f"{name}: groups must divide both channel counts, got groups={groups} for {in_channels} -> {out_channels} channels"
+            )
         if padding_mode not in PADDING_MODES:
             raise ValueError(f'{name}: padding_mode "{padding_mode}" is unknown; use one of {", ".join(PADDING_MODES)}')
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
@@ -151,7 +153,9 @@ class ConvTranspose2d(_Conv):
     ) -> None:
         if padding_mode != "zeros":
             raise ValueError(f'ConvTranspose2d: padding_mode must be "zeros", got "{padding_mode}"; its padding crops the output')
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding, groups, bias, padding_mode, True)
+        super().__init__(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding, groups, bias, padding_mode, True
+        )
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         where: dict[str, Any] = {"output_padding": self.output_padding} if output_size is None else {"output_size": output_size}

@@ -90,10 +90,16 @@ class Module:
             self._forget(name)
             (self._parameters if isinstance(value, Parameter) else self._modules)[name] = value
             return
-        for table, kind, wanted in (("_parameters", Parameter, "a Parameter"), ("_modules", Module, "a Module"), ("_buffers", Tensor, "a Tensor")):
+        for table, kind, wanted in (
+            ("_parameters", Parameter, "a Parameter"),
+            ("_modules", Module, "a Module"),
+            ("_buffers", Tensor, "a Tensor"),
+        ):
             if name in own.get(table, ()):
                 if value is not None and not isinstance(value, kind):
-                    raise TypeError(f"{type(self).__name__}.{name} must be {wanted} or None, got {type(value).__name__}; del it first to change its kind")
+                    raise TypeError(
+                        f"{type(self).__name__}.{name} must be {wanted} or None, got {type(value).__name__}; del it first to change its kind"
+                    )
                 own[table][name] = value
                 return
         object.__setattr__(self, name, value)
@@ -137,7 +143,9 @@ class Module:
         """Add a parameter by name; None reserves the name."""
         self._claim("parameter", name)
         if parameter is not None and not isinstance(parameter, Parameter):
-            raise TypeError(f"{type(self).__name__}.{name} must be a Parameter or None, got {type(parameter).__name__}; wrap it in nn.Parameter")
+            raise TypeError(
+                f"{type(self).__name__}.{name} must be a Parameter or None, got {type(parameter).__name__}; wrap it in nn.Parameter"
+            )
         self._forget(name)
         self._parameters[name] = parameter
 

@@ -1,0 +1,80 @@
+"""Kernels that work out shapes instead of numbers: a network of any size runs on them in milliseconds and in no memory.
+
+Every array they make is one zero seen as many (`broadcast_to`). They inherit the reference, so a kernel that is not overridden here still
+gives the right shape, only slower; convolutions also count their multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array, Kernels
+from ..window import Pair, Window
+
+
+class ShapeKernels(Kernels):
+    """Results of the right shape and dtype without contents; `multiply_adds` counts those of the direct algorithm."""
+
+    name = "shapes"
+
+    def __init__(self, xp: ModuleType) -> None:
+        super().__init__(xp)
+        self.multiply_adds = 0
+
+    def blank(self, shape: Sequence[int], dtype: Any) -> Array:
+        """Zeros of `shape` in the memory of one."""
+        return self.xp.broadcast_to(self.xp.zeros((), dtype), tuple(shape))  # type: ignore[no-any-return]
+
+    def map(self, function: Callable[..., Array], *arrays: Array) -> Array:
+        ones = (self.xp.ones((1,) * a.ndim, a.dtype) for a in arrays)
+        return self.blank(np.broadcast_shapes(*(a.shape for a in arrays)), function(*ones).dtype)
+
+    def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
+        one = super().sum(self.xp.ones((1,) * x.ndim, x.dtype), axes, keepdims)
+        kept = [1 if i in axes else n for i, n in enumerate(x.shape)] if keepdims else [n for i, n in enumerate(x.shape) if i not in axes]
+        return self.blank(kept, one.dtype)
+
+    def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(a.shape[axis] for a in arrays)
+        return self.blank(shape, arrays[0].dtype)
+
+    def place(self, y: Array, index: Any, shape: tuple[int, ...]) -> Array:
+        return self.blank(shape, y.dtype)
+
+    def relu(self, x: Array) -> Array:
+        return self.blank(x.shape, x.dtype)
+
+    def im2col(self, x: Array, window: Window, out: Pair) -> Array:
+        return self.blank((*x.shape[:2], *window.kernel, *out), x.dtype)
+
+    def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
+        return self.blank((*cols.shape[:2], *size), cols.dtype)
+
+    def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
+        self.multiply_adds += len(x) * out[0] * out[1] * w.size
+        return self.blank((len(x), len(w), *out), x.dtype)
+
+    def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
+        self.multiply_adds += len(y) * y.shape[2] * y.shape[3] * w.size
+        return self.blank((len(y), w.shape[1] * groups, *size), y.dtype)
+
+    def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
+        shape = (*x.shape[:2], *out)
+        return self.blank(shape, x.dtype), self.blank(shape, "uint8" if window.taps <= 256 else "uint16")
+
+    def plane_indices(self, taps: Array, window: Window, size: Pair) -> Array:
+        return self.blank(taps.shape, "int64")
+
+    def gather(self, x: Array, indices: Array) -> Array:
+        return self.blank(indices.shape, x.dtype)
+
+    def scatter(self, y: Array, indices: Array, size: Pair) -> Array:
+        return self.blank((*y.shape[:2], *size), y.dtype)
+
+    def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
+        return self.blank((*x.shape[:2], *weight.shape), x.dtype)

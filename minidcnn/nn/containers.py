@@ -58,14 +58,6 @@ class _Listed(Module):
         if all(key.isdigit() for key in self._modules):
             self._replace(self._modules.values())
 
-    def add_module(self, name: str, module: Module | None) -> None:
-        if name in self._modules:  # keeps its place in the order
-            if module is not None and not isinstance(module, Module):
-                raise TypeError(f"{type(self).__name__}.{name} must be a Module or None, got {type(module).__name__}")
-            self._modules[name] = module
-        else:
-            super().add_module(name, module)
-
     def append(self, module: Module) -> Self:
         """Add a module at the end. Returns this container."""
         self.add_module(str(len(self)), module)

@@ -87,8 +87,7 @@ class Module:
         if isinstance(value, Parameter | Module):
             if "_parameters" not in own:
                 raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
-            self._forget(name)
-            (self._parameters if isinstance(value, Parameter) else self._modules)[name] = value
+            self._put("_parameters" if isinstance(value, Parameter) else "_modules", name, value)
             return
         for table, kind, wanted in (
             ("_parameters", Parameter, "a Parameter"),
@@ -119,14 +118,20 @@ class Module:
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *self._parameters, *self._buffers, *self._modules})
 
-    def _forget(self, name: str) -> bool:
+    def _forget(self, name: str, but: str = "") -> bool:
+        """Take an attribute out of all tables but one; whether it was in any."""
         found = False
-        for table in (self._parameters, self._modules, self._buffers, self.__dict__):
-            if name in table:
-                del table[name]
+        for table in ("_parameters", "_modules", "_buffers", "__dict__"):
+            if table != but and name in getattr(self, table):
+                del getattr(self, table)[name]
                 found = True
         self._temporary.discard(name)
         return found
+
+    def _put(self, table: str, name: str, value: Any) -> None:
+        """Set an attribute in its table, at its old place there if it had one."""
+        self._forget(name, but=table)
+        getattr(self, table)[name] = value
 
     def _claim(self, kind: str, name: str) -> None:
         """Check a name for register_parameter, register_buffer or add_module."""
@@ -146,16 +151,14 @@ class Module:
             raise TypeError(
                 f"{type(self).__name__}.{name} must be a Parameter or None, got {type(parameter).__name__}; wrap it in nn.Parameter"
             )
-        self._forget(name)
-        self._parameters[name] = parameter
+        self._put("_parameters", name, parameter)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
         """Add a tensor that belongs to the state but is not trained; it is saved unless persistent=False."""
         self._claim("buffer", name)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"{type(self).__name__}.{name} must be a Tensor or None, got {type(tensor).__name__}")
-        self._forget(name)
-        self._buffers[name] = tensor
+        self._put("_buffers", name, tensor)
         if not persistent:
             self._temporary.add(name)
 
@@ -164,8 +167,7 @@ class Module:
         self._claim("module", name)
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__}.{name} must be a Module or None, got {type(module).__name__}")
-        self._forget(name)
-        self._modules[name] = module
+        self._put("_modules", name, module)
 
     # -- walking the tree ----------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Optimizer:
         for group in self.param_groups:
             plain = {key: list(value) if isinstance(value, tuple) else value for key, value in group.items() if key != "params"}
             groups.append({**plain, "params": [index[id(p)] for p in group["params"]]})
-        state = {index[id(p)]: {key: _copy(value) for key, value in values.items()} for p, values in self.state.items()}
+        state = {index[id(p)]: {key: _copy(value) for key, value in values.items()} for p, values in self.state.items() if values}
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:

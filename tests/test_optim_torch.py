@@ -1,0 +1,188 @@
+"""Optimizers, clipping and schedules against PyTorch's: the same numbers over several steps."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidcnn import Tensor, nn, optim
+
+torch = pytest.importorskip("torch")
+
+SHAPES = [(4, 3, 2, 5), (7,), (6, 5), ()]
+
+OPTIMIZERS: list[tuple[str, dict[str, Any]]] = [
+    ("SGD", {"lr": 0.1}),
+    ("SGD", {"lr": 0.1, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "dampening": 0.4, "weight_decay": 0.05}),
+    ("SGD", {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.05}),
+    ("Adam", {"lr": 0.1}),
+    ("Adam", {"lr": 0.1, "betas": (0.5, 0.8), "eps": 1e-3, "weight_decay": 0.2}),
+    ("Adam", {"lr": 0.1, "betas": (0.9, 0.5), "amsgrad": True}),
+    ("AdamW", {}),
+    ("AdamW", {"lr": 0.1, "weight_decay": 0.3, "amsgrad": True}),
+]
+
+
+def twins(shapes: list[tuple[int, ...]]) -> tuple[list[nn.Parameter], list[Any]]:
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s) for s in shapes]
+    return [nn.Parameter(a) for a in arrays], [torch.nn.Parameter(torch.tensor(a)) for a in arrays]
+
+
+def give_gradients(ours: list[nn.Parameter], theirs: list[Any], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+        g = rng.standard_normal(p.shape) * 10.0 ** rng.integers(-2, 2)
+        if (seed + i) % 4 == 3:  # now and then a parameter without a gradient
+            p.grad = q.grad = None
+        else:
+            p.grad, q.grad = Tensor(g), torch.tensor(g)
+
+
+def agree(ours: list[nn.Parameter], theirs: list[Any]) -> None:
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-12, atol=1e-13)
+
+
+def filled(state: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """A state of torch's without the entries that hold nothing."""
+    each = {i: {k: v for k, v in s.items() if v is not None} for i, s in state["state"].items()}
+    return {i: s for i, s in each.items() if s}
+
+
+@pytest.mark.parametrize("name, kwargs", OPTIMIZERS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(OPTIMIZERS)])
+def test_trajectories_agree(name: str, kwargs: dict[str, Any]) -> None:
+    ours, theirs = twins(SHAPES)
+    a = getattr(optim, name)([{"params": ours[:2]}, {"params": ours[2:], "lr": 0.01, "weight_decay": 0.5}], **kwargs)
+    b = getattr(torch.optim, name)([{"params": theirs[:2]}, {"params": theirs[2:], "lr": 0.01, "weight_decay": 0.5}], **kwargs)
+    for seed in range(6):
+        give_gradients(ours, theirs, seed)
+        a.step()
+        b.step()
+        agree(ours, theirs)
+    state, other = a.state_dict(), b.state_dict()
+    assert {i: set(s) for i, s in state["state"].items()} == {i: set(s) for i, s in filled(other).items()}
+    assert [g["params"] for g in state["param_groups"]] == [g["params"] for g in other["param_groups"]]
+    for i, values in state["state"].items():
+        for key, value in values.items():
+            np.testing.assert_allclose(value, np.asarray(other["state"][i][key]), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name, kwargs", OPTIMIZERS[::3], ids=[n for n, _ in OPTIMIZERS[::3]])
+def test_torchs_state_loads(name: str, kwargs: dict[str, Any]) -> None:
+    ours, theirs = twins(SHAPES)
+    b = getattr(torch.optim, name)(theirs, **kwargs)
+    for seed in range(3):
+        give_gradients(ours, theirs, seed)
+        b.step()
+    for p, q in zip(ours, theirs, strict=True):
+        p.data = q.detach().numpy().copy()
+    a = getattr(optim, name)(ours, **{**kwargs, "lr": 7.0})
+    state = b.state_dict()
+    known = set(a.param_groups[0])
+    state["param_groups"] = [{k: v for k, v in g.items() if k in known} for g in state["param_groups"]]
+    state["state"] = {i: {k: int(v) if k == "step" else v.clone() for k, v in s.items()} for i, s in filled(state).items()}
+    a.load_state_dict(state)
+    for seed in range(3, 6):
+        give_gradients(ours, theirs, seed)
+        a.step()
+        b.step()
+    agree(ours, theirs)
+
+
+@pytest.mark.parametrize("norm_type", [2.0, 1.0, 3.0, math.inf])
+@pytest.mark.parametrize("max_norm", [0.5, 1e6, 0.0])
+def test_clipping_by_norm_agrees(norm_type: float, max_norm: float) -> None:
+    ours, theirs = twins(SHAPES)
+    give_gradients(ours, theirs, 1)
+    norm = optim.clip_grad_norm_(ours, max_norm, norm_type)
+    other = torch.nn.utils.clip_grad_norm_(theirs, max_norm, norm_type)
+    assert norm == pytest.approx(float(other), rel=1e-12)
+    for p, q in zip(ours, theirs, strict=True):
+        if p.grad is not None:
+            np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+def test_clipping_by_value_agrees() -> None:
+    ours, theirs = twins(SHAPES)
+    give_gradients(ours, theirs, 0)
+    optim.clip_grad_value_(ours, 0.25)
+    torch.nn.utils.clip_grad_value_(theirs, 0.25)
+    for p, q in zip(ours, theirs, strict=True):
+        if p.grad is not None:
+            np.testing.assert_array_equal(p.grad.numpy(), q.grad.numpy())
+
+
+# -- schedules -----------------------------------------------------------------------------------------------------------------------
+
+SCHEDULES: dict[str, Any] = {
+    "lambda": lambda m, o: m.LambdaLR(o, [lambda t: 0.9**t, lambda t: 1 / (1 + t)]),
+    "step": lambda m, o: m.StepLR(o, 3, 0.3),
+    "multistep": lambda m, o: m.MultiStepLR(o, [2, 5, 5, 11], 0.5),
+    "constant": lambda m, o: m.ConstantLR(o, 0.25, 4),
+    "linear": lambda m, o: m.LinearLR(o, 0.1, 0.8, 7),
+    "exponential": lambda m, o: m.ExponentialLR(o, 0.8),
+    "poly": lambda m, o: m.PolynomialLR(o, 12, 0.9),
+    "cosine": lambda m, o: m.CosineAnnealingLR(o, 10, 0.01),
+    "onecycle": lambda m, o: m.OneCycleLR(o, [1.0, 0.5], 20),
+    "onecycle-linear": lambda m, o: m.OneCycleLR(
+        o, 1.0, epochs=5, steps_per_epoch=4, pct_start=0.4, anneal_strategy="linear", three_phase=True
+    ),
+    "warm-up": lambda m, o: m.SequentialLR(o, [m.LinearLR(o, 0.1, 1.0, 4), m.PolynomialLR(o, 14, 0.9)], [4]),
+    "three": lambda m, o: m.SequentialLR(o, [m.ConstantLR(o, 0.1, 9), m.ExponentialLR(o, 0.9), m.StepLR(o, 2)], [3, 8]),
+}
+
+
+def optimizers(name: str) -> tuple[Any, Any]:
+    kwargs = {"momentum": 0.9} if name == "SGD" else {}
+    made = []
+    for module, parameters in zip((optim, torch.optim), twins([(2,), (3,)]), strict=True):
+        groups = [{"params": parameters[:1], "lr": 0.2}, {"params": parameters[1:], "lr": 0.05}]
+        made.append(getattr(module, name)(groups, **kwargs))
+    return made[0], made[1]
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_agree(name: str, optimizer: str) -> None:
+    a, b = optimizers(optimizer)
+    key = "momentum" if optimizer == "SGD" else "betas"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch warns that the optimizer did not step
+        ours, theirs = SCHEDULES[name](optim.lr_scheduler, a), SCHEDULES[name](torch.optim.lr_scheduler, b)
+        for step in range(20):
+            for g, h in zip(a.param_groups, b.param_groups, strict=True):
+                assert g["lr"] == pytest.approx(h["lr"], rel=1e-11, abs=1e-16), step
+                assert g[key] == pytest.approx(h[key], rel=1e-12), step
+            assert ours.get_last_lr() == pytest.approx(theirs.get_last_lr(), rel=1e-11, abs=1e-16)
+            assert ours.last_epoch == theirs.last_epoch
+            if step < 19:
+                ours.step()
+                theirs.step()
+
+
+@pytest.mark.parametrize("kwargs", [
+    {},
+    {"mode": "max", "factor": 0.5, "patience": 1, "threshold": 0.1},
+    {"factor": 0.3, "patience": 0, "threshold_mode": "abs", "threshold": 0.2, "cooldown": 2, "min_lr": [0.01, 0.001]},
+    {"mode": "max", "patience": 2, "threshold_mode": "abs", "cooldown": 1, "min_lr": 0.004, "eps": 0.01},
+])  # fmt: skip
+def test_plateau_agrees(kwargs: dict[str, Any]) -> None:
+    a, b = optimizers("SGD")
+    ours, theirs = optim.lr_scheduler.ReduceLROnPlateau(a, **kwargs), torch.optim.lr_scheduler.ReduceLROnPlateau(b, **kwargs)
+    metrics = [*np.random.default_rng(2).choice([0.5, 1.0, 1.05, 2.0, 3.0, math.nan, math.inf], 40), 0.1]
+    for metric in [math.nan, math.inf, -math.inf if kwargs.get("mode") == "max" else math.inf, *metrics]:
+        ours.step(metric)
+        theirs.step(metric)
+        assert [g["lr"] for g in a.param_groups] == [g["lr"] for g in b.param_groups]
+        assert (ours.num_bad_epochs, ours.cooldown_counter, ours.last_epoch) == (
+            theirs.num_bad_epochs,
+            theirs.cooldown_counter,
+            theirs.last_epoch,
+        )

@@ -201,8 +201,8 @@ def test_receptive_fields_are_what_gradients_reach(net: nn.Sequential) -> None:
             y = layer(y)
     assume(min(y.shape[2:]) >= 10)
     at = tuple(n // 2 for n in y.shape[2:])
-    for row in range(at[0], at[0] + 4):
-        for column in range(at[1], at[1] + 4):
+    for row in range(at[0], at[0] + min(len(field.rows.seen), 16)):  # one period
+        for column in range(at[1], at[1] + min(len(field.columns.seen), 16)):
             g = np.zeros(y.shape, np.float32)
             g[:, :, row, column] = 1
             touched = minidcnn.grad(y, x, g, retain_graph=True)[0].numpy().any((0, 1))
@@ -212,9 +212,8 @@ def test_receptive_fields_are_what_gradients_reach(net: nn.Sequential) -> None:
                 seen.append([int(s[-1] - s[0]) + 1 for s in spans])
     assume(bool(seen))
     for axis in (0, 1):
-        assert max(s[axis] for s in seen) <= field.size[axis]
+        assert max(s[axis] for s in seen) == field.size[axis]
         if not any(isinstance(layer, nn.ConvTranspose2d) for layer in net):
-            assert max(s[axis] for s in seen) == field.size[axis]
             assert field.jump[axis] == math.prod(layer.stride[axis] for layer in net)
 
 

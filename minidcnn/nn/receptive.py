@@ -1,12 +1,15 @@
 """Receptive fields, read off the graph that a forward pass recorded.
 
 Along a path of windows the field grows by r += (K - 1) j and the jump, the distance in the input between neighbouring outputs, by
-j *= s, with K = dilation (k - 1) + 1 (Dumoulin & Visin, 2016; Araujo et al., "Computing receptive fields", 2019). A transposed
-convolution goes back: one of its outputs sees at most floor((K - 1) / s) + 1 inputs, so r += floor((K - 1) / s) j and then j /= s.
+j *= s, with K = dilation (k - 1) + 1 (Dumoulin & Visin, 2016; Araujo et al., "Computing receptive fields", 2019). Behind a transposed
+convolution or an upsampling outputs differ in what they see, periodically; so what is kept is the interval that each output of one
+period sees, and the formula above is what comes of it where the period is 1.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -15,57 +18,86 @@ from ..autograd import Node
 from ..functional import conv, pool, shape
 from ..functional import reduce as reductions
 from ..tensor import Tensor
-from ..window import Window
 
-Numbers = tuple[Fraction, Fraction]
+Interval = tuple[int, int] | None  # first and last input pixel that an output sees; None if it sees nothing
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Along one axis: output i + period sees what output i sees, `shift` pixels further on. The border is thought away."""
+
+    seen: tuple[Interval, ...] = ((0, 0),)
+    shift: int = 1
+
+    def at(self, i: int) -> Interval:
+        turns, rest = divmod(i, len(self.seen))
+        interval = self.seen[rest]
+        return interval and (interval[0] + turns * self.shift, interval[1] + turns * self.shift)
+
+    def follow(self, sources: Callable[[int], Iterable[int]], outputs: int, inputs: int) -> Axis:
+        """The axis of a function whose output o sees its inputs sources(o); `outputs` outputs further on, `inputs` inputs further on."""
+        times = len(self.seen) // math.gcd(len(self.seen), inputs)
+        seen = tuple(_hull(self.at(i) for i in sources(o)) for o in range(outputs * times))
+        return Axis(seen, self.shift * (inputs * times) // len(self.seen))
+
+    def through(self, k: int, s: int, p: int, d: int) -> Axis:
+        """Behind a window: output o sees inputs o s + a d - p."""
+        return self.follow(lambda o: (o * s + a * d - p for a in range(k)), 1, s)
+
+    def back_through(self, k: int, s: int, p: int, d: int) -> Axis:
+        """Behind a transposed window: output o sees the inputs i with i s + a d - p = o."""
+        return self.follow(lambda o: ((o + p - a * d) // s for a in range(k) if (o + p - a * d) % s == 0), s, 1)
+
+    def join(self, other: Axis) -> Axis:
+        """What two branches see together; if they do not run in step, what the farther-seeing one sees."""
+        a, b = len(self.seen), len(other.seen)
+        if self.shift * b != other.shift * a:
+            return max(self, other, key=lambda axis: axis.size)
+        period = math.lcm(a, b)
+        return Axis(tuple(_hull((self.at(i), other.at(i))) for i in range(period)), self.shift * period // a)
+
+    @property
+    def size(self) -> int:
+        return max((i[1] - i[0] + 1 for i in self.seen if i), default=0)
+
+    @property
+    def jump(self) -> Fraction:
+        return Fraction(self.shift, len(self.seen))
+
+
+def _hull(intervals: Iterable[Interval]) -> Interval:
+    some = [i for i in intervals if i]
+    return (min(i[0] for i in some), max(i[1] for i in some)) if some else None
 
 
 @dataclass(frozen=True)
 class Field:
-    """Pixels of the input that one output sees, and the distance between two outputs in input pixels, as (height, width).
+    """What the outputs of a layer see of the input. `whole`: the whole image, as behind a flatten or a mean over all pixels."""
 
-    `whole` means the whole image, whatever its size: behind a flatten or a mean over all pixels.
-    """
-
-    size: Numbers = (Fraction(1), Fraction(1))
-    jump: Numbers = (Fraction(1), Fraction(1))
+    rows: Axis = Axis()
+    columns: Axis = Axis()
     whole: bool = False
 
-    def through(self, window: Window) -> Field:
-        """The field of a window's output."""
-        grown = ((k - 1) * j for k, j in zip(window.span, self.jump, strict=True))
-        return Field(_add(self.size, grown), _times(self.jump, window.stride), self.whole)
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the part of the input that one output sees, at most."""
+        return self.rows.size, self.columns.size
 
-    def back_through(self, window: Window) -> Field:
-        """The field of a transposed window's output."""
-        grown = ((k - 1) // s * j for k, s, j in zip(window.span, window.stride, self.jump, strict=True))
-        return Field(_add(self.size, grown), _times(self.jump, (Fraction(1, s) for s in window.stride)), self.whole)
+    @property
+    def jump(self) -> tuple[Fraction, Fraction]:
+        """Distance between neighbouring outputs in input pixels, down and across."""
+        return self.rows.jump, self.columns.jump
 
-    def resized(self, source: tuple[int, ...], target: tuple[int, ...], taps: int) -> Field:
-        """The field of an image resized from `source` to `target` pixels, each from `taps` neighbours per axis."""
-        grown = ((taps - 1) * j for j in self.jump)
-        return Field(_add(self.size, grown), _times(self.jump, (Fraction(a, b) for a, b in zip(source, target, strict=True))), self.whole)
+    def each(self, change: Callable[[Axis, int], Axis]) -> Field:
+        """The field with both axes changed by change(axis, number of the axis)."""
+        return Field(change(self.rows, 0), change(self.columns, 1), self.whole)
 
-
-def _add(a: Any, b: Any) -> Numbers:
-    return tuple(x + y for x, y in zip(a, b, strict=True))
-
-
-def _times(a: Any, b: Any) -> Numbers:
-    return tuple(x * y for x, y in zip(a, b, strict=True))
-
-
-def _joined(fields: list[Field]) -> Field:
-    """What several inputs see together, as branches share their centre: the largest."""
-    if len(fields) == 1:
-        return fields[0]
-    sizes = [f.size for f in fields]
-    size = (max(s[0] for s in sizes), max(s[1] for s in sizes))
-    return Field(size, fields[-1].jump if len({f.jump for f in fields}) == 1 else max(f.jump for f in fields), any(f.whole for f in fields))
+    def join(self, other: Field) -> Field:
+        return Field(self.rows.join(other.rows), self.columns.join(other.columns), self.whole or other.whole)
 
 
 class Fields:
-    """Receptive fields of the tensors that come out of a forward pass on `input`, which must require gradients."""
+    """Receptive fields of the tensors that come out of a forward pass on `inputs`, which must require gradients."""
 
     def __init__(self, inputs: list[Tensor]) -> None:
         self.inputs = {id(t) for t in inputs}
@@ -87,7 +119,10 @@ class Fields:
             self.nodes.append(node)
             fields = [f for e in node.edges if (f := self._edge(e)) is not None]
             if fields:
-                self.known[id(node)] = _after(node.function, _joined(fields))
+                joined = fields[0]
+                for field in fields[1:]:
+                    joined = joined.join(field)
+                self.known[id(node)] = _after(node.function, joined)
         return self.known.get(id(tensor._node))
 
     def _edge(self, edge: Any) -> Field | None:
@@ -99,15 +134,31 @@ class Fields:
 def _after(function: Any, field: Field) -> Field:
     """The field behind a function; functions that move no pixels leave it as it is."""
     if isinstance(function, conv.ConvTranspose2d | conv.Col2im):
-        return field.back_through(function.window)
+        return field.each(lambda axis, i: axis.back_through(*_window(function.window, i)))
     if isinstance(function, conv.Conv2d | conv.Im2col | pool.MaxPool2d | pool.AvgPool2d):
-        return field.through(function.window)
-    if isinstance(function, pool.Scatter):  # unpooling: the size that was pooled is a multiple of the pooled one, but for rounding
+        return field.each(lambda axis, i: axis.through(*_window(function.window, i)))
+    if isinstance(function, pool.Scatter):  # unpooling: what was pooled is a multiple of the pooled size, but for rounding
         pooled = function.indices.shape[2:]
         ratio = [-(-n // m) for n, m in zip(function.size, pooled, strict=True)]
-        return Field(field.size, _times(field.jump, (Fraction(1, r) for r in ratio)), field.whole)
-    spatial = isinstance(function, reductions.Sum) and len(function.source) == 4 and {2, 3} <= set(function.axes)
-    flat = isinstance(function, shape.Reshape) and len(function.source) == 4 and len(function.shape) == 2
-    if spatial or flat:
-        return Field(field.size, field.jump, True)
+        return field.each(lambda axis, i: axis.back_through(ratio[i], ratio[i], 0, 1))
+    if isinstance(function, shape.Index) and len(function.source) == 4:
+        return field.each(lambda axis, i: axis.through(1, *_slice(function, i), 1))
+    if isinstance(function, reductions.Sum) and len(function.source) == 4 and {2, 3} <= set(function.axes):
+        return Field(field.rows, field.columns, True)
+    if isinstance(function, shape.Reshape) and len(function.source) == 4 and len(function.shape) == 2:
+        return Field(field.rows, field.columns, True)
     return field
+
+
+def _window(window: Any, i: int) -> tuple[int, int, int, int]:
+    return window.kernel[i], window.stride[i], window.padding[i], window.dilation[i]
+
+
+def _slice(function: Any, i: int) -> tuple[int, int]:
+    """(step, -start) of a crop along image axis i; (1, 0) if it is not cut by a slice."""
+    parts = function.index if isinstance(function.index, tuple) else (function.index,)
+    part = parts[2 + i] if len(parts) > 2 + i and Ellipsis not in parts else None
+    if not isinstance(part, slice):
+        return 1, 0
+    start, _, step = part.indices(function.source[2 + i])
+    return (step, -start) if step > 0 else (1, 0)

@@ -174,7 +174,7 @@ def _kept(outputs: list[Tensor], besides: list[Tensor]) -> int:
 def _cells(row: Row) -> tuple[str, ...]:
     sees = jump = "-"
     if row.field is not None:
-        sees, jump = ("all", "-") if row.field.whole else (_pair(row.field.size), _pair(row.field.jump))
+        sees, jump = ("all", "-") if row.field.whole else (_pair(*row.field.size), _pair(*row.field.jump))
     return (
         row.name,
         row.type,
@@ -190,9 +190,8 @@ def _shape(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) or "-"
 
 
-def _pair(values: tuple[Fraction, Fraction]) -> str:
-    height, width = (str(v.limit_denominator(1000)) for v in values)
-    return height if height == width else f"{height} x {width}"
+def _pair(height: Fraction | int, width: Fraction | int) -> str:
+    return str(height) if height == width else f"{height} x {width}"
 
 
 def _count(n: int) -> str:

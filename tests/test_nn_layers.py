@@ -1,0 +1,217 @@
+"""Layers without PyTorch: they are their functions, their gradients are right, training and evaluating differ where they should."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minidcnn
+from minidcnn import Tensor, nn
+from minidcnn import functional as F
+
+
+def data(*shape: int, seed: int = 0) -> np.ndarray:
+    return (np.random.default_rng(seed).permutation(np.prod(shape)).reshape(shape) + 0.5) / np.prod(shape) - 0.4
+
+
+# -- gradients of whole layers with respect to inputs and parameters, to order 2 ---------------------------------------------------
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "conv": (lambda: nn.Conv2d(4, 2, (3, 2), (2, 1), (1, 0), groups=2), (1, 4, 4, 3)),
+    "conv-same": (lambda: nn.Conv2d(2, 2, (2, 3), padding="same"), (1, 2, 3, 4)),
+    "conv-reflect": (lambda: nn.Conv2d(2, 2, (3, 2), padding=(2, 1), padding_mode="reflect"), (1, 2, 4, 3)),
+    "conv-circular": (lambda: nn.Conv2d(2, 2, (2, 3), padding="same", padding_mode="circular"), (1, 2, 4, 3)),
+    "transposed": (lambda: nn.ConvTranspose2d(2, 4, (3, 2), (2, 1), (1, 0), (1, 0), groups=2), (1, 2, 2, 3)),
+    "linear": (lambda: nn.Linear(4, 3), (2, 4)),
+    "batch-norm": (lambda: nn.BatchNorm2d(2), (3, 2, 2, 3)),
+    "batch-norm-eval": (lambda: nn.BatchNorm2d(2).eval(), (3, 2, 2, 3)),
+    "lrn": (lambda: nn.LocalResponseNorm(3, 0.5, 0.75, 2.0), (1, 4, 2, 3)),
+    "max-pool": (lambda: nn.MaxPool2d((3, 2), (2, 1), (1, 0), ceil_mode=True), (1, 2, 4, 3)),
+    "avg-pool": (lambda: nn.AvgPool2d((3, 2), 2, (1, 0), ceil_mode=True, count_include_pad=False), (1, 2, 4, 3)),
+    "adaptive": (lambda: nn.AdaptiveAvgPool2d((2, 3)), (1, 2, 5, 4)),
+    "nearest": (lambda: nn.Upsample(scale_factor=2), (1, 2, 2, 3)),
+    "bilinear": (lambda: nn.UpsamplingBilinear2d((5, 4)), (1, 2, 2, 3)),
+    "shuffle": (lambda: nn.PixelShuffle(2), (1, 4, 2, 3)),
+    "replicate": (lambda: nn.ReplicationPad2d((1, 2, 0, 1)), (1, 2, 2, 3)),
+    "leaky": (lambda: nn.LeakyReLU(0.3), (2, 3)),
+    "softmax": (lambda: nn.Softmax(), (2, 3, 2)),
+    "block": (
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.BatchNorm2d(3), nn.Tanh(), nn.MaxPool2d(2), nn.ConvTranspose2d(3, 1, 2, 2)),
+        (1, 2, 4, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients(name: str) -> None:
+    minidcnn.manual_seed(1)
+    make, shape = LAYERS[name]
+    layer = make().double()
+    for buffer in layer.buffers():
+        if buffer.dtype == np.float64:
+            buffer.data = np.random.default_rng(3).uniform(0.5, 1.5, buffer.shape)
+    parameters = [(owner, own, p) for _, owner, own, p in layer._named("_parameters", "", True, True)]
+    arrays = [data(*shape), *(data(*p.shape, seed=i) for i, (_, _, p) in enumerate(parameters))]
+
+    def run(x: Tensor, *values: Tensor) -> Tensor:
+        for (owner, own, _), value in zip(parameters, values, strict=True):
+            owner._parameters[own] = value  # type: ignore[assignment]
+        return layer(x)  # type: ignore[no-any-return]
+
+    minidcnn.check_grads(run, arrays, order=2)
+
+
+# -- layers are their functions ----------------------------------------------------------------------------------------------------
+
+
+def test_images_without_a_batch_axis() -> None:
+    x = Tensor(data(2, 5, 6).astype(np.float32))
+    for layer in (
+        nn.Conv2d(2, 3, (2, 3), padding="same"),
+        nn.Conv2d(2, 3, (2, 3), padding=1, padding_mode="replicate"),
+        nn.ConvTranspose2d(2, 3, 2, 2),
+        nn.MaxPool2d(2),
+        nn.AvgPool2d((1, 2)),
+    ):
+        np.testing.assert_allclose(layer(x).numpy(), layer(x.reshape(1, 2, 5, 6)).numpy()[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", [(1, 2), "same"])
+def test_padding_modes_pad_first(mode: str, padding: Any) -> None:
+    layer = nn.Conv2d(2, 3, (3, 4), padding=padding, padding_mode=mode).double()
+    x = data(1, 2, 5, 6)
+    sides = ((1, 1), (2, 2)) if padding == (1, 2) else ((1, 1), (1, 2))
+    np_mode = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[mode]
+    padded = np.pad(x, ((0, 0), (0, 0), *sides), mode=np_mode)
+    expected = F.conv2d(Tensor(padded), layer.weight, layer.bias)
+    np.testing.assert_allclose(layer(Tensor(x)).numpy(), expected.numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtypes_are_kept(dtype: str) -> None:
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.LocalResponseNorm(3), nn.MaxPool2d(2), nn.Dropout(0.5),
+        nn.UpsamplingBilinear2d(scale_factor=2), nn.ConvTranspose2d(4, 8, 2), nn.PixelShuffle(2), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Linear(8, 3), nn.LogSoftmax(1),
+    ).to(dtype)  # fmt: skip
+    x = Tensor(data(3, 2, 6, 8).astype(dtype), requires_grad=True)
+    y = net(x)
+    y.sum().backward()
+    assert y.dtype == x.grad.dtype == dtype and all(p.grad.dtype == dtype for p in net.parameters())
+    assert all(b.dtype == (np.int64 if n.endswith("tracked") else dtype) for n, b in net.named_buffers())
+
+
+# -- batch norm --------------------------------------------------------------------------------------------------------------------
+
+
+def test_batch_norm_normalises_the_batch_and_then_by_running_statistics() -> None:
+    norm = nn.BatchNorm2d(2, eps=0.0, momentum=0.25).double()
+    x = data(3, 2, 4, 5)
+    y = norm(Tensor(x)).numpy()
+    np.testing.assert_allclose(y.mean((0, 2, 3)), 0, atol=1e-12)
+    np.testing.assert_allclose(y.var((0, 2, 3)), 1)
+    np.testing.assert_allclose(norm.running_mean.numpy(), 0.25 * x.mean((0, 2, 3)))
+    np.testing.assert_allclose(norm.running_var.numpy(), 0.75 + 0.25 * x.var((0, 2, 3), ddof=1))
+    assert norm.num_batches_tracked.item() == 1
+    before = norm.state_dict()
+    norm.eval()
+    z = norm(Tensor(x)).numpy()
+    mean, var = (before[n].reshape(1, 2, 1, 1) for n in ("running_mean", "running_var"))
+    np.testing.assert_allclose(z, (x - mean) / np.sqrt(var))
+    assert all(np.array_equal(v, before[k]) for k, v in norm.state_dict().items())
+
+
+def test_batch_norm_without_momentum_averages_all_batches() -> None:
+    norm = nn.BatchNorm2d(2, momentum=None).double()
+    batches = [data(2, 2, 3, 4, seed=i) * (i + 1) for i in range(4)]
+    for batch in batches:
+        norm(Tensor(batch))
+    np.testing.assert_allclose(norm.running_mean.numpy(), np.mean([b.mean((0, 2, 3)) for b in batches], 0))
+    np.testing.assert_allclose(norm.running_var.numpy(), np.mean([b.var((0, 2, 3), ddof=1) for b in batches], 0))
+    norm.reset_running_stats()
+    assert norm.num_batches_tracked.item() == 0 and not norm.running_mean.numpy().any() and (norm.running_var.numpy() == 1).all()
+
+
+def test_batch_norm_without_tracking_always_uses_the_batch() -> None:
+    norm = nn.BatchNorm2d(2, affine=False, track_running_stats=False).double()
+    assert not norm.state_dict() and not list(norm.parameters())
+    x = Tensor(data(2, 2, 3, 4))
+    np.testing.assert_array_equal(norm(x).numpy(), norm.eval()(x).numpy())
+
+
+def test_a_frozen_batch_norm_inside_a_training_network_keeps_its_statistics() -> None:
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(2))
+    net[0].eval()
+    net(Tensor(data(2, 2, 3, 4).astype(np.float32)))
+    assert net[0].num_batches_tracked.item() == 0 and net[1].num_batches_tracked.item() == 1
+
+
+# -- dropout -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.3), nn.Dropout2d(0.3)])
+def test_dropout_drops_while_training_only_and_by_the_seed(layer: nn.Module) -> None:
+    x = Tensor(np.ones((20, 50, 3, 4)))
+    minidcnn.manual_seed(7)
+    first, second = layer.train()(x).numpy(), layer(x).numpy()
+    minidcnn.manual_seed(7)
+    np.testing.assert_array_equal(layer(x).numpy(), first)
+    assert not np.array_equal(first, second)
+    assert set(np.unique(first)) == {0.0, 1 / 0.7} and abs((first == 0).mean() - 0.3) < 0.06
+    whole = first.reshape(1000, 12)
+    assert (whole == whole[:, :1]).all() == isinstance(layer, nn.Dropout2d)
+    np.testing.assert_array_equal(layer.eval()(x).numpy(), x.numpy())
+
+
+def test_training_is_deterministic() -> None:
+    def run() -> list[np.ndarray]:
+        minidcnn.manual_seed(3)
+        net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.2), nn.Conv2d(4, 3, 1))
+        optimizer = minidcnn.optim.Adam(net.parameters(), lr=0.01)
+        for i in range(3):
+            optimizer.zero_grad()
+            (net(Tensor(data(2, 2, 6, 8, seed=i).astype(np.float32))) ** 2).mean().backward()
+            optimizer.step()
+        return list(net.state_dict().values())
+
+    assert all(np.array_equal(a, b) for a, b in zip(run(), run(), strict=True))
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda: nn.Conv2d(0, 3, 1), "Conv2d: in_channels and out_channels must be at least 1, got 0 and 3"),
+    (lambda: nn.Conv2d(4, 6, 1, groups=4), "Conv2d: groups must divide both channel counts, got groups=4 for 4 -> 6 channels"),
+    (lambda: nn.Conv2d(4, 6, 1, groups=0), "Conv2d: groups must divide both channel counts, got groups=0"),
+    (lambda: nn.Conv2d(4, 6, 0), "Conv2d: kernel_size must be at least 1, got 0"),
+    (lambda: nn.Conv2d(4, 6, (1, 2, 3)), "Conv2d: kernel_size must be an int or a pair"),
+    (lambda: nn.Conv2d(4, 6, 3, padding=-1), "Conv2d: padding must be at least 0, got -1"),
+    (lambda: nn.Conv2d(4, 6, 3, padding="full"), 'Conv2d: padding "full" is unknown; use an int, a pair, "same" or "valid"'),
+    (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), 'Conv2d: padding="same" needs stride 1, got (2, 2); give the padding as numbers'),
+    (lambda: nn.Conv2d(4, 6, 3, padding_mode="mirror"), 'Conv2d: padding_mode "mirror" is unknown; use one of zeros, reflect, replicate, circular'),
+    (lambda: nn.ConvTranspose2d(4, 6, 3, padding_mode="reflect"), 'ConvTranspose2d: padding_mode must be "zeros", got "reflect"'),
+    (lambda: nn.Linear(0, 3), "Linear: in_features and out_features must be at least 1, got 0 and 3"),
+    (lambda: nn.BatchNorm2d(0), "BatchNorm2d: num_features must be at least 1, got 0"),
+    (lambda: nn.BatchNorm2d(3, momentum=2), "BatchNorm2d: momentum must lie between 0 and 1 or be None (plain average), got 2"),
+    (lambda: nn.BatchNorm2d(3, eps=-1), "BatchNorm2d: eps must not be negative, got -1"),
+    (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((2, 4, 5, 6)))), "BatchNorm2d: input must be (N, 3, H, W), got shape (2, 4, 5, 6)"),
+    (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((3, 5, 6)))), "BatchNorm2d: input must be (N, 3, H, W), got shape (3, 5, 6)"),
+    (lambda: nn.LocalResponseNorm(0), "LocalResponseNorm: size must be at least 1, got 0"),
+    (lambda: nn.Dropout(1.5), "Dropout: p must lie between 0 and 1, got 1.5"),
+    (lambda: nn.Dropout2d(-0.1), "Dropout2d: p must lie between 0 and 1, got -0.1"),
+    (lambda: nn.Upsample(), "Upsample: give either size or scale_factor"),
+    (lambda: nn.Upsample(3, 2.0), "Upsample: give either size or scale_factor"),
+    (lambda: nn.ZeroPad2d((1, 2)), "ZeroPad2d: padding must be a number or (left, right, top, bottom), got (1, 2)"),
+    (lambda: nn.Conv2d(3, 4, 3)(Tensor(np.ones((1, 1, 5, 6), np.float32))), "conv2d: weight expects 3 input channels, got 1"),
+    (lambda: nn.Conv2d(3, 4, 3)(np.ones((1, 3, 5, 6))), "conv2d: input must be a Tensor, got ndarray; wrap arrays as minidcnn.Tensor(array)"),
+    (lambda: nn.Linear(3, 4)(Tensor(np.ones((2, 5), np.float32))), "linear: weight expects 3 features, got 5"),
+])  # fmt: skip
+def test_errors_are_sentences(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=re.escape(message)):
+        call()

@@ -1,0 +1,28 @@
+"""Training, evaluating and predicting: the main job, its numbers and its pictures. Rooms open when first asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import figures, metrics
+    from .metrics import BoundaryF1, ConfusionMatrix, boundary_f1, constant_prediction
+
+_HOME = {
+    "BoundaryF1": "metrics",
+    "ConfusionMatrix": "metrics",
+    "boundary_f1": "metrics",
+    "constant_prediction": "metrics",
+}
+_MODULES = ("figures", "metrics")
+
+__all__ = ["BoundaryF1", "ConfusionMatrix", "boundary_f1", "constant_prediction", "figures", "metrics"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

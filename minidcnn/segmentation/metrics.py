@@ -1,0 +1,286 @@
+"""How well a prediction agrees with the truth: all the usual numbers from one confusion matrix, and F1 on boundaries.
+
+One rule for classes that do not occur: a class that is in neither the truth nor the prediction has no score (NaN) and is left out of every
+mean; a class that is in one of them only has score 0. Ignored pixels count nowhere. Nothing else is ever NaN: with no pixel counted at
+all, the pixel accuracy and every mean are 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+
+
+class ConfusionMatrix:
+    """Counts of pixels by (true class, predicted class), summed over any number of images.
+
+    With n_ij pixels of class i predicted as j, t_i = sum_j n_ij and p_j = sum_i n_ij (Long, Shelhamer & Darrell, "Fully convolutional
+    networks for semantic segmentation", 2015, section 5), per class: accuracy n_ii / t_i, IoU n_ii / (t_i + p_i - n_ii), Dice 2 n_ii / (t_i + p_i).
+    """
+
+    def __init__(self, classes: int, ignore_index: int | None = 255) -> None:
+        if classes < 1:
+            raise ValueError(f"ConfusionMatrix: classes must be at least 1, got {classes}")
+        self.classes, self.ignore_index = classes, ignore_index
+        self.matrix: Array = np.zeros((classes, classes), np.int64)  # rows: truth, columns: prediction
+
+    def update(self, truth: Array, prediction: Array) -> None:
+        """Count the pixels of integer arrays of one shape, any number of axes. Those where truth is `ignore_index` are left out.
+
+        ValueError where the shapes differ, or a counted pixel holds no class; TypeError if the arrays do not hold integers.
+        """
+        truth, prediction = _checked(truth, prediction, self.classes, self.ignore_index)
+        counted = slice(None) if self.ignore_index is None else truth != self.ignore_index
+        pairs = truth[counted].astype(np.int64).ravel() * self.classes + prediction[counted].astype(np.int64).ravel()
+        self.matrix += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add the counts of another matrix of as many classes."""
+        if other.classes != self.classes:
+            raise ValueError(f"ConfusionMatrix: cannot merge counts of {other.classes} classes into counts of {self.classes}")
+        self.matrix += other.matrix
+
+    def reset(self) -> None:
+        """Forget all counts."""
+        self.matrix[:] = 0
+
+    # -- per class: (K,) float64, NaN where the class occurs in neither truth nor prediction ---------------------------------------------
+
+    @property
+    def true(self) -> Array:
+        """(K,) int64: pixels of each class in the truth, t_i."""
+        return np.asarray(self.matrix.sum(axis=1))
+
+    @property
+    def predicted(self) -> Array:
+        """(K,) int64: pixels of each class in the prediction, p_i."""
+        return np.asarray(self.matrix.sum(axis=0))
+
+    @property
+    def hits(self) -> Array:
+        """(K,) int64: pixels of each class that are right, n_ii."""
+        return np.diagonal(self.matrix)
+
+    @property
+    def class_accuracy(self) -> Array:
+        """Part of each class's pixels that is found (recall)."""
+        return self._per_class(self.hits, self.true)
+
+    @property
+    def iou(self) -> Array:
+        """Intersection over union (Jaccard)."""
+        return self._per_class(self.hits, self.true + self.predicted - self.hits)
+
+    @property
+    def dice(self) -> Array:
+        """Dice coefficient, which is F1 over pixels."""
+        return self._per_class(2 * self.hits, self.true + self.predicted)
+
+    # -- one number --------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Part of all counted pixels that is right."""
+        return float(self.hits.sum() / max(self.matrix.sum(), 1))
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        return mean_present(self.class_accuracy)
+
+    @property
+    def mean_iou(self) -> float:
+        return mean_present(self.iou)
+
+    @property
+    def mean_dice(self) -> float:
+        return mean_present(self.dice)
+
+    @property
+    def frequency_weighted_iou(self) -> float:
+        """Mean IoU, each class weighted by its pixels in the truth."""
+        return float(np.nansum(self.true * self.iou) / max(self.matrix.sum(), 1))
+
+    # -- all together -------------------------------------------------------------------------------------------------------------------
+
+    def scores(self, prefix: str = "") -> dict[str, Any]:
+        """All numbers as plain Python, ready for JSON: NaN becomes None.
+
+        Keys: pixel_accuracy, class_accuracy (mean), miou, fwiou, dice (mean), iou and class_accuracies and dices (lists, one per class).
+        """
+        numbers = {
+            "pixel_accuracy": self.pixel_accuracy,
+            "class_accuracy": self.mean_class_accuracy,
+            "miou": self.mean_iou,
+            "fwiou": self.frequency_weighted_iou,
+            "dice": self.mean_dice,
+            "iou": _plain(self.iou),
+            "class_accuracies": _plain(self.class_accuracy),
+            "dices": _plain(self.dice),
+        }
+        return {prefix + name: value for name, value in numbers.items()}
+
+    def table(self, names: Sequence[str] | None = None) -> str:
+        """A table to print: a line per class with its share of the truth and its scores, then the means; - where there is no score."""
+        names = _names(names, self.classes)
+        width = max(len("mean"), *map(len, names))
+        share = self.true / max(self.matrix.sum(), 1)
+        lines = [f"{'class':<{width}}  pixels  accuracy    IoU   Dice"]
+        for name, *row in zip(names, share, self.class_accuracy, self.iou, self.dice, strict=True):
+            lines.append(f"{name:<{width}}  {row[0]:6.1%}  {_cell(row[1]):>8}  {_cell(row[2])}  {_cell(row[3])}")
+        lines.append(f"{'mean':<{width}}          {self.mean_class_accuracy:8.3f}  {self.mean_iou:5.3f}  {self.mean_dice:5.3f}")
+        lines.append(f"pixel accuracy {self.pixel_accuracy:.3f}, frequency-weighted IoU {self.frequency_weighted_iou:.3f}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<ConfusionMatrix: {self.classes} classes, {self.matrix.sum()} pixels, mean IoU {self.mean_iou:.3f}>"
+
+    def _per_class(self, part: Array, whole: Array) -> Array:
+        """part / whole; 0 where the whole is 0, NaN where the class does not occur."""
+        score = part / np.maximum(whole, 1)
+        return np.where(self.true + self.predicted > 0, score, np.nan)
+
+
+def mean_present(scores: Array) -> float:
+    """The mean of the scores that are not NaN; 0 if all are."""
+    present = ~np.isnan(scores)
+    return float(scores[present].mean()) if present.any() else 0.0
+
+
+def constant_prediction(matrix: ConfusionMatrix | Array, names: Sequence[str] | None = None, *, share: float = 0.999) -> str | None:
+    """A warning, one sentence, if (almost) every pixel is predicted as one class though the truth holds others; else None.
+
+    matrix: a ConfusionMatrix or its (K, K) counts, rows = truth. share: the part of all pixels from which on a prediction is constant.
+    """
+    counts = matrix.matrix if isinstance(matrix, ConfusionMatrix) else np.asarray(matrix)
+    total, predicted, true = int(counts.sum()), counts.sum(axis=0), counts.sum(axis=1)
+    k = int(predicted.argmax())
+    if total == 0 or predicted[k] < share * total or true[k] >= share * total:
+        return None
+    name = _names(names, len(counts))[k]
+    return (
+        f"{'every pixel' if predicted[k] == total else f'{predicted[k] / total:.2%} of all pixels'} is predicted as class {k} ({name}), which is "
+        f"{true[k] / total:.1%} of the truth: the network has not learned the other classes yet; if that lasts, weight the classes by their "
+        f"frequency, lower the learning rate, or look whether the masks are read as meant (python -m minidcnn check)"
+    )
+
+
+# -- boundaries ------------------------------------------------------------------------------------------------------------------------
+
+
+def boundary_f1(truth: Array, prediction: Array, classes: int, ignore_index: int | None = 255, tolerance: float = 0.0075) -> Array:
+    """F1 between the boundaries of each class in one image (Csurka, Larlus & Perronnin, "What is a good evaluation measure for semantic
+    segmentation?", BMVC 2013, section 3).
+
+    truth, prediction: (H, W) integer classes -> (K,) float64. A boundary pixel of a class has a pixel of another class directly above,
+    below, left or right of it; the image's frame and ignored pixels make no boundary. Precision is the part of the prediction's boundary
+    pixels with one of the truth within `tolerance` times the image's diagonal (0.75 %, as in the paper), recall the same the other way round.
+    NaN where a class is in neither; where it is in both and neither has a boundary, 1 if they cover the same pixels, else 0.
+    """
+    truth, prediction = _checked(truth, prediction, classes, ignore_index)
+    if truth.ndim != 2:
+        raise ValueError(f"boundary_f1 takes one image, truth (height, width), got {truth.shape}; BoundaryF1 averages over many")
+    counted = np.ones(truth.shape, bool) if ignore_index is None else truth != ignore_index
+    limit = tolerance * float(np.hypot(*truth.shape))
+    scores = np.full(classes, np.nan)
+    for k in np.union1d(truth[counted], prediction[counted]):
+        a, b = (truth == k) & counted, (prediction == k) & counted
+        edges_a, edges_b = _boundary(a, counted), _boundary(b, counted)
+        if not edges_a.any() and not edges_b.any():
+            scores[k] = float(np.array_equal(a, b))
+        else:
+            precision, recall = _near(edges_b, edges_a, limit), _near(edges_a, edges_b, limit)
+            scores[k] = 2 * precision * recall / max(precision + recall, 1e-300)
+    return scores
+
+
+class BoundaryF1:
+    """boundary_f1 over many images: as the paper advises, scored image by image, then averaged."""
+
+    def __init__(self, classes: int, ignore_index: int | None = 255, tolerance: float = 0.0075) -> None:
+        self.classes, self.ignore_index, self.tolerance = classes, ignore_index, tolerance
+        self.images: list[Array] = []
+
+    def update(self, truth: Array, prediction: Array) -> None:
+        """Score images (H, W) or (N, H, W)."""
+        for t, p in _images(np.asarray(truth), np.asarray(prediction)):
+            self.images.append(boundary_f1(t, p, self.classes, self.ignore_index, self.tolerance))
+
+    @property
+    def per_class(self) -> Array:
+        """(K,) float64: the mean over the images that hold the class, NaN where none does."""
+        return np.array([mean if seen else np.nan for mean, seen in ((mean_present(s), not np.isnan(s).all()) for s in self._columns())])
+
+    @property
+    def mean(self) -> float:
+        """The mean over images of each image's mean over its classes; images without a counted pixel are left out."""
+        return mean_present(np.array([np.nan if np.isnan(s).all() else mean_present(s) for s in self.images]))
+
+    def _columns(self) -> Array:
+        return np.array(self.images).reshape(-1, self.classes).T
+
+
+def _boundary(mask: Array, counted: Array) -> Array:
+    """(H, W) bool: pixels of the mask beside a counted pixel outside of it."""
+    edges = np.zeros_like(mask)
+    for axis in (0, 1):
+        a, b = (np.s_[:-1, :], np.s_[1:, :]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
+        differ = (mask[a] != mask[b]) & counted[a] & counted[b]
+        edges[a] |= differ
+        edges[b] |= differ
+    return edges & mask
+
+
+def _near(edges: Array, others: Array, limit: float) -> float:
+    """Part of the pixels of `edges` within `limit` pixels of one of `others`; 0 if there are none of either."""
+    if not edges.any() or not others.any():
+        return 0.0
+    from scipy import ndimage
+
+    return float((ndimage.distance_transform_edt(~others)[edges] <= limit).mean())
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------------------------
+
+
+def _checked(truth: Array, prediction: Array, classes: int, ignore_index: int | None) -> tuple[Array, Array]:
+    """Both as arrays, or one sentence about what does not fit."""
+    truth, prediction = np.asarray(truth), np.asarray(prediction)
+    if truth.shape != prediction.shape:
+        raise ValueError(f"truth and prediction must have one shape, got {truth.shape} and {prediction.shape}")
+    counted = True if ignore_index is None else truth != ignore_index
+    for name, array in (("truth", truth), ("prediction", prediction)):
+        if array.dtype.kind not in "iu":
+            way = "; take the argmax over the class axis first" if name == "prediction" else ""
+            raise TypeError(f"{name} must hold integer class indices, got {array.dtype}{way}")
+        wrong = (array < 0) | (array >= classes)
+        wrong &= counted
+        if wrong.any():
+            ignored = "" if ignore_index is None else f" or {ignore_index} in the truth (ignored)"
+            raise ValueError(f"{name} holds {array[wrong].flat[0]}, expected classes 0 to {classes - 1}{ignored}")
+    return truth, prediction
+
+
+def _images(truth: Array, prediction: Array) -> Iterator[tuple[Array, Array]]:
+    if truth.ndim not in (2, 3) or truth.shape != prediction.shape:
+        raise ValueError(f"truth and prediction must both be (H, W) or (N, H, W), got {truth.shape} and {prediction.shape}")
+    return zip(truth, prediction, strict=True) if truth.ndim == 3 else iter([(truth, prediction)])
+
+
+def _names(names: Sequence[str] | None, classes: int) -> Sequence[str]:
+    if names is None:
+        return [f"class {k}" for k in range(classes)]
+    if len(names) != classes:
+        raise ValueError(f"names must hold one name for each of {classes} classes, got {len(names)}")
+    return names
+
+
+def _plain(scores: Array) -> list[float | None]:
+    return [None if np.isnan(s) else float(s) for s in scores]
+
+
+def _cell(score: float) -> str:
+    return "    -" if np.isnan(score) else f"{score:5.3f}"

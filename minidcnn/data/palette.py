@@ -8,10 +8,10 @@ import numpy as np
 
 from .sample import Array
 
-# Twelve colours that stay apart on dark and light images; the first is the usual colour of a background.
+# Twelve colours that also stay apart for colour-blind eyes (tests/test_figures.py); the first is the usual colour of a background.
 _FIRST = (
-    (0, 0, 0), (230, 120, 30), (40, 130, 220), (60, 170, 90), (215, 60, 80), (150, 90, 200),
-    (240, 200, 60), (60, 200, 200), (230, 130, 190), (140, 100, 70), (170, 200, 110), (120, 130, 150),
+    (0, 0, 0), (230, 120, 30), (40, 130, 220), (110, 235, 145), (135, 15, 110), (125, 35, 235),
+    (40, 95, 30), (240, 20, 75), (245, 220, 50), (10, 10, 130), (240, 145, 210), (95, 50, 60),
 )  # fmt: skip
 
 

@@ -27,20 +27,32 @@ SHARED = Path(os.environ.get("MINIDCNN_SHARED") or ROOT.parent / "shared")
 settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=30, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("exhaustive", settings.get_profile("ci"), derandomize=False, max_examples=3000, print_blob=True)
+settings.register_profile("exhaustive", settings.get_profile("ci"), derandomize=False, max_examples=2000, print_blob=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose how long Hypothesis searches, and refuse to start where something is missing that this run must not do without."""
     if not config.getoption("--hypothesis-profile", None):
-        marks = (config.getoption("markexpr") or "").replace("not exhaustive", "")
-        settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("exhaustive" if "exhaustive" in marks else "ci"))
+        settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("exhaustive" if _exhaustive(config) else "ci"))
     present = {"torch": importlib.util.find_spec("torch") is not None, "shared": (SHARED / "data").is_dir()}
     for name in filter(None, os.environ.get("MINIDCNN_REQUIRE", "").split(",")):
         if name not in present:
             raise pytest.UsageError(f"MINIDCNN_REQUIRE knows {', '.join(present)}, got {name!r}")
         if not present[name]:
             raise pytest.UsageError(f"MINIDCNN_REQUIRE asks for {name}, which is missing: tests that need it would be skipped")
+
+
+def _exhaustive(config: pytest.Config) -> bool:
+    return "exhaustive" in (config.getoption("markexpr") or "").replace("not exhaustive", "")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """`pytest -m exhaustive` also runs every property of the usual tests, over thousands of examples."""
+    if _exhaustive(config):
+        for item in items:
+            if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+                item.add_marker("exhaustive")
 
 
 @pytest.fixture(autouse=True)

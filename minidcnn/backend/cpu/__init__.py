@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..reference import Kernels
+from .conv import CpuConv
+from .elementwise import CpuElementwise
+from .pool import CpuPool
 
 
-class CpuKernels(Kernels):
+class CpuKernels(CpuElementwise, CpuConv, CpuPool):
     """Kernels for NumPy arrays."""
 
     name = "cpu"

@@ -1,0 +1,50 @@
+"""numba's cache on disk, made safe for processes that compile at the same time and for kernels that use other files.
+
+Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+caching: Any = importlib.import_module("numba.core.caching")  # as Any: how much of numba is typed depends on its version
+SETTINGS = ("MINIDCNN_LANES",)  # environment variables that change the code
+
+
+def newest_source() -> tuple[tuple[str, int, int], ...]:
+    """Name, time and size of every source file of this folder: kernels are made of functions and constants of several files."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return tuple((f.name, (status := f.stat()).st_mtime_ns, status.st_size) for f in files)
+
+
+class Files(caching.IndexDataCacheFile):  # type: ignore[misc]
+    """Files named after what they hold.
+
+    numba numbers them, so that of two processes that compile for different types at once, one may find the other's code under its number.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        overloads = self._load_index()
+        overloads[key] = name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:15], 16))
+        self._save_data(name, data)
+        self._save_index(overloads)
+
+
+class KernelCache(caching.FunctionCache):  # type: ignore[misc]
+    """The cache of one kernel. RuntimeError if no folder can be written."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file = Files(self._cache_path, self._impl.filename_base, newest_source())
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), *(os.environ.get(name, "") for name in SETTINGS))
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with contextlib.suppress(OSError):  # the folder could be written a moment ago, but the disk is full or the quota used up
+            super().save_overload(sig, data)

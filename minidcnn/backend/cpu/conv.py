@@ -1,0 +1,325 @@
+"""Convolution in blocks of pixels: the columns of one block are made, multiplied and thrown away while they are in the cache.
+
+Whole columns are nine times as large as the image and go through memory twice; a block of them stays in L2. Blocks are cut by shape
+alone, so results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...window import Pair, Window
+from ..arrays import Array, nchw
+from ..reference import Kernels
+from .jit import jit
+from .layout import images, plain, rows, suits
+from .threads import parallel, single_blas
+
+BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core
+FEW = 512  # with at most so many pixels, threads share the output channels instead
+SLICE = 128  # output channels of one part then
+SUMS = 8  # partial sums of a weight gradient, each over its share of the pixels
+
+Geometry = tuple[int, int, int, int, int, int, int, int]
+
+
+def geometry(window: Window) -> Geometry:
+    return *window.kernel, *window.stride, *window.padding, *window.dilation
+
+
+class CpuConv(Kernels):
+    """im2col, col2im and the three convolutions."""
+
+    def im2col(self, x: Array, window: Window, out: Pair) -> Array:
+        if not suits(x) or 0 in out:
+            return super().im2col(x, window, out)
+        (n, c), (oh, ow) = x.shape[:2], out
+        image, cols = rows(x), np.empty((n * oh * ow, window.taps * c), x.dtype)
+        at = geometry(window)
+        parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), len(cols), 4096)
+        return cols.reshape(n, oh, ow, *window.kernel, c).transpose(0, 5, 3, 4, 1, 2)
+
+    def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
+        if not suits(cols):
+            return super().col2im(cols, window, size)
+        n, c, kh, kw, oh, ow = cols.shape
+        flat = plain(cols.transpose(0, 4, 5, 2, 3, 1)).reshape(n, oh * ow, kh * kw * c)
+        x = np.empty((n, size[0], size[1] * c), cols.dtype)
+        _col2im(flat, x, ow, c, geometry(window))
+        return nchw(x.reshape(n, *size, c))
+
+    def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
+        if groups > 1 or not suits(x, w, bias):
+            return super().conv2d(x, w, bias, window, out, groups)
+        y = _convolve(x, _matrix(w), bias, window, out)
+        return nchw(y.reshape(len(x), *out, len(w)))
+
+    def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
+        if groups > 1 or not suits(y, w, bias):
+            return super().conv_transpose2d(y, w, bias, window, size, groups)
+        n, c = len(y), w.shape[1]
+        before = (window.span[0] - 1 - window.padding[0], window.span[1] - 1 - window.padding[1])
+        many = n * size[0] * size[1] > FEW and 4 * c > y.shape[1]  # else turning the weight, or the columns of y, cost more than they save
+        if window.stride == (1, 1) and min(before) >= 0 and many:  # a convolution with the kernel turned by half a turn
+            turned = w[:, :, ::-1, ::-1].transpose(2, 3, 0, 1).reshape(-1, c)  # (KH KW O, C)
+            x = _convolve(y, turned, bias, Window(window.kernel, padding=before, dilation=window.dilation), size)
+        else:
+            x = _spread(y, _matrix(w).T, bias, window, size)
+        return nchw(x.reshape(n, *size, c))
+
+    def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
+        if groups > 1 or not suits(x, y):
+            return super().conv2d_weight(x, y, window, groups)
+        (c, o), (kh, kw) = (x.shape[1], y.shape[1]), window.kernel
+        small = o * c * kh * kw <= 1 << 20
+        w = _weight_by_pixels(x, y, window) if small else _weight_by_taps(x, y, window)
+        return nchw(w.reshape(o, kh, kw, c))
+
+
+def _matrix(w: Array) -> Array:
+    """Weights (O, C, KH, KW) -> (KH KW C, O), the transposed view of a matrix of rows."""
+    return w.transpose(0, 2, 3, 1).reshape(len(w), -1).T
+
+
+def _col2im(cols: Array, x: Array, ow: int, c: int, at: Geometry) -> None:
+    """Columns (N, OH OW, KH KW C) added up in x (N, H, W C)."""
+    n, h, _ = x.shape
+
+    def work(start: int, stop: int) -> None:
+        for i in range(start // h, -(-stop // h)):
+            a, b = max(start, i * h) - i * h, min(stop, i * h + h) - i * h
+            col2im(cols[i], x[i], a, b, 0, cols.shape[1] // ow, ow, c, at)
+
+    parallel(work, n * h, 4)
+
+
+def _convolve(x: Array, matrix: Array, bias: Array | None, window: Window, out: Pair) -> Array:
+    """x (N, C, H, W), matrix (KH KW C, O) -> y (N OH OW, O)."""
+    (n, c), (k, o), (oh, ow) = x.shape[:2], matrix.shape, out
+    pixels = n * oh * ow
+    y = np.empty((pixels, o), x.dtype)
+    direct = window == Window((1, 1))
+    image, at = rows(x), geometry(window)
+    if pixels <= FEW:
+        cols = image.reshape(-1, c) if direct else np.empty((pixels, k), x.dtype)
+        if not direct:
+            parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), pixels, 64)
+
+        def channels(start: int, stop: int) -> None:
+            for a in range(start * SLICE, min(stop * SLICE, o), SLICE):
+                b = min(a + SLICE, o)
+                np.matmul(cols, matrix[:, a:b], out=y[:, a:b])
+                if bias is not None:
+                    y[:, a:b] += bias[a:b]
+
+        with single_blas():
+            parallel(channels, -(-o // SLICE))
+        return y
+    step = max(256, min(4096, BLOCK // k // 64 * 64))
+
+    def blocks(start: int, stop: int) -> None:
+        scratch = None if direct else np.empty((step, k), x.dtype)
+        for a in range(start * step, min(stop * step, pixels), step):
+            b = min(a + step, pixels)
+            if scratch is None:
+                cols = image.reshape(-1, c)[a:b]
+            else:
+                cols = scratch[: b - a]
+                im2col(image, cols, a, oh, ow, c, at)
+            np.matmul(cols, matrix, out=y[a:b])
+            if bias is not None:
+                y[a:b] += bias
+
+    with single_blas():
+        parallel(blocks, -(-pixels // step))
+    return y
+
+
+def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: Pair) -> Array:
+    """y (N, O, OH, OW), matrix (O, KH KW C) -> x (N, H, W C): blocks of image rows, each from the rows of y that reach it."""
+    (n, o, oh, ow), (h, w), k = y.shape, size, matrix.shape[1]
+    c = k // window.taps
+    image, x, at = images(y), np.empty((n, h, w * c), y.dtype), geometry(window)
+    if n * oh * ow <= FEW:
+        few, cols = image.reshape(-1, o), np.empty((n * oh * ow, k), y.dtype)
+
+        def columns(start: int, stop: int) -> None:
+            for a in range(start * SLICE, min(stop * SLICE, k), SLICE):
+                np.matmul(few, matrix[:, a : a + SLICE], out=cols[:, a : a + SLICE])
+
+        with single_blas():
+            parallel(columns, -(-k // SLICE))
+        _col2im(cols.reshape(n, oh * ow, k), x, ow, c, at)
+        if bias is not None:
+            x.reshape(-1, c)[...] += bias
+        return x
+    (sh, _), (ph, _), (span, _) = window.stride, window.padding, window.span
+    step = sh * max(1, -(-span // sh), min(4096, BLOCK // k) // ow)  # image rows in a block
+    count = -(-(h + ph) // step)  # blocks start at multiples of the stride, counted from the first padded row
+    row = None if bias is None else np.tile(bias, w)
+
+    def blocks(start: int, stop: int) -> None:
+        scratch = np.empty((-(-(step + span) // sh) * ow, k), y.dtype)
+        for block in range(start, stop):
+            i, first = block // count, block % count * step - ph
+            a, b = max(first, 0), min(first + step, h)
+            q0, q1 = max(0, -((span - 1 - ph - a) // sh)), min(oh, (b - 1 + ph) // sh + 1)
+            if a >= b:
+                continue
+            q1 = max(q0, q1)
+            cols = scratch[: (q1 - q0) * ow]
+            if len(cols):
+                np.matmul(image[i, q0:q1].reshape(-1, o), matrix, out=cols)
+            col2im(cols, x[i], a, b, q0, q1, ow, c, at)
+            if row is not None:
+                x[i, a:b] += row
+
+    with single_blas():
+        parallel(blocks, n * count)
+    return x
+
+
+def _weight_by_pixels(x: Array, y: Array, window: Window) -> Array:
+    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C): each block's product is added to one of a few partial sums."""
+    c, (n, o, oh, ow) = x.shape[1], y.shape
+    k, pixels = window.taps * c, n * oh * ow
+    image, g, at, direct = rows(x), images(y).reshape(pixels, o), geometry(window), window == Window((1, 1))
+    step = max(1024, min(4096, BLOCK // k // 64 * 64))
+    count = -(-pixels // step)
+    sums = min(SUMS, count)
+    total: Array = np.empty((sums, o, k), x.dtype)
+
+    def work(start: int, stop: int) -> None:
+        scratch = None if direct else np.empty((min(step, pixels), k), x.dtype)
+        product = np.empty((o, k), x.dtype)
+        for s in range(start, stop):
+            first, last = s * count // sums, (s + 1) * count // sums
+            for block in range(first, last):
+                a, b = block * step, min(block * step + step, pixels)
+                if scratch is None:
+                    cols = image.reshape(-1, c)[a:b]
+                else:
+                    cols = scratch[: b - a]
+                    im2col(image, cols, a, oh, ow, c, at)
+                np.matmul(g[a:b].T, cols, out=total[s] if block == first else product)
+                if block > first:
+                    total[s] += product
+
+    with single_blas():
+        parallel(work, sums)
+    parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]) if sums > 1 else None, o, max(1, (1 << 16) // k))
+    first: Array = total[0]
+    return first
+
+
+def _weight_by_taps(x: Array, y: Array, window: Window) -> Array:
+    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C): threads share the columns, since a large weight has few pixels."""
+    c, (n, o, oh, ow) = x.shape[1], y.shape
+    k, pixels = window.taps * c, n * oh * ow
+    image, g, at = images(x), images(y).reshape(pixels, o), geometry(window)
+    w = np.empty((o, k), x.dtype)
+    part = -(-c // max(1, c // 256))  # channels at a time
+    parts = -(-c // part)
+    step = max(1024, BLOCK // part)
+
+    def work(start: int, stop: int) -> None:
+        scratch, product = np.empty((min(step, pixels), part), x.dtype), np.empty((o, part), x.dtype)
+        for item in range(start, stop):
+            tap, first = item // parts, item % parts * part
+            last = min(first + part, c)
+            for a in range(0, pixels, step):
+                b = min(a + step, pixels)
+                cols = scratch.reshape(-1)[: (b - a) * (last - first)].reshape(b - a, last - first)
+                one_tap(image, cols, a, oh, ow, tap, first, at)
+                to = w[:, tap * c + first : tap * c + last]
+                np.matmul(g[a:b].T, cols, out=to if a == 0 else product[:, : last - first])
+                if a:
+                    to += product[:, : last - first]
+
+    with single_blas():
+        parallel(work, window.taps * parts)
+    return w
+
+
+# -- the loops ----------------------------------------------------------------------------------------------------------------------
+
+
+@jit
+def im2col(x: Array, cols: Array, start: int, oh: int, ow: int, c: int, at: Geometry) -> None:
+    """Columns (P, KH KW C) of the window positions from `start` on, of x (N, H, W C); taps side by side are copied as one run."""
+    kh, kw, sh, sw, ph, pw, dh, dw = at
+    h, end = x.shape[1], x.shape[2]
+    runs, run = (1, kw * c) if dw == 1 else (kw, c)
+    n, p = start // (oh * ow), start % (oh * ow)
+    i, j = p // ow, p % ow
+    q = 0
+    while q < cols.shape[0]:
+        count = min(ow - j, cols.shape[0] - q)  # positions in this row
+        for a in range(kh):
+            row = i * sh + a * dh - ph
+            line = x[n, min(max(row, 0), h - 1)]
+            for r in range(runs):
+                k = (a * runs + r) * run
+                for u in range(count):
+                    to = cols[q + u]
+                    first = ((j + u) * sw + r * dw - pw) * c
+                    if row < 0 or row >= h:
+                        for t in range(run):
+                            to[k + t] = 0
+                    elif first >= 0 and first + run <= end:
+                        for t in range(run):
+                            to[k + t] = line[first + t]
+                    else:
+                        for t in range(run):
+                            to[k + t] = line[first + t] if 0 <= first + t < end else 0
+        q += count
+        i, j = i + 1, 0
+        if i == oh:
+            n, i = n + 1, 0
+
+
+@jit
+def col2im(cols: Array, x: Array, top: int, bottom: int, q0: int, q1: int, ow: int, c: int, at: Geometry) -> None:
+    """Rows top .. bottom of one image x (H, W C), from columns ((q1 - q0) OW, KH KW C) of all the window rows q0 .. q1 that reach them."""
+    kh, kw, sh, sw, ph, pw, dh, dw = at
+    end = x.shape[1]
+    runs, run = (1, kw * c) if dw == 1 else (kw, c)
+    for h in range(top, bottom):
+        line = x[h]
+        for t in range(end):
+            line[t] = 0
+        for a in range(kh):
+            q = h + ph - a * dh
+            if q < q0 * sh or q % sh != 0 or q // sh >= q1:
+                continue
+            for r in range(runs):
+                k = (a * runs + r) * run
+                for j in range(ow):
+                    first = (j * sw + r * dw - pw) * c
+                    low, high = max(first, 0), min(first + run, end)
+                    to, column = line[low:high], cols[(q // sh - q0) * ow + j, k + low - first : k + high - first]
+                    for t in range(to.size):  # two slices with one index: anything else is not turned into vector code
+                        to[t] += column[t]
+
+
+@jit
+def one_tap(x: Array, cols: Array, start: int, oh: int, ow: int, tap: int, channel: int, at: Geometry) -> None:
+    """What one tap sees: `cols` (P, C') of the window positions from `start` on, of the channels of x (N, H, W, C) from `channel` on."""
+    _, kw, sh, sw, ph, pw, dh, dw = at
+    n, p = start // (oh * ow), start % (oh * ow)
+    i, j = p // ow, p % ow
+    for q in range(cols.shape[0]):
+        row, column = i * sh + tap // kw * dh - ph, j * sw + tap % kw * dw - pw
+        to = cols[q]
+        if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
+            pixel = x[n, row, column, channel : channel + to.size]
+            for t in range(to.size):
+                to[t] = pixel[t]
+        else:
+            for t in range(to.size):
+                to[t] = 0
+        j += 1
+        if j == ow:
+            i, j = i + 1, 0
+            if i == oh:
+                n, i = n + 1, 0

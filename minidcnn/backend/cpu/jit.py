@@ -1,0 +1,59 @@
+"""`jit`: plain loops compiled by numba when they first run, so that importing the library costs nothing.
+
+A kernel here is a Python function of arrays and ints, written as loops. Each combination of argument types is compiled once and kept in
+numba's cache on disk: NUMBA_CACHE_DIR if set, else beside the package, else in the user's cache folder. Where none of these can be
+written, every process compiles anew. Kernels run without the interpreter lock, and the pool of `threads` splits the work; numba's own
+parallel loops would take five times as long to compile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_lock = threading.Lock()
+
+
+class Compiled(Generic[P, R]):
+    """A function that numba compiles when it is first called; `function` is the same in plain, slow Python."""
+
+    def __init__(self, function: Callable[P, R]) -> None:
+        self.function = function
+        self.compiled: Callable[P, R] | None = None
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return (self.compiled or self.compile())(*args, **kwargs)
+
+    def compile(self) -> Callable[P, R]:
+        """numba's version of the function, made now; it compiles itself for each new combination of argument types."""
+        with _lock:
+            if self.compiled is None:
+                self.compiled = _dispatcher(self.function)
+        return self.compiled
+
+
+def jit(function: Callable[P, R]) -> Compiled[P, R]:
+    """`function` compiled on its first call, cached on disk where that is possible, without the interpreter lock.
+
+    No fast-math but fused multiply-add: infinities and NaN mean what they mean in NumPy.
+    """
+    return Compiled(function)
+
+
+def _dispatcher(function: Callable[P, R]) -> Callable[P, R]:
+    from .cache import KernelCache
+
+    numba: Any = importlib.import_module("numba")
+    dispatcher: Any = numba.njit(nogil=True, fastmath={"contract"})(function)
+    if not numba.config.DISABLE_JIT:
+        with contextlib.suppress(RuntimeError):  # no folder can be written
+            dispatcher._cache = KernelCache(function)
+    return dispatcher  # type: ignore[no-any-return]

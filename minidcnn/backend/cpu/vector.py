@@ -1,0 +1,234 @@
+"""Vector code: a register-blocked matrix product and small linear maps of tiles, emitted as LLVM instructions through numba.
+
+numba vectorises plain loops well, but keeps no block of a product in registers; the three makers here write the instructions
+themselves, for as many lanes as the processor has (16 with AVX-512, 8 with AVX2, else 4). All addresses are plain integers, all strides
+count float32 elements, and a width of 1 gives the same in scalars, for what is left over at the end of a row.
+
+Importing this module imports numba: only kernels that are about to run do that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+from llvmlite import binding, ir
+from numba.core import types
+from numba.extending import intrinsic
+
+F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+Matrix = Sequence[Sequence[Fraction]]
+
+
+def lanes() -> int:
+    """float32 numbers in a vector register of this processor; MINIDCNN_LANES=4, 8 or 16 forces fewer or more."""
+    forced = os.environ.get("MINIDCNN_LANES", "")
+    if forced:
+        if forced not in ("4", "8", "16"):
+            raise ValueError(f"MINIDCNN_LANES must be 4, 8 or 16, got {forced!r}; unset it to use what the processor has")
+        return int(forced)
+    features = binding.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
+
+
+LANES = lanes()
+ROWS = {16: (14, 12, 8, 6), 8: (10, 6, 3, 2), 4: (14, 12, 8, 6)}[LANES]  # rows of the product's block for 1, 2, 3, 4 vectors of columns
+
+
+def make_product(rows: int, vectors: int, accumulate: bool) -> Callable[..., None]:
+    """product(a, a_row, a_k, b, b_k, c, c_row, k): c (rows, vectors * LANES) = a (rows, k) b (k, columns), or += with `accumulate`.
+
+    k must be at least 1. All of c stays in registers over one pass along k: each step loads `vectors` vectors of b and broadcasts `rows` numbers of a. As a is
+    addressed by two strides, the same code serves a and its transpose.
+    """
+
+    def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any) -> None:
+        ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
+        of_a, of_c = ([bd.gep(p, [bd.mul(stride, I64(r))]) for r in range(rows)] for p, stride in ((ap, a_row), (cp, c_row)))
+        zero = _constant(0, LANES)
+        start = [[_load(bd, p, I64(j * LANES), LANES) if accumulate else zero for j in range(vectors)] for p in of_c]
+        with _Loop(bd, I64(0), k, 1, skip=False) as loop:
+            sums = [[loop.carry(v) for v in row] for row in start]
+            b_at, a_at = bd.gep(bp, [bd.mul(loop.index, b_k)]), bd.mul(loop.index, a_k)
+            columns = [_load(bd, b_at, I64(j * LANES), LANES) for j in range(vectors)]
+            new = []
+            for r in range(rows):
+                factor = _broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])), LANES)
+                new.append([_fma(bd, factor, columns[j], sums[r][j], LANES) for j in range(vectors)])
+            loop.update([v for row in new for v in row])
+        for r in range(rows):
+            for j in range(vectors):
+                _store(bd, new[r][j], of_c[r], I64(j * LANES), LANES)
+
+    return _intrinsic(body)
+
+
+def make_transform(matrix: Matrix, width: int) -> Callable[..., None]:
+    """transform(src, src_row, src_col, dst, dst_row, dst_col, first, count): dst = matrix src matrix^T, for square tiles of channels.
+
+    src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, `width` at once.
+    """
+    m, n = len(matrix), len(matrix[0])
+
+    def body(bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, first: Any, count: Any) -> None:
+        sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
+
+        def at(row: Any, i: int, column: Any, j: int, c: Any) -> Any:
+            return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), c)
+
+        with _Loop(bd, first, count, width) as loop:
+            halfway = [
+                _apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j, loop.index), width) for i in range(n)], width)
+                for j in range(n)
+            ]
+            for i in range(m):
+                for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], width)):
+                    _store(bd, value, dp, at(dst_row, i, dst_col, j, loop.index), width)
+            loop.update([])
+
+    return _intrinsic(body)
+
+
+def make_transpose() -> Callable[..., None]:
+    """transpose(src, src_row, dst, dst_row, _, _, _, _): dst = src^T for a block of LANES x LANES numbers.
+
+    log2(LANES) rounds of exchanging halves between rows whose numbers differ in one bit.
+    """
+
+    def body(bd: Any, src: Any, src_row: Any, dst: Any, dst_row: Any, *_: Any) -> None:
+        sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
+        rows = [_load(bd, sp, bd.mul(src_row, I64(i)), LANES) for i in range(LANES)]
+        bit = 1
+        while bit < LANES:
+            swapped = list(rows)
+            for i in range(LANES):
+                if not i & bit:
+                    a, b = rows[i], rows[i | bit]
+                    swapped[i] = bd.shuffle_vector(a, b, _mask([q if not q & bit else LANES + (q ^ bit) for q in range(LANES)]))
+                    swapped[i | bit] = bd.shuffle_vector(a, b, _mask([q | bit if not q & bit else LANES + q for q in range(LANES)]))
+            rows, bit = swapped, bit * 2
+        for i, row in enumerate(rows):
+            _store(bd, row, dp, bd.mul(dst_row, I64(i)), LANES)
+
+    return _intrinsic(body)
+
+
+# -- the instructions ---------------------------------------------------------------------------------------------------------------
+
+
+def _intrinsic(body: Callable[..., None]) -> Callable[..., None]:
+    """A numba function of eight int64 arguments, whose code `body` writes."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def function(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            body(builder, *arguments)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 8), generate
+
+    return function  # type: ignore[no-any-return]
+
+
+class _Loop:
+    """for index in range(first, stop, step): values given to `carry` before the body are replaced by those given to `update` after it.
+
+    With `skip=False` the body runs at least once, and its values may be used after the loop.
+    """
+
+    def __init__(self, builder: Any, first: Any, stop: Any, step: int, skip: bool = True) -> None:
+        self.bd, self.first, self.stop, self.step, self.skip = builder, first, stop, step, skip
+        self.carried: list[Any] = []
+
+    def __enter__(self) -> _Loop:
+        bd = self.bd
+        self.before, self.body, self.after = bd.block, bd.function.append_basic_block("body"), bd.function.append_basic_block("after")
+        if self.skip:
+            bd.cbranch(bd.icmp_signed("<", self.first, self.stop), self.body, self.after)
+        else:
+            bd.branch(self.body)
+        bd.position_at_end(self.body)
+        self.index = self.carry(self.first)
+        return self
+
+    def carry(self, start: Any) -> Any:
+        value = self.bd.phi(start.type)
+        value.add_incoming(start, self.before)
+        self.carried.append(value)
+        return value
+
+    def update(self, values: list[Any]) -> None:
+        bd = self.bd
+        following = bd.add(self.index, I64(self.step))
+        for phi, value in zip(self.carried, [following, *values], strict=True):
+            phi.add_incoming(value, self.body)
+        bd.cbranch(bd.icmp_signed("<", following, self.stop), self.body, self.after)
+
+    def __exit__(self, *_: object) -> None:
+        self.bd.position_at_end(self.after)
+
+
+def _apply(bd: Any, matrix: Matrix, values: list[Any], width: int) -> list[Any]:
+    """matrix @ values, without multiplying by 0 and 1. The rows of evaluation points p and -p are sum and difference of two halves."""
+    result: list[Any] = [None] * len(matrix)
+    for i, row in enumerate(matrix):
+        if result[i] is not None:
+            continue
+        for j in range(i + 1, len(matrix)):
+            even = [c for c, (a, b) in enumerate(zip(row, matrix[j], strict=True)) if a and a == b]
+            odd = [c for c, (a, b) in enumerate(zip(row, matrix[j], strict=True)) if a and a == -b]
+            if even and odd and all(c in even or c in odd or not (row[c] or matrix[j][c]) for c in range(len(row))):
+                e, o = (_combine(bd, [(row[c], values[c]) for c in half], width) for half in (even, odd))
+                result[i], result[j] = bd.fadd(e, o), bd.fsub(e, o)
+                break
+        else:
+            result[i] = _combine(bd, [(a, values[c]) for c, a in enumerate(row) if a], width)
+    return result
+
+
+def _combine(bd: Any, terms: list[tuple[Fraction, Any]], width: int) -> Any:
+    """The sum of coefficient times value."""
+    total: Any = None
+    for coefficient, value in sorted(terms, key=lambda term: abs(term[0]) != 1):
+        if total is None:
+            total = value if coefficient == 1 else bd.fneg(value) if coefficient == -1 else bd.fmul(_constant(coefficient, width), value)
+        elif abs(coefficient) == 1:
+            total = bd.fadd(total, value) if coefficient == 1 else bd.fsub(total, value)
+        else:
+            total = _fma(bd, _constant(coefficient, width), value, total, width)
+    return total
+
+
+def _vector(width: int) -> Any:
+    return ir.VectorType(F32, width) if width > 1 else F32
+
+
+def _constant(value: Fraction | int, width: int) -> Any:
+    return ir.Constant(_vector(width), [float(value)] * width if width > 1 else float(value))
+
+
+def _mask(indices: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(I32, len(indices)), indices)
+
+
+def _fma(bd: Any, a: Any, b: Any, c: Any, width: int) -> Any:
+    name, vector = f"llvm.fma.v{width}f32" if width > 1 else "llvm.fma.f32", _vector(width)
+    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(vector, [vector] * 3), name)
+    return bd.call(function, [a, b, c])
+
+
+def _broadcast(bd: Any, scalar: Any, width: int) -> Any:
+    undefined = ir.Constant(_vector(width), ir.Undefined)
+    return bd.shuffle_vector(bd.insert_element(undefined, scalar, I32(0)), undefined, _mask([0] * width))
+
+
+def _load(bd: Any, base: Any, offset: Any, width: int) -> Any:
+    value = bd.load(bd.bitcast(bd.gep(base, [offset]), _vector(width).as_pointer()))
+    value.align = 4
+    return value
+
+
+def _store(bd: Any, value: Any, base: Any, offset: Any, width: int) -> None:
+    bd.store(value, bd.bitcast(bd.gep(base, [offset]), _vector(width).as_pointer())).align = 4

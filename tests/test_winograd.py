@@ -1,0 +1,176 @@
+"""Winograd convolution: the factorisation is exact in fractions, and the vector code agrees with the reference for every shape."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from minidcnn.backend import Kernels, nchw
+from minidcnn.backend.cpu import vector, winograd
+from minidcnn.backend.cpu.jit import jit
+from minidcnn.window import Window
+
+REFERENCE = Kernels(np)
+
+
+# -- the mathematics (T22) --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("outputs", "taps", "points"), [(2, 3, (0, 1, -1)), (4, 3, (0, 1, -1, 2, -2)), (3, 2, (0, 1, -1)), (1, 1, ())])
+def test_the_matrices_factor_the_convolution_exactly(outputs: int, taps: int, points: tuple[int, ...]) -> None:
+    """C(w) = A^T diag(G w) B^T for every filter w, in fractions."""
+    a_t, g, b_t = winograd.matrices(outputs, taps, points)
+    for j in range(taps):  # the filter that is 1 at tap j, since all is linear in w
+        for i in range(outputs):
+            row = [sum(a_t[i][p] * g[p][j] * b_t[p][x] for p in range(len(g))) for x in range(outputs + taps - 1)]
+            assert row == [Fraction(int(x == i + j)) for x in range(outputs + taps - 1)]
+
+
+def test_the_bias_goes_to_the_point_one() -> None:
+    a_t, _, _ = winograd.matrices()
+    column, row = divmod(winograd.ONE, winograd.SIDE)
+    assert [a_t[i][column] for i in range(4)] == [1] * 4 == [a_t[i][row] for i in range(4)]
+
+
+# -- the vector code ------------------------------------------------------------------------------------------------------------
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_product_is_the_matrix_product_also_of_a_transpose(vectors: int, accumulate: bool, rng: np.random.Generator) -> None:
+    rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
+    product = vector.make_product(rows, vectors, accumulate)
+    run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k))
+    a, b = rng.integers(-3, 4, (rows, k)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
+    before = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
+    for matrix, row, step in ((a, k, 1), (np.ascontiguousarray(a.T), 1, rows)):
+        c = before.copy()
+        run(address(matrix), row, step, address(b), address(c))
+        expected = before.copy()
+        expected[:, :columns] = a @ b[:, :columns] + (before[:, :columns] if accumulate else 0)
+        np.testing.assert_array_equal(c, expected)  # and nothing beside the block is touched
+
+
+def test_transpose_transposes(rng: np.random.Generator) -> None:
+    n, turn = vector.LANES, vector.make_transpose()
+    run = jit(lambda a, b: turn(a, n + 3, b, n + 1, 0, 0, 0, 0))
+    a, b = rng.standard_normal((n, n + 3)).astype("f4"), np.zeros((n, n + 1), "f4")
+    run(address(a), address(b))
+    np.testing.assert_array_equal(b[:, :n], a[:, :n].T)
+    np.testing.assert_array_equal(b[:, n], 0)
+
+
+@pytest.mark.parametrize("which", ["A_T", "G", "B_T"])
+def test_transform_is_the_map_on_both_sides(which: str, rng: np.random.Generator) -> None:
+    matrix = getattr(winograd, which)
+    exact, count = np.array(matrix, dtype=float), 2 * vector.LANES
+    wide, narrow = vector.make_transform(matrix, vector.LANES), vector.make_transform(matrix, 1)
+
+    @jit
+    def run(src, dst, n, m, whole, total):
+        wide(src, n * total, total, dst, m * total, total, 0, whole)
+        narrow(src, n * total, total, dst, m * total, total, whole, total)
+
+    total = count + 3
+    x, y = rng.integers(-8, 9, (exact.shape[1],) * 2 + (total,)).astype("f4"), np.zeros((exact.shape[0],) * 2 + (total,), "f4")
+    run(address(x), address(y), exact.shape[1], exact.shape[0], count, total)
+    np.testing.assert_allclose(y, np.einsum("ij,jkc,lk->ilc", exact, x, exact), rtol=1e-5, atol=1e-5)
+
+
+# -- the convolutions -------------------------------------------------------------------------------------------------------------
+
+
+def images(rng: np.random.Generator, n: int, c: int, h: int, w: int, layout: str) -> np.ndarray:
+    x = nchw(rng.standard_normal((n, h, w, c), dtype="f4"))
+    return np.ascontiguousarray(x) if layout == "C" else x
+
+
+def close(got: np.ndarray, expected: np.ndarray) -> None:
+    assert got.shape == expected.shape
+    assert got.dtype == np.float32
+    assert np.abs(got - expected).max() <= 1e-4 * max(1.0, np.abs(expected).max())
+
+
+@given(
+    n=st.integers(1, 3),
+    c=st.sampled_from([8, 13, 16, 24, 50, 64, 70]),
+    o=st.sampled_from([8, 9, 16, 33, 48, 64, 100]),
+    h=st.integers(1, 11),
+    w=st.integers(1, 14),
+    padding=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    layout=st.sampled_from(["C", "channels-last"]),
+    seed=st.integers(0, 2**16),
+)
+def test_all_three_agree_with_the_reference(n, c, o, h, w, padding, layout, seed) -> None:
+    window = Window((3, 3), padding=padding)
+    h, w = max(h, 3 - 2 * padding[0]), max(w, 3 - 2 * padding[1])
+    out = window.positions((h, w))
+    rng = np.random.default_rng(seed)
+    x, y = images(rng, n, c, h, w, layout), images(rng, n, o, *out, layout)
+    weight = rng.standard_normal((o, c, 3, 3), dtype="f4")
+    bias, back_bias = rng.standard_normal(o, dtype="f4"), rng.standard_normal(c, dtype="f4")
+    close(winograd.conv2d(x, weight, bias, window, out), REFERENCE.conv2d(x, weight, bias, window, out))
+    close(winograd.conv_transpose2d(y, weight, back_bias, window, (h, w)), REFERENCE.conv_transpose2d(y, weight, back_bias, window, (h, w)))
+    close(winograd.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
+
+
+def test_results_lie_in_the_memory_that_the_next_layer_reads(rng: np.random.Generator) -> None:
+    window = Window((3, 3), padding=(1, 1))
+    x, y, weight = images(rng, 2, 16, 9, 6, "C"), images(rng, 2, 24, 9, 6, "C"), rng.standard_normal((24, 16, 3, 3), dtype="f4")
+    assert winograd.conv2d(x, weight, None, window, (9, 6)).transpose(0, 2, 3, 1).flags.c_contiguous
+    assert winograd.conv_transpose2d(y, weight, None, window, (9, 6)).transpose(0, 2, 3, 1).flags.c_contiguous
+    assert winograd.conv2d_weight(x, y, window).transpose(2, 3, 1, 0).flags.c_contiguous
+
+
+def test_the_same_call_gives_the_same_bits(rng: np.random.Generator) -> None:
+    window = Window((3, 3), padding=(1, 1))
+    x, y = images(rng, 2, 32, 21, 30, "channels-last"), images(rng, 2, 40, 21, 30, "channels-last")
+    weight = rng.standard_normal((40, 32, 3, 3), dtype="f4")
+    for run in (
+        lambda: winograd.conv2d(x, weight, None, window, (21, 30)),
+        lambda: winograd.conv_transpose2d(y, weight, None, window, (21, 30)),
+        lambda: winograd.conv2d_weight(x, y, window),
+    ):
+        first = run()
+        for _ in range(5):
+            np.testing.assert_array_equal(run(), first)
+
+
+def test_float64_and_other_windows_are_left_to_the_others() -> None:
+    x = np.zeros((1, 16, 8, 8), np.float32)
+    assert winograd.suits(x, 16, 16, Window((3, 3), padding=(1, 1)))
+    assert not winograd.suits(x.astype(np.float64), 16, 16, Window((3, 3)))
+    for window in (Window((3, 3), (2, 1)), Window((3, 3), dilation=(1, 2)), Window((3, 2)), Window((1, 1))):
+        assert not winograd.suits(x, 16, 16, window)
+
+
+@pytest.mark.parametrize("lanes", [4, 8])
+def test_processors_with_shorter_vectors(lanes: int, tmp_path) -> None:
+    """The same checks in a process that is told to use fewer lanes than this processor has."""
+    if lanes >= vector.LANES:
+        pytest.skip(f"this processor has {vector.LANES} lanes")
+    code = (
+        "import numpy as np; from minidcnn.backend import Kernels; from minidcnn.backend.cpu import winograd as g; from minidcnn.window import Window\n"
+        "r, n, w = np.random.default_rng(0), Kernels(np), Window((3, 3), padding=(1, 0))\n"
+        "for c, o in ((16, 24), (9, 70), (64, 33)):\n"
+        "    x, y, k = (r.standard_normal(s, dtype='f4') for s in ((2, c, 7, 9), (2, o, 7, 7), (o, c, 3, 3)))\n"
+        "    for a, b in ((g.conv2d(x, k, None, w, (7, 7)), n.conv2d(x, k, None, w, (7, 7))), (g.conv2d_weight(x, y, w), n.conv2d_weight(x, y, w)),\n"
+        "                 (g.conv_transpose2d(y, k, None, w, (7, 9)), n.conv_transpose2d(y, k, None, w, (7, 9)))):\n"
+        "        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max()\n"
+        "print('lanes', g.LANES)"
+    )
+    environment = {**os.environ, "MINIDCNN_LANES": str(lanes), "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"lanes {lanes}"

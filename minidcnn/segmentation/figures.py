@@ -14,8 +14,9 @@ import numpy as np
 
 from ..backend import Array
 from ..data.palette import default_palette
+from ..interop.atomic import replacing
 from .metrics import ConfusionMatrix
-from .paint import as_colours, as_mask, as_palette, as_rgb, index_png, overlay, replacing, rgb_png
+from .paint import as_colours, as_mask, as_palette, as_rgb, index_png, overlay, rgb_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from ..backend import Array
 from ..data.palette import default_palette
+from ..interop.atomic import replacing
 
 STRIPES = (np.uint8(150), np.uint8(205))  # the two grays of pixels without a class
 UNUSED = (128, 128, 128)  # the colour, in an index PNG, of indices that are no class
@@ -100,18 +98,6 @@ def rgb_png(image: Array, path: str | os.PathLike[str]) -> None:
 
     with replacing(path) as temporary:
         Image.fromarray(image, "RGB").save(temporary, format="PNG")
-
-
-@contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well; whoever reads `path` sees the old file or the new."""
-    target = Path(path)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def as_mask(mask: Array) -> Array:

@@ -1,0 +1,168 @@
+"""Hypothesis strategies that the tests share: windows, images, channels and groups; data without ties; memory layouts.
+
+Sizes are small, so that searches are quick, and drawn per axis, so that nothing is square but by chance. Every strategy shrinks towards
+the plainest case: kernel 1, stride 1, no padding, one image, one channel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minidcnn.window import Pair, Window
+
+Array = np.ndarray[Any, Any]
+
+seeds = st.integers(0, 2**32 - 1)
+float_dtypes = st.sampled_from([np.dtype(np.float64), np.dtype(np.float32)])
+batches = st.sampled_from([1, 2, 3, 0])
+
+
+# -- geometry -----------------------------------------------------------------------------------------------------------------
+
+
+def pairs(low: int, high: int) -> st.SearchStrategy[Pair]:
+    """(height, width), each from `low` to `high`."""
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+@st.composite
+def windows(draw: st.DrawFn, pooling: bool = False) -> tuple[Window, Pair]:
+    """A window and an image size that it fits: with kernels larger than the image, strides larger than the kernel, images of one pixel.
+
+    With `pooling`, padding is at most half of the span, no window sees padding only, and ceil_mode may be set.
+    """
+    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 4)), draw(pairs(1, 3))
+    spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    most = [span // 2 if pooling else span + 1 for span in spans]
+    padding = (draw(st.integers(0, most[0])), draw(st.integers(0, most[1])))
+    least = [max(1, span - 2 * p) for span, p in zip(spans, padding, strict=True)]
+    size = (draw(st.integers(least[0], least[0] + 6)), draw(st.integers(least[1], least[1] + 6)))
+    window = Window(kernel, stride, padding, dilation, pooling and draw(st.booleans()))
+    if pooling and any(
+        all(not 0 <= i * s + a * d - p < n for a in range(k))
+        for n, m, k, s, p, d in zip(size, window.positions(size), kernel, stride, padding, dilation, strict=True)
+        for i in range(m)
+    ):  # two taps with the whole image between them
+        window = Window(kernel, stride, (min(padding[0], kernel[0] // 2), min(padding[1], kernel[1] // 2)), (1, 1), window.ceil_mode)
+    return window, size
+
+
+@dataclass(frozen=True)
+class Conv:
+    """One case of the convolution triple: x (N, C, H, W), w (O, C/groups, KH, KW), y (N, O, OH, OW)."""
+
+    window: Window
+    size: Pair
+    batch: int
+    channels: int
+    outputs: int
+    groups: int
+
+    @property
+    def x(self) -> tuple[int, ...]:
+        return self.batch, self.channels, *self.size
+
+    @property
+    def w(self) -> tuple[int, ...]:
+        return self.outputs, self.channels // self.groups, *self.window.kernel
+
+    @property
+    def y(self) -> tuple[int, ...]:
+        return self.batch, self.outputs, *self.window.positions(self.size)
+
+    @property
+    def output_padding(self) -> Pair:
+        """What conv_transpose2d needs to come back to `size`; always below the stride."""
+        least = self.window.image_size(self.window.positions(self.size))
+        return self.size[0] - least[0], self.size[1] - least[1]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of conv2d, conv_transpose2d and conv2d_weight."""
+        return {"stride": self.window.stride, "padding": self.window.padding, "dilation": self.window.dilation, "groups": self.groups}
+
+
+@st.composite
+def convs(draw: st.DrawFn) -> Conv:
+    """A convolution: window, image, batch (also empty), groups, and channels per group."""
+    window, size = draw(windows())
+    groups = draw(st.integers(1, 3))
+    return Conv(window, size, draw(batches), groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3)), groups)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One case of pooling: x (N, C, H, W), y (N, C, OH, OW)."""
+
+    window: Window
+    size: Pair
+    batch: int
+    channels: int
+
+    @property
+    def x(self) -> tuple[int, ...]:
+        return self.batch, self.channels, *self.size
+
+    @property
+    def y(self) -> tuple[int, ...]:
+        return self.batch, self.channels, *self.window.positions(self.size)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of max_pool2d."""
+        w = self.window
+        return {"kernel_size": w.kernel, "stride": w.stride, "padding": w.padding, "dilation": w.dilation, "ceil_mode": w.ceil_mode}
+
+
+@st.composite
+def pools(draw: st.DrawFn) -> Pool:
+    """A pooling: window with ceil_mode, image, batch (also empty), channels."""
+    window, size = draw(windows(pooling=True))
+    return Pool(window, size, draw(batches), draw(st.integers(1, 4)))
+
+
+# -- data -----------------------------------------------------------------------------------------------------------------------
+
+
+def tie_free(shape: Sequence[int], seed: int = 0, dtype: Any = np.float64) -> Array:
+    """Distinct numbers between -1 and 1, evenly spaced and shuffled: every maximum is clear by 2 / size, and none is 0."""
+    size = math.prod(shape)
+    values = (np.random.default_rng(seed).permutation(size) + 0.5) * 2 / max(size, 1) - 1
+    return np.where(values == 0, 1 / (2 * max(size, 1)), values).reshape(shape).astype(dtype)
+
+
+def integers(shape: Sequence[int], seed: int = 0, dtype: Any = np.float64, most: int = 4) -> Array:
+    """Whole numbers from -most to most, in `dtype`: sums and products of them are exact, so results can be compared bit by bit."""
+    return np.random.default_rng(seed).integers(-most, most + 1, shape).astype(dtype)
+
+
+# -- memory -------------------------------------------------------------------------------------------------------------------
+
+LAYOUTS = ("C", "channels-last", "sliced", "reversed", "permuted", "read-only")
+layouts = st.sampled_from(LAYOUTS)
+
+
+def lay_out(array: Array, layout: str) -> Array:
+    """An array equal to `array` that lies in memory as `layout` says; gaps hold NaN, so that reading one is noticed."""
+    if layout == "channels-last":
+        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1) if array.ndim > 2 else np.asfortranarray(array)
+    if layout == "sliced":  # every other element of a larger array, off its first one
+        gap = np.nan if array.dtype.kind == "f" else 0
+        larger = np.full([2 * n + 1 for n in array.shape], gap, array.dtype)
+        view = larger[tuple(slice(1, 1 + 2 * n, 2) for n in array.shape)]
+        view[...] = array
+        return view
+    if layout == "reversed":
+        backwards = (slice(None, None, -1),) * array.ndim
+        return np.ascontiguousarray(array[backwards])[backwards]
+    if layout == "permuted":
+        return np.ascontiguousarray(array.T).T
+    result = np.array(array, order="C")
+    result.flags.writeable = layout != "read-only"
+    return result

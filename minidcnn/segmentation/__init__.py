@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import figures, metrics
     from .metrics import BoundaryF1, ConfusionMatrix, boundary_f1, constant_prediction
+    from .predict import predict_mask, scores
 
 _HOME = {
     "BoundaryF1": "metrics",
     "ConfusionMatrix": "metrics",
     "boundary_f1": "metrics",
     "constant_prediction": "metrics",
+    "predict_mask": "predict",
+    "scores": "predict",
 }
 _MODULES = ("figures", "metrics")
 
-__all__ = ["BoundaryF1", "ConfusionMatrix", "boundary_f1", "constant_prediction", "figures", "metrics"]
+__all__ = ["BoundaryF1", "ConfusionMatrix", "boundary_f1", "constant_prediction", "figures", "metrics", "predict_mask", "scores"]
 
 
 def __getattr__(name: str) -> Any:

@@ -114,6 +114,11 @@ class Pool:
         return self.batch, self.channels, *self.window.positions(self.size)
 
     @property
+    def in_pytorch(self) -> bool:
+        """Whether PyTorch takes it: it asks for padding of at most half the kernel, as if that were not dilated."""
+        return all(2 * p <= k for p, k in zip(self.window.padding, self.window.kernel, strict=True))
+
+    @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments of max_pool2d."""
         w = self.window

@@ -16,14 +16,14 @@ import numpy as np
 from .. import functional as F
 from ..autograd import no_grad
 from ..backend import Array, nchw, nhwc, to_backend
-from ..nn import Module
+from ..models import Segmenter
 from ..tensor import Tensor
 from .tiles import Axis, cut
 
 Progress = Callable[[int, int], object]  # (runs of the network done, runs in all)
 
 
-def scores(model: Module, images: Array, *, tile: int | None = None, flips: bool = False, progress: Progress | None = None) -> Array:
+def scores(model: Segmenter, images: Array, *, tile: int | None = None, flips: bool = False, progress: Progress | None = None) -> Array:
     """The probability of each class at each pixel.
 
     model: a Segmenter. It runs in eval mode without recording a graph; the mode of all its layers is restored.
@@ -44,7 +44,9 @@ def scores(model: Module, images: Array, *, tile: int | None = None, flips: bool
     return result
 
 
-def predict_mask(model: Module, image: Array, *, tile: int | None = None, flips: bool = False, progress: Progress | None = None) -> Array:
+def predict_mask(
+    model: Segmenter, image: Array, *, tile: int | None = None, flips: bool = False, progress: Progress | None = None
+) -> Array:
     """The most probable class at each pixel: (C, H, W) -> (H, W) int64. See `scores`; of equal classes the first wins.
 
     With `tile`, no more than a few rows of tiles is kept in probabilities, so that an image of any size needs little more than itself.
@@ -59,7 +61,7 @@ def predict_mask(model: Module, image: Array, *, tile: int | None = None, flips:
 
 
 def _predict(
-    model: Module, images: Array, tile: int | None, flips: bool, progress: Progress | None
+    model: Segmenter, images: Array, tile: int | None, flips: bool, progress: Progress | None
 ) -> Iterator[tuple[slice, tuple[int, int], Array]]:
     """(which images, [start, stop) of rows, their probabilities (n, classes, stop - start, W)), until all are done."""
     if not images.size:
@@ -92,7 +94,7 @@ def _predict(
 class _Pass:
     """One turn of the images through all tiles, row of tiles by row of tiles, as their pixels are asked for."""
 
-    def __init__(self, model: Module, images: Array, rows: Axis, columns: Axis, ran: Callable[[], None]) -> None:
+    def __init__(self, model: Segmenter, images: Array, rows: Axis, columns: Axis, ran: Callable[[], None]) -> None:
         self.model, self.images, self.rows, self.columns, self.ran = model, images, rows, columns, ran
         self.kept: dict[int, Array] = {}  # rows of tiles that the next pixels may need again
 
@@ -121,7 +123,7 @@ class _Pass:
         return row
 
 
-def _probabilities(model: Module, images: Array) -> Array:
+def _probabilities(model: Segmenter, images: Array) -> Array:
     """One run of the network: (N, C, H, W) -> (N, classes, H - 2 margin, W - 2 margin) on NumPy."""
     weight = next(iter(model.parameters()))
     x = Tensor.wrap(to_backend(images.astype(weight.dtype, order="K", copy=False), weight.backend))
@@ -133,7 +135,7 @@ def _probabilities(model: Module, images: Array) -> Array:
     return answer
 
 
-def _checked(model: Module, images: Array) -> Array:
+def _checked(model: Segmenter, images: Array) -> Array:
     images = np.asarray(images)
     if images.ndim != 4:
         raise ValueError(f"scores takes images (N, channels, height, width), got {images.shape}")
@@ -152,7 +154,7 @@ def _flipped(images: Array, up_down: bool, left_right: bool) -> Array:
 
 
 @contextmanager
-def _in_eval_mode(model: Module) -> Iterator[None]:
+def _in_eval_mode(model: Segmenter) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()

@@ -75,7 +75,7 @@ def mirrored(index: Array, size: int) -> Array:
     if size == 1:
         return np.zeros_like(index)
     index = index % (2 * size - 2)
-    return np.minimum(index, 2 * size - 2 - index)
+    return np.asarray(np.minimum(index, 2 * size - 2 - index))
 
 
 def cut(size: int, suitable: Callable[[int], int], margin: int, tile: int | None) -> Axis:
@@ -110,4 +110,4 @@ def cut(size: int, suitable: Callable[[int], int], margin: int, tile: int | None
 def _smoothstep(t: Array) -> Array:
     """0 below 0, 1 above 1, smooth between; smoothstep(t) + smoothstep(1 - t) = 1."""
     t = t.clip(0, 1)
-    return t * t * (3 - 2 * t)
+    return np.asarray(t * t * (3 - 2 * t))

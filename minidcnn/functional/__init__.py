@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+from .activation import dropout, dropout2d, leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
 from .conv import conv2d, conv2d_weight, conv_transpose2d, fold, unfold
 from .elementwise import abs, add, clamp, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sqrt, square, sub, where
 from .linalg import linear, matmul
-from .pool import avg_pool2d, max_pool2d, max_unpool2d
+from .pad import center_crop, crop, pad
+from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, max_unpool2d
 from .reduce import amax, amin, logsumexp, mean, sum, var
+from .resize import interpolate, pixel_shuffle, pixel_unshuffle
 from .shape import broadcast_to, cat, flatten, flip, permute, reshape, split, squeeze, stack, transpose, unsqueeze
 
 __all__ = [
     "abs",
+    "adaptive_avg_pool2d",
     "add",
     "amax",
     "amin",
     "avg_pool2d",
     "broadcast_to",
     "cat",
+    "center_crop",
     "clamp",
     "conv2d",
     "conv2d_weight",
     "conv_transpose2d",
+    "crop",
     "div",
+    "dropout",
+    "dropout2d",
     "exp",
     "flatten",
     "flip",
     "fold",
+    "interpolate",
+    "leaky_relu",
     "linear",
     "log",
     "log1p",
+    "log_softmax",
     "logsumexp",
     "matmul",
     "max_pool2d",
@@ -38,10 +49,16 @@ __all__ = [
     "minimum",
     "mul",
     "neg",
+    "pad",
     "permute",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "pow",
+    "relu",
     "reshape",
+    "sigmoid",
     "sign",
+    "softmax",
     "split",
     "sqrt",
     "square",
@@ -49,6 +66,7 @@ __all__ = [
     "stack",
     "sub",
     "sum",
+    "tanh",
     "transpose",
     "unfold",
     "unsqueeze",

@@ -7,11 +7,13 @@ images are (N, C, H, W), results lie in channels-last memory. Geometry comes as 
 from __future__ import annotations
 
 from .conv import ConvKernels
+from .dropout import DropoutKernels
 from .optim import OptimKernels
 from .pool import PoolKernels
+from .resize import ResizeKernels
 
 
-class Kernels(ConvKernels, OptimKernels, PoolKernels):
+class Kernels(ConvKernels, DropoutKernels, OptimKernels, PoolKernels, ResizeKernels):
     """Every kernel of the library on one array module, `Kernels(numpy)` or `Kernels(cupy)`."""
 
 

@@ -8,6 +8,8 @@ as in PyTorch, so that its fan_in is O KH KW.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -45,7 +47,27 @@ def _fan(tensor: Tensor, mode: str) -> int:
     return fans[mode]
 
 
+_skipping = False
+
+
+@contextmanager
+def skipped() -> Iterator[None]:
+    """Inside, the functions of this module leave weights as they are and draw nothing, so that layers start with uninitialised memory.
+
+    For networks whose weights come from elsewhere right after, a checkpoint or an initialisation of their own: building VGG16 takes
+    milliseconds then, and no memory before it is written to.
+    """
+    global _skipping
+    before, _skipping = _skipping, True
+    try:
+        yield
+    finally:
+        _skipping = before
+
+
 def _write(tensor: Tensor, values: Any) -> Tensor:
+    if _skipping:
+        return tensor
     tensor._array[...] = to_backend(values, tensor.backend) if isinstance(values, np.ndarray) else values
     tensor.changed()
     return tensor
@@ -78,6 +100,8 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
     """Uniform on [a, b)."""
     if not a <= b:
         raise ValueError(f"uniform_: the interval [{a}, {b}) is empty; a must not exceed b")
+    if _skipping:
+        return tensor
     values: Array = generator().random(tensor.shape, _draws(tensor))
     values *= b - a
     values += a
@@ -88,6 +112,8 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
     """Normal with `mean` and standard deviation `std`."""
     if std < 0:
         raise ValueError(f"normal_: std must not be negative, got {std}")
+    if _skipping:
+        return tensor
     values: Array = generator().standard_normal(tensor.shape, _draws(tensor))
     values *= std
     values += mean
@@ -148,6 +174,8 @@ def bilinear_(tensor: Tensor) -> Tensor:
     """
     if tensor.ndim != 4 or tensor.shape[1] not in (1, tensor.shape[0]):
         raise ValueError(f"bilinear_: the weight must be (C, C, KH, KW), or (C, 1, KH, KW) for groups=C, got {tensor.shape}")
+    if _skipping:
+        return tensor
     c, each, kh, kw = tensor.shape
     values = np.zeros(tensor.shape, tensor.dtype)
     values[range(c), range(c) if each == c else 0] = np.outer(bilinear_filter(kh), bilinear_filter(kw))

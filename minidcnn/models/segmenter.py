@@ -1,0 +1,106 @@
+"""What the segmentation networks share: a name, a configuration, and which image sizes they take."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any, ClassVar
+
+from .. import nn
+from ..tensor import Tensor
+from ..window import Pair, pair
+
+MODELS: dict[str, type[Segmenter]] = {}
+
+
+class Segmenter(nn.Module):
+    """A network that gives every pixel a score for every class: (N, in_channels, H, W) -> (N, classes, H - 2 margin, W - 2 margin).
+
+    Subclasses set `name`, which enters them in MODELS, pass all their constructor's arguments on to this one, and say in `takes` which
+    sizes they take. `config` holds those arguments: create_model(model.name, **model.config) builds the same network again.
+    ValueError if in_channels or classes is below 1.
+    """
+
+    name: ClassVar[str]
+    needs: str = "any size"  # what `takes` asks for, in words
+    margin: int = 0  # pixels that the output lacks on each side: its pixel (0, 0) lies on the input's (margin, margin)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" in cls.__dict__:
+            MODELS[cls.name] = cls
+
+    def __init__(self, in_channels: int, classes: int, **options: Any) -> None:
+        super().__init__()
+        for what, number in (("in_channels", in_channels), ("classes", classes)):
+            positive(type(self).__name__, what, number)
+        self.in_channels, self.classes = in_channels, classes
+        self.config: dict[str, Any] = {"in_channels": in_channels, "classes": classes, **options}
+
+    def takes(self, n: int) -> bool:
+        """Whether an image may be n pixels high or wide."""
+        return n >= 1
+
+    def output_size(self, size: Pair) -> Pair:
+        """The output's (height, width) for an input of `size`. ValueError names the nearest sizes that the network takes."""
+        size = pair(size, f"{type(self).__name__}: size")
+        if not all(map(self.takes, size)):
+            smaller = [next((m for m in range(n, 0, -1) if self.takes(m)), 0) for n in size]
+            nearest = [smaller] if all(smaller) else []
+            nearest.append([self._fitting(n) for n in size])
+            sizes = " and ".join(f"{h}x{w}" for h, w in nearest)
+            raise ValueError(
+                f"{type(self).__name__}: an image of {size[0]}x{size[1]} does not fit: height and width must be {self.needs}; "
+                f"the nearest size{'s that fit are' if len(nearest) > 1 else ' that fits is'} {sizes}"
+            )
+        return size[0] - 2 * self.margin, size[1] - 2 * self.margin
+
+    def suitable_size(self, size: Pair) -> Pair:
+        """The smallest input (height, width) that suits the network and whose output covers `size`: what to pad an image to."""
+        height, width = pair(size, f"{type(self).__name__}: size", 1)
+        return self._fitting(height + 2 * self.margin), self._fitting(width + 2 * self.margin)
+
+    def _fitting(self, n: int) -> int:
+        """The smallest number of pixels from n on that suits the network."""
+        return next(m for m in count(n) if self.takes(m))
+
+    def check(self, input: Tensor) -> Pair:
+        """The (height, width) of an input. ValueError if it is not (N, in_channels, H, W) or of a size that the network does not take."""
+        if not isinstance(input, Tensor):
+            raise TypeError(
+                f"{type(self).__name__}: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)"
+            )
+        if input.ndim != 4 or input.shape[1] != self.in_channels:
+            raise ValueError(f"{type(self).__name__}: input must be (N, {self.in_channels}, H, W), got shape {input.shape}")
+        size = (input.shape[2], input.shape[3])
+        self.output_size(size)
+        return size
+
+    def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """The trainable parameters in the groups that the network's authors trained them in, for the optimizers of minidcnn.optim."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr, "weight_decay": weight_decay}]
+
+
+def create_model(name: str, **config: Any) -> Segmenter:
+    """The network of MODELS called `name`, built with its constructor's keyword arguments. ValueError for a name that is not there."""
+    if name not in MODELS:
+        raise ValueError(f'create_model: there is no model "{name}"; known are {", ".join(sorted(MODELS))}')
+    return MODELS[name](**config)
+
+
+def positive(owner: str, what: str, number: int) -> None:
+    """ValueError unless `number` is an integer of at least 1."""
+    if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
+        raise ValueError(f"{owner}: {what} must be an integer of at least 1, got {number!r}")
+
+
+def one_of(owner: str, what: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """ValueError unless `value` is among `choices`."""
+    if value not in choices:
+        known = " or ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in choices)
+        raise ValueError(f"{owner}: {what} must be {known}, got {value!r}")
+
+
+def probability(owner: str, what: str, value: float) -> None:
+    """ValueError unless 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{owner}: {what} must be at least 0 and below 1, got {value!r}")

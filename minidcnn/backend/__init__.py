@@ -8,12 +8,14 @@ The reference (`Kernels`) implements every kernel completely in array code that 
 from __future__ import annotations
 
 from .arrays import Array, empty_images, float_dtype, inverse, is_channels_last, is_cupy, memory_order, nchw, nhwc, zero_images
+from .axis_map import AxisMap
 from .random import generator, manual_seed, next_seed, random_state, set_random_state
 from .reference import Kernels
 from .switch import BackendError, backend, kernels, kernels_of, to_backend, use, use_kernels
 
 __all__ = [
     "Array",
+    "AxisMap",
     "BackendError",
     "Kernels",
     "backend",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..autograd import Function, Gradient
-from ..backend import Array, kernels_of
+from ..backend import Array, AxisMap, kernels_of
 from ..tensor import Tensor
 from ..window import Pair, Window, pair
 from .common import check_backend
 from .conv import images
+from .reduce import mean
+from .resize import Resample
 from .shape import reshape
 
 
@@ -176,7 +179,9 @@ def max_unpool2d(
     if output_size is not None:
         wanted = pair(tuple(output_size)[-2:], "max_unpool2d: output_size", 1)
         if any(not n - s < m < n + s for n, m, s in zip(size, wanted, window.stride, strict=True)):
-            raise ValueError(f"max_unpool2d: output_size {wanted} is not within stride {window.stride} of {size}, which input {input.shape} suggests")
+            raise ValueError(
+                f"max_unpool2d: output_size {wanted} is not within stride {window.stride} of {size}, which input {input.shape} suggests"
+            )
         size = wanted
     at = indices._array if batched else indices._array[None]
     if at.size and not (0 <= int(at.min()) and int(at.max()) < size[0] * size[1]):
@@ -218,8 +223,39 @@ def avg_pool2d(
     return y if batched else reshape(y, y.shape[1:])
 
 
+@lru_cache(512)
+def even_windows(n: int, m: int) -> AxisMap:
+    """n -> m means along an axis, over windows from floor(i n / m) up to ceil((i + 1) n / m): as even as they can be, overlapping if need be."""
+    i = np.arange(m)
+    starts, ends = i * n // m, -(-(i + 1) * n // m)
+    lengths = ends - starts
+    first = np.concatenate([[0], np.cumsum(lengths)])
+    indices = np.arange(first[-1]) - np.repeat(first[:-1] - starts, lengths)
+    return AxisMap(n, first, indices, np.repeat(1 / lengths, lengths)) if n != m else AxisMap.identity(n)
+
+
+def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:
+    """input: (N, C, H, W) or (C, H, W) -> (N, C, *output_size) or (C, *output_size), means over windows that divide the image evenly.
+
+    Along an axis of n pixels, output i of m is the mean from floor(i n / m) up to ceil((i + 1) n / m): a linear map, whose adjoint shares
+    each gradient out among its window. None keeps the size of an axis. ValueError if the image or the output has no pixels.
+    """
+    x, batched = images("adaptive_avg_pool2d", input)
+    size = (x.shape[2], x.shape[3])
+    if min(size) < 1:
+        raise ValueError(f"adaptive_avg_pool2d: input {input.shape} has no pixels to average")
+    wanted = tuple(output_size) if isinstance(output_size, Sequence) else (output_size, output_size)
+    if len(wanted) != 2:
+        raise ValueError(f"adaptive_avg_pool2d: output_size must be a number or a pair (height, width), got {wanted}")
+    out = pair([n if m is None else m for n, m in zip(size, wanted, strict=True)], "adaptive_avg_pool2d: output_size", 1)
+    y = mean(x, (2, 3), keepdim=True) if out == (1, 1) else Resample(even_windows(size[0], out[0]), even_windows(size[1], out[1]))(x)
+    return y if batched else reshape(y, y.shape[1:])
+
+
 def _pool_window(name: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Window:
     window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, name=name)
     if any(2 * p > span for p, span in zip(window.padding, window.span, strict=True)):
-        raise ValueError(f"{name}: padding {window.padding} must be at most half the window's span {window.span}, or some windows see padding only")
+        raise ValueError(
+            f"{name}: padding {window.padding} must be at most half the window's span {window.span}, or some windows see padding only"
+        )
     return window

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, Kernels
+from ..backend import Array, AxisMap, Kernels
 from ..window import Pair, Window
 
 
@@ -78,3 +78,9 @@ class ShapeKernels(Kernels):
 
     def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
         return self.blank((*x.shape[:2], *weight.shape), x.dtype)
+
+    def pad(self, x: Array, widths: tuple[Pair, ...], value: float = 0) -> Array:
+        return self.blank([n + before + after for n, (before, after) in zip(x.shape, widths, strict=True)], x.dtype)
+
+    def resample(self, x: Array, rows: AxisMap, columns: AxisMap) -> Array:
+        return self.blank((*x.shape[:2], rows.outputs, columns.outputs), x.dtype)

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import functional as F
 from ..autograd import no_grad
 from ..backend import Array, nchw, nhwc, to_backend
-from ..models import Segmenter
+
 from ..tensor import Tensor
 from .tiles import Axis, cut
+
+if TYPE_CHECKING:
+    from ..models import Segmenter
 
 Progress = Callable[[int, int], object]  # (runs of the network done, runs in all)
 

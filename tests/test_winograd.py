@@ -147,14 +147,6 @@ def test_the_same_call_gives_the_same_bits(rng: np.random.Generator) -> None:
             np.testing.assert_array_equal(run(), first)
 
 
-def test_float64_and_other_windows_are_left_to_the_others() -> None:
-    x = np.zeros((1, 16, 8, 8), np.float32)
-    assert winograd.suits(x, 16, 16, Window((3, 3), padding=(1, 1)))
-    assert not winograd.suits(x.astype(np.float64), 16, 16, Window((3, 3)))
-    for window in (Window((3, 3), (2, 1)), Window((3, 3), dilation=(1, 2)), Window((3, 2)), Window((1, 1))):
-        assert not winograd.suits(x, 16, 16, window)
-
-
 @pytest.mark.parametrize("lanes", [4, 8])
 def test_processors_with_shorter_vectors(lanes: int, tmp_path) -> None:
     """The same checks in a process that is told to use fewer lanes than this processor has."""

@@ -6,11 +6,14 @@ alone, so results do not depend on the number of threads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..reference import Kernels
+from .algorithm import algorithm
 from .jit import jit
 from .layout import images, plain, rows, suits
 from .threads import parallel, single_blas
@@ -49,14 +52,20 @@ class CpuConv(Kernels):
         return nchw(x.reshape(n, *size, c))
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
-        if groups > 1 or not suits(x, w, bias):
+        chosen = algorithm(x, x.shape[1], len(w), window, groups)
+        if chosen == "reference" or not suits(x, w, bias):
             return super().conv2d(x, w, bias, window, out, groups)
+        if chosen == "winograd":
+            return _winograd().conv2d(x, w, bias, window, out)  # type: ignore[no-any-return]
         y = _convolve(x, _matrix(w), bias, window, out)
         return nchw(y.reshape(len(x), *out, len(w)))
 
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
-        if groups > 1 or not suits(y, w, bias):
+        chosen = algorithm(y, len(w), w.shape[1], window, groups)
+        if chosen == "reference" or not suits(y, w, bias):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
+        if chosen == "winograd":
+            return _winograd().conv_transpose2d(y, w, bias, window, size)  # type: ignore[no-any-return]
         n, c = len(y), w.shape[1]
         before = (window.span[0] - 1 - window.padding[0], window.span[1] - 1 - window.padding[1])
         many = n * size[0] * size[1] > FEW and 4 * c > y.shape[1]  # else turning the weight, or the columns of y, cost more than they save
@@ -68,12 +77,21 @@ class CpuConv(Kernels):
         return nchw(x.reshape(n, *size, c))
 
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
-        if groups > 1 or not suits(x, y):
-            return super().conv2d_weight(x, y, window, groups)
         (c, o), (kh, kw) = (x.shape[1], y.shape[1]), window.kernel
+        chosen = algorithm(x, c, o, window, groups)
+        if chosen == "reference" or not suits(x, y):
+            return super().conv2d_weight(x, y, window, groups)
+        if chosen == "winograd":
+            return _winograd().conv2d_weight(x, y, window)  # type: ignore[no-any-return]
         small = o * c * kh * kw <= 1 << 20
         w = _weight_by_pixels(x, y, window) if small else _weight_by_taps(x, y, window)
         return nchw(w.reshape(o, kh, kw, c))
+
+
+def _winograd() -> Any:
+    from . import winograd  # imports numba, as every kernel that runs does
+
+    return winograd
 
 
 def _matrix(w: Array) -> Array:
@@ -296,7 +314,8 @@ def col2im(cols: Array, x: Array, top: int, bottom: int, q0: int, q1: int, ow: i
                 k = (a * runs + r) * run
                 for j in range(ow):
                     first = (j * sw + r * dw - pw) * c
-                    low, high = max(first, 0), min(first + run, end)
+                    low = max(first, 0)
+                    high = max(low, min(first + run, end))  # never below 0: that would count from the end
                     to, column = line[low:high], cols[(q // sh - q0) * ow + j, k + low - first : k + high - first]
                     for t in range(to.size):  # two slices with one index: anything else is not turned into vector code
                         to[t] += column[t]

@@ -121,7 +121,7 @@ def make_transpose() -> Callable[..., None]:
 def _intrinsic(body: Callable[..., None]) -> Callable[..., None]:
     """A numba function of eight int64 arguments, whose code `body` writes."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @intrinsic
     def function(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             body(builder, *arguments)
@@ -129,7 +129,7 @@ def _intrinsic(body: Callable[..., None]) -> Callable[..., None]:
 
         return types.void(*[types.int64] * 8), generate
 
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 class _Loop:

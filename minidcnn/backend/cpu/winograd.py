@@ -13,6 +13,7 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
+import math
 import threading
 from fractions import Fraction
 
@@ -21,7 +22,7 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .jit import _dispatcher as njit
-from .threads import num_threads, parallel
+from .threads import parallel
 from .vector import LANES, ROWS, Matrix, make_product, make_transform, make_transpose
 
 OUT, TAPS, POINTS = 4, 3, (0, 1, -1, 2, -2)
@@ -48,7 +49,7 @@ def matrices(outputs: int = OUT, taps: int = TAPS, points: tuple[int, ...] = POI
 
     others = [[q for q in finite if q != p] for p in finite]
     powers = [[p**i for i in range(n)] for p in finite]
-    scale = [Fraction(np.prod([p - q for q in rest])) if rest else Fraction(1) for p, rest in zip(finite, others, strict=True)]
+    scale = [math.prod((p - q for q in rest), start=Fraction(1)) for p, rest in zip(finite, others, strict=True)]
     infinity = [[Fraction(int(i == size - 1)) for i in range(size)] for size in (outputs, taps)]
     a = [*(row[:outputs] for row in powers), infinity[0]]
     g = [*([v / f for v in row[:taps]] for row, f in zip(powers, scale, strict=True)), infinity[1]]
@@ -73,17 +74,6 @@ transpose = make_transpose()
 
 
 # -- the three convolutions -----------------------------------------------------------------------------------------------------------
-
-
-def suits(x: Array, c: int, o: int, window: Window) -> bool:
-    """Whether these kernels apply, and were measured to be faster than products of columns, for c -> o channels."""
-    return (
-        x.dtype == np.float32
-        and x.size > 0
-        and (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
-        and min(c, o) >= 8
-        and c * o <= 512 * 512
-    )
 
 
 def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair) -> Array:
@@ -118,7 +108,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     th, tw = -(-oh // OUT), -(-ow // OUT)
     images, gradients = (np.ascontiguousarray(nhwc(a)).reshape(-1) for a in (x, y))
     step = _block(c, wide, 1)
-    blocks, parts = -(-n * th * tw // step), num_threads()
+    blocks, parts = -(-n * th * tw // step), 4
     parts = min(parts, blocks)
     sums = _scratch("sums", parts * XI * high * wide).reshape(parts, -1)
 

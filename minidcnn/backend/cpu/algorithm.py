@@ -1,0 +1,29 @@
+"""Which algorithm a convolution runs on, from its shape: one small table, made by `python -m minidcnn bench --what layers`.
+
+MINIDCNN_CONV=reference, gemm or winograd forces one. Winograd exists for float32 and 3x3 windows of stride and dilation 1 without groups;
+where it is forced and does not apply, the products of columns (gemm) take over.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ...window import Window
+from ..arrays import Array
+
+VARIABLE = "MINIDCNN_CONV"
+NAMES = ("reference", "gemm", "winograd")
+LEAST = 8  # channels on either side from which on Winograd is faster: below, most lanes of its vectors are idle
+
+
+def algorithm(x: Array, c: int, o: int, window: Window, groups: int = 1) -> str:
+    """The name of the algorithm for one of the three convolutions of x, between c and o channels. ValueError if an unknown one is forced."""
+    forced = os.environ.get(VARIABLE, "")
+    if forced and forced not in NAMES:
+        raise ValueError(f"{VARIABLE} must be reference, gemm or winograd, got {forced!r}; unset it to let the shape decide")
+    if forced in ("reference", "gemm") or groups > 1:
+        return "reference" if forced == "reference" or groups > 1 else "gemm"
+    fits = x.dtype == np.float32 and (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
+    return "winograd" if fits and (forced or min(c, o) >= LEAST) else "gemm"

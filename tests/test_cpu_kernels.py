@@ -1,0 +1,515 @@
+"""Every compiled kernel against the reference: geometries, memory layouts, dtypes, threads, and what it may not do.
+
+Images hold small whole numbers, so that sums of products are exact in any order and kernels must agree to the bit; only Winograd, which
+divides by 24, is compared within its rounding errors.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from minidcnn.backend import Kernels, is_channels_last, nchw
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv, elementwise, threads
+from minidcnn.window import Window
+
+REFERENCE, CPU = Kernels(np), CpuKernels()
+FLOATS = ["f4", "f8"]
+LAYOUTS = ["C", "channels-last", "sliced", "reversed", "read-only"]
+
+
+def laid_out(values: np.ndarray, layout: str) -> np.ndarray:
+    """`values` (N, C, H, W) in another memory layout."""
+    if layout == "channels-last":
+        return nchw(np.ascontiguousarray(values.transpose(0, 2, 3, 1)))
+    if layout == "sliced":  # every second pixel of rows of a larger image
+        n, c, h, w = values.shape
+        large = np.full((n, h + 1, 2 * w, c + 2), 99, values.dtype)
+        view = nchw(large[:, :h, ::2, 1 : c + 1])
+        view[...] = values
+        return view
+    if layout == "reversed":
+        return np.ascontiguousarray(values[:, ::-1, ::-1, ::-1])[:, ::-1, ::-1, ::-1]
+    array = np.ascontiguousarray(values)
+    array.flags.writeable = layout != "read-only"
+    return array
+
+
+def whole(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, layout: str = "C") -> np.ndarray:
+    values = rng.integers(-3, 4, shape).astype(dtype)
+    return laid_out(values, layout) if len(shape) == 4 else values
+
+
+def equal(got: Any, expected: Any) -> None:
+    """The same shapes, dtypes and values; 0.0 and -0.0 may differ in sign, NaN equals NaN."""
+    if isinstance(expected, tuple):
+        assert len(got) == len(expected)
+        for g, e in zip(got, expected, strict=True):
+            equal(g, e)
+        return
+    assert got.dtype == expected.dtype
+    np.testing.assert_array_equal(got, expected, strict=True)
+
+
+def both(name: str, *arguments: Any, **keywords: Any) -> None:
+    """Kernel `name` gives what the reference gives, and neither writes to what it was given."""
+    before = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    expected = getattr(REFERENCE, name)(*arguments, **keywords)
+    equal(getattr(CPU, name)(*arguments, **keywords), expected)
+    for a, b in zip(arguments, before, strict=True):
+        if isinstance(a, np.ndarray):
+            np.testing.assert_array_equal(a, b)
+
+
+pairs = st.tuples(st.integers(0, 3), st.integers(0, 3))
+steps = st.tuples(st.integers(1, 3), st.integers(1, 3))
+seeds = st.integers(0, 2**16)
+
+
+@st.composite
+def geometries(draw: st.DrawFn, pooling: bool = False) -> tuple[Window, tuple[int, int], tuple[int, int]]:
+    """(window, image size, number of positions) that fit together."""
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel) if pooling else draw(pairs)
+    window = Window(kernel, draw(steps), padding, draw(steps), draw(st.booleans()) if pooling else False)  # type: ignore[arg-type]
+    size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    assume(all(n + 2 * p >= span for n, p, span in zip(size, padding, window.span, strict=True)))
+    return window, size, window.positions(size)
+
+
+@pytest.fixture(params=["few pixels", "blocks"])
+def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small images take the way of large ones as well."""
+    if request.param == "blocks":
+        monkeypatch.setattr(conv, "FEW", 0)
+
+
+@pytest.fixture
+def gemm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(algorithm.VARIABLE, "gemm")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is too small for the compiled elementwise kernels."""
+    monkeypatch.setattr(elementwise, "LARGE", 1)
+
+
+# -- convolution ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("few", "gemm")
+@given(geometries(), st.integers(0, 2), st.integers(1, 5), st.integers(1, 5), st.sampled_from(FLOATS), st.sampled_from(LAYOUTS), seeds)
+def test_the_convolution_triple(geometry, n, c, o, dtype, layout, seed) -> None:
+    window, size, out = geometry
+    rng = np.random.default_rng(seed)
+    x, y = whole(rng, (n, c, *size), dtype, layout), whole(rng, (n, o, *out), dtype, layout)
+    w = whole(rng, (o, c, *window.kernel), dtype, layout)
+    both("conv2d", x, w, whole(rng, (o,), dtype), window, out)
+    both("conv2d", x, w, None, window, out)
+    both("conv_transpose2d", y, w, whole(rng, (c,), dtype), window, size)
+    both("conv_transpose2d", y, w, None, window, size)
+    both("conv2d_weight", x, y, window)
+
+
+@given(geometries(), st.integers(0, 2), st.integers(1, 5), st.sampled_from([*FLOATS, "f2", "i8"]), st.sampled_from(LAYOUTS), seeds)
+def test_im2col_and_col2im(geometry, n, c, dtype, layout, seed) -> None:
+    window, size, out = geometry
+    rng = np.random.default_rng(seed)
+    both("im2col", whole(rng, (n, c, *size), dtype, layout), window, out)
+    cols = rng.integers(-3, 4, (n, c, *window.kernel, *out)).astype(dtype)
+    both("col2im", cols, window, size)
+    both("col2im", REFERENCE.im2col(whole(rng, (n, c, *size), dtype), window, out), window, size)
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, "f2"])
+@pytest.mark.parametrize("groups", [2, 3, 6])
+def test_groups(groups: int, dtype: str, rng: np.random.Generator) -> None:
+    window, size = Window((3, 2), (2, 1), (1, 1), (1, 2)), (9, 7)
+    out = window.positions(size)
+    x, y, w = whole(rng, (2, 6, *size), dtype), whole(rng, (2, 12, *out), dtype), whole(rng, (12, 6 // groups, 3, 2), dtype)
+    both("conv2d", x, w, whole(rng, (12,), dtype), window, out, groups)
+    both("conv_transpose2d", y, w, whole(rng, (6,), dtype), window, size, groups)
+    both("conv2d_weight", x, y, window, groups)
+
+
+@pytest.mark.usefixtures("gemm")
+@pytest.mark.parametrize(
+    ("n", "c", "o", "size", "window"),
+    [
+        (2, 16, 20, (37, 50), Window((3, 3), padding=(1, 1))),  # several blocks of pixels
+        (1, 130, 140, (5, 40), Window((1, 1))),  # no columns are needed
+        (2, 3, 8, (64, 50), Window((7, 7), (2, 2), (3, 3))),
+        (3, 12, 6, (20, 34), Window((2, 2), (2, 2))),  # U-Net's transposed convolution
+        (1, 3, 12, (47, 51), Window((11, 11), (4, 4), (2, 2))),  # AlexNet's first layer
+        (1, 2, 2, (70, 100), Window((64, 64), (32, 32), (0, 0))),  # FCN's bilinear upsampling
+        (1, 600, 260, (4, 3), Window((3, 3), padding=(1, 1))),  # a large weight and few pixels
+        (2, 8, 520, (30, 20), Window((3, 2), (1, 1), (2, 1), (2, 1))),
+    ],
+)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_layers_larger_than_a_block(n, c, o, size, window, dtype, rng) -> None:
+    out = window.positions(size)
+    x, y = whole(rng, (n, c, *size), dtype, "channels-last"), whole(rng, (n, o, *out), dtype, "channels-last")
+    w = whole(rng, (o, c, *window.kernel), dtype)
+    both("conv2d", x, w, whole(rng, (o,), dtype), window, out)
+    both("conv_transpose2d", y, w, whole(rng, (c,), dtype), window, size)
+    both("conv2d_weight", x, y, window)
+
+
+def test_results_lie_in_the_memory_that_the_next_layer_reads(rng: np.random.Generator) -> None:
+    for window, size in ((Window((3, 3), padding=(1, 1)), (40, 30)), (Window((2, 2), (2, 2)), (8, 6)), (Window((1, 1)), (9, 7))):
+        out = window.positions(size)
+        x, y, w = whole(rng, (2, 8, *size), "f4"), whole(rng, (2, 12, *out), "f4"), whole(rng, (12, 8, *window.kernel), "f4")
+        assert is_channels_last(CPU.conv2d(x, w, None, window, out))
+        assert is_channels_last(CPU.conv_transpose2d(y, w, None, window, size))
+
+
+# -- the choice of an algorithm -------------------------------------------------------------------------------------------------------
+
+ALGORITHMS = ["reference", "gemm", "winograd", ""]
+
+
+@pytest.mark.parametrize("chosen", ALGORITHMS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("n", "c", "o", "size", "window", "groups"),
+    [
+        (2, 24, 40, (17, 22), Window((3, 3), padding=(1, 1)), 1),
+        (1, 70, 9, (9, 30), Window((3, 3)), 1),
+        (1, 3, 5, (6, 7), Window((3, 3), padding=(1, 0)), 1),
+        (1, 16, 16, (1, 1), Window((3, 3), padding=(1, 1)), 1),
+        (0, 16, 16, (8, 8), Window((3, 3), padding=(1, 1)), 1),
+        (2, 16, 16, (9, 12), Window((3, 3), padding=(3, 4)), 1),
+        (2, 16, 24, (9, 12), Window((3, 3), (2, 1), (1, 1)), 1),
+        (2, 16, 24, (9, 12), Window((3, 3), (1, 1), (2, 2), (2, 2)), 1),
+        (2, 16, 24, (9, 12), Window((3, 3), padding=(1, 1)), 4),
+        (2, 16, 24, (9, 12), Window((3, 2), padding=(1, 1)), 1),
+    ],
+)
+def test_every_algorithm_agrees_with_the_reference(chosen, dtype, n, c, o, size, window, groups, monkeypatch, rng) -> None:
+    monkeypatch.setenv(algorithm.VARIABLE, chosen)
+    out = window.positions(size)
+    x, y = rng.standard_normal((n, c, *size)).astype(dtype), rng.standard_normal((n, o, *out)).astype(dtype)
+    w, b, b2 = (rng.standard_normal(s).astype(dtype) for s in ((o, c // groups, *window.kernel), (o,), (c,)))
+    for name, arguments in (
+        ("conv2d", (x, w, b, window, out, groups)),
+        ("conv_transpose2d", (y, w, b2, window, size, groups)),
+        ("conv2d_weight", (x, y, window, groups)),
+    ):
+        got, expected = getattr(CPU, name)(*arguments), getattr(REFERENCE, name)(*arguments)
+        assert got.shape == expected.shape and got.dtype == expected.dtype
+        tolerance = (1e-4 if dtype == "f4" else 1e-13) * max(1.0, np.abs(expected).max(initial=0))
+        np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_forcing_an_algorithm_forces_it(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """Each gives its own rounding errors: that is how they are told apart."""
+    window = Window((3, 3), padding=(1, 1))
+    x, w = rng.standard_normal((1, 64, 40, 40), dtype="f4"), rng.standard_normal((64, 64, 3, 3), dtype="f4")
+    results = {}
+    for chosen in ALGORITHMS:
+        monkeypatch.setenv(algorithm.VARIABLE, chosen)
+        results[chosen] = CPU.conv2d(x, w, None, window, (40, 40))
+    np.testing.assert_array_equal(results["reference"], REFERENCE.conv2d(x, w, None, window, (40, 40)))
+    np.testing.assert_array_equal(results[""], results["winograd"])  # for this layer the table says so
+    assert (results["winograd"] != results["gemm"]).any()
+
+
+def test_an_unknown_algorithm_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(algorithm.VARIABLE, "fft")
+    with pytest.raises(ValueError, match="MINIDCNN_CONV must be reference, gemm or winograd, got 'fft'; unset it"):
+        CPU.conv2d(np.ones((1, 1, 3, 3), "f4"), np.ones((1, 1, 1, 1), "f4"), None, Window((1, 1)), (3, 3))
+
+
+# -- pooling ------------------------------------------------------------------------------------------------------------------------
+
+
+@given(geometries(pooling=True), st.integers(1, 2), st.integers(1, 20), st.sampled_from([*FLOATS, "f2"]), st.sampled_from(LAYOUTS), seeds)
+def test_pooling(geometry, n, c, dtype, layout, seed) -> None:
+    """Small whole numbers tie often, so the first maximum must win; a NaN here and there wins over all."""
+    window, size, out = geometry
+    rng = np.random.default_rng(seed)
+    x, y = whole(rng, (n, c, *size), dtype, layout), whole(rng, (n, c, *out), dtype, layout)
+    try:
+        expected = REFERENCE.max_pool2d(x, window, out)
+    except ValueError as error:  # a window in the padding
+        with pytest.raises(ValueError) as caught:
+            CPU.max_pool2d(x, window, out)
+        assert str(caught.value) == str(error)
+        return
+    equal(CPU.max_pool2d(x, window, out), expected)
+    taps = laid_out(expected[1], layout)
+    both("pool_gather", x, taps, window)
+    both("pool_scatter", y, taps, window, size)
+    both("plane_indices", taps, window, size)
+    holes = x.copy()
+    holes[rng.random(x.shape) < 0.1] = np.nan
+    both("max_pool2d", holes, window, out)
+    both("max_pool2d", np.full_like(x, -np.inf), window, out)
+    weight = (1 / rng.integers(1, 3, out)).astype(dtype)  # powers of two: exact
+    both("avg_pool2d", x, window, weight)
+    both("avg_pool2d_adjoint", y, window, weight, size)
+
+
+@given(
+    st.integers(0, 2), st.integers(1, 40), st.tuples(st.integers(1, 7), st.integers(1, 7)), st.tuples(st.integers(0, 6), st.integers(1, 6)),
+    st.sampled_from([*FLOATS, "f2", "i8"]), st.sampled_from(LAYOUTS), seeds,
+)  # fmt: skip
+def test_gather_and_scatter_at_plane_indices(n, c, size, out, dtype, layout, seed) -> None:
+    rng = np.random.default_rng(seed)
+    indices = laid_out(rng.integers(0, size[0] * size[1], (n, c, *out)), layout)
+    both("gather", whole(rng, (n, c, *size), dtype, layout), indices)
+    both("scatter", whole(rng, (n, c, *out), dtype, layout), indices, size)
+    both("gather", whole(rng, (n, c, *size), dtype), indices.astype(np.int32))
+
+
+@pytest.mark.parametrize("index", [6, -1])
+def test_an_index_outside_the_plane_is_an_error(index: int) -> None:
+    indices = np.full((1, 1, 1, 2), index)
+    with pytest.raises(IndexError, match="gather: an index lies outside"):
+        CPU.gather(np.ones((1, 1, 2, 3)), indices)
+    with pytest.raises(IndexError, match="scatter: an index lies outside"):
+        CPU.scatter(np.ones((1, 1, 1, 2)), indices, (2, 3))
+
+
+# -- sums and ReLU -----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+@given(
+    st.tuples(st.integers(0, 3), st.integers(1, 70), st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from([(0, 1, 2, 3), (0, 2, 3), (1,), (2, 3), (3, 2, 0), ()]),
+    st.booleans(), st.sampled_from([*FLOATS, "f2", "i4"]), st.sampled_from(LAYOUTS), seeds,
+)  # fmt: skip
+def test_sum(shape, axes, keepdims, dtype, layout, seed) -> None:
+    both("sum", whole(np.random.default_rng(seed), shape, dtype, layout), axes, keepdims)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("shape", [(), (0,), (5,), (3, 700), (4, 5, 6), (2, 3, 4, 5, 6)])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sum_of_other_shapes(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> None:
+    x = rng.integers(-3, 4, shape).astype(dtype)
+    for axes in (tuple(range(len(shape))), (0,) if shape else ()):
+        both("sum", x, axes)
+        both("sum", x.T, axes, True)
+
+
+def test_sums_are_added_up_in_float64(rng: np.random.Generator) -> None:
+    x = laid_out(rng.random((2, 3, 300, 200), dtype="f4"), "channels-last")
+    for axes in ((0, 1, 2, 3), (0, 2, 3)):
+        np.testing.assert_array_equal(CPU.sum(x, axes), x.astype("f8").sum(axes).astype("f4"))
+
+
+@pytest.mark.usefixtures("small")
+@given(
+    st.tuples(st.integers(0, 2), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+    st.sampled_from([*FLOATS, "f2", "i4"]), st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS), seeds,
+)  # fmt: skip
+def test_relu_and_its_gradient(shape, dtype, layout, other, seed) -> None:
+    rng = np.random.default_rng(seed)
+    x, g = whole(rng, shape, dtype, layout), whole(rng, shape, dtype, other)
+    both("relu", x)
+    both("relu_grad", g, REFERENCE.relu(x))
+    both("relu_grad", np.broadcast_to(g[:1, :, :1], shape), REFERENCE.relu(x))
+    if dtype != "i4" and x.size:
+        x = x.copy()
+        x.flat[0], x.flat[-1] = np.nan, -np.inf
+        both("relu", x)
+        both("relu_grad", g, REFERENCE.relu(x))
+
+
+def test_relu_keeps_the_layout(rng: np.random.Generator) -> None:
+    x = laid_out(rng.standard_normal((2, 16, 40, 30), dtype="f4"), "channels-last")
+    y = CPU.relu(x)
+    assert is_channels_last(y) and is_channels_last(CPU.relu_grad(x, y))
+
+
+# -- what holds for all of them -------------------------------------------------------------------------------------------------------
+
+
+def overrides() -> list[str]:
+    return sorted(name for name in vars(Kernels) | dict(inspect.getmembers(Kernels, inspect.isfunction)) if changed(name))
+
+
+def changed(name: str) -> bool:
+    return not name.startswith("_") and getattr(CpuKernels, name, None) is not getattr(Kernels, name, None)
+
+
+def test_every_override_is_in_these_tests_and_has_the_signature_of_the_reference() -> None:
+    source = Path(__file__).read_text(encoding="utf-8")
+    names = [name for name in overrides() if callable(getattr(Kernels, name))]
+    assert len(names) >= 16
+    for name in names:
+        assert f'"{name}"' in source, f"{name} is not compared with the reference"
+        assert inspect.signature(getattr(CpuKernels, name)) == inspect.signature(getattr(Kernels, name)), name
+
+
+def test_a_fast_kernel_is_documented_by_the_reference() -> None:
+    for name in overrides():
+        if callable(getattr(Kernels, name)):
+            assert inspect.getdoc(getattr(CpuKernels, name)), name
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    before = threads.num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, result) of each kernel, on arrays that are split among threads, with real rounding errors."""
+
+    def images(*shape: int) -> np.ndarray:
+        return laid_out(rng.standard_normal(shape, dtype="f4"), "channels-last")
+
+    for c, o, window, size in (
+        (24, 40, Window((3, 3), padding=(1, 1)), (50, 61)),
+        (200, 160, Window((3, 3), padding=(1, 1)), (17, 20)),
+        (24, 40, Window((3, 2), (2, 1), (1, 1)), (50, 61)),
+        (12, 24, Window((2, 2), (2, 2)), (64, 40)),
+        (600, 250, Window((3, 3), padding=(1, 1)), (7, 5)),
+        (40, 300, Window((1, 1)), (20, 30)),
+    ):
+        out = window.positions(size)
+        x, y, w = images(2, c, *size), images(2, o, *out), rng.standard_normal((o, c, *window.kernel), dtype="f4")
+        yield "conv2d", CPU.conv2d(x, w, None, window, out)
+        yield "conv_transpose2d", CPU.conv_transpose2d(y, w, None, window, size)
+        yield "conv2d_weight", CPU.conv2d_weight(x, y, window)
+        cols = CPU.im2col(x, window, out)
+        yield "im2col", cols
+        yield "col2im", CPU.col2im(cols, window, size)
+    window, x = Window((3, 2), (2, 2), (1, 0)), images(2, 30, 80, 60)
+    out = window.positions((80, 60))
+    best, taps = CPU.max_pool2d(x, window, out)
+    g, weight = images(2, 30, *out), rng.random(out, dtype="f4")
+    indices = CPU.plane_indices(taps, window, (80, 60))
+    yield from (("max_pool2d", best), ("max_pool2d", taps), ("plane_indices", indices))
+    yield from (("pool_gather", CPU.pool_gather(x, taps, window)), ("pool_scatter", CPU.pool_scatter(g, taps, window, (80, 60))))
+    yield from (("gather", CPU.gather(x, indices)), ("scatter", CPU.scatter(g, indices, (80, 60))))
+    yield "avg_pool2d", CPU.avg_pool2d(x, window, weight)
+    yield "avg_pool2d_adjoint", CPU.avg_pool2d_adjoint(g, window, weight, (80, 60))
+    yield from (("sum", CPU.sum(x, (0, 2, 3))), ("sum", CPU.sum(x, (0, 1, 2, 3))))
+    yield from (("relu", CPU.relu(x)), ("relu_grad", CPU.relu_grad(x[:1], best[:1].mean() * x[:1])))
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_the_same_bits_with_any_number_of_threads_and_in_every_run() -> None:
+    """1, 2, 3 and 7 threads, each twice: work is cut by shape alone."""
+    first: list[tuple[str, np.ndarray]] = []
+    for count in (1, 2, 3, 7, 2, 1):
+        threads.set_num_threads(count)
+        results = list(everything(np.random.default_rng(7)))
+        first = first or results
+        for (name, got), (_, expected) in zip(results, first, strict=True):
+            np.testing.assert_array_equal(got, expected, err_msg=f"{name} with {count} threads")
+
+
+def test_kernels_may_be_called_from_several_threads_at_once() -> None:
+    expected = list(everything(np.random.default_rng(3)))
+    failures: list[str] = []
+
+    def run() -> None:
+        for (name, got), (_, right) in zip(everything(np.random.default_rng(3)), expected, strict=True):
+            if not np.array_equal(got, right):
+                failures.append(name)
+
+    callers = [threading.Thread(target=run) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not failures
+
+
+@pytest.mark.usefixtures("restore_threads")
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_parallel_covers_the_range_once(count: int) -> None:
+    threads.set_num_threads(count)
+    for total in (0, 1, 5, 1000):
+        seen: list[int] = []
+        threads.parallel(lambda a, b: seen.extend(range(a, b)), total)  # noqa: B023
+        assert sorted(seen) == list(range(total))
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_an_error_in_a_part_reaches_the_caller() -> None:
+    threads.set_num_threads(3)
+
+    def work(start: int, stop: int) -> None:
+        raise RuntimeError(f"part {start}")
+
+    with pytest.raises(RuntimeError, match="part"):
+        threads.parallel(work, 100)
+
+
+def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`code` in another process, after the imports that all of these need."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("MINIDCNN_NUM_THREADS", "NUMBA_CACHE_DIR")} | variables
+    start = "import numpy as np\nfrom minidcnn.backend import kernels\nfrom minidcnn.backend.cpu import threads\n"
+    return subprocess.run([sys.executable, "-c", start + code], env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_environment_sets_the_number_of_threads() -> None:
+    code = "import threading\nkernels().relu(np.ones((2, 64, 99, 99), 'f4'))\nprint(threads.num_threads(), threading.active_count())"
+    assert python(code, MINIDCNN_NUM_THREADS="1").stdout.split() == ["1", "1"]
+    assert python(code, MINIDCNN_NUM_THREADS="3").stdout.split() == ["3", "3"]
+    for wrong in ("0", "two", "-1"):
+        message = f"MINIDCNN_NUM_THREADS must be a whole number of threads, at least 1, got '{wrong}'"
+        assert message in python(code, MINIDCNN_NUM_THREADS=wrong).stderr
+
+
+def test_without_a_variable_it_is_all_that_the_process_may_use() -> None:
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert python("print(threads.num_threads())").stdout.strip() == str(count)
+
+
+def test_set_num_threads_needs_at_least_one() -> None:
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        threads.set_num_threads(0)
+
+
+@pytest.mark.parametrize("cache", ["read-only", "no folder"])
+def test_kernels_run_where_nothing_can_be_cached(cache: str, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    if cache == "read-only":
+        folder.mkdir()
+        folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    else:
+        folder.write_text("a file, where a folder should be", encoding="utf-8")
+    code = "x = kernels().relu(np.full((1, 64, 99, 99), -1, 'f4'))\nassert x.max() == 0 == x.min()\nprint('ran')"
+    done = python(code, NUMBA_CACHE_DIR=str(folder))
+    assert done.stdout.strip() == "ran", done.stderr
+
+
+def test_a_cache_written_once_is_used_again(tmp_path: Path) -> None:
+    code = "kernels().relu(np.ones((1, 64, 99, 99), 'f4'))"
+    for _ in range(2):
+        assert python(code, NUMBA_CACHE_DIR=str(tmp_path)).returncode == 0
+    written = list(tmp_path.rglob("*.nbc"))
+    assert len(written) == 1  # one kernel for one combination of types, found the second time
+
+
+def test_the_plain_python_behind_a_kernel_gives_the_same(rng: np.random.Generator) -> None:
+    """What numba compiled is what is written: the loops run as Python too."""
+    x = rng.standard_normal(50, dtype="f4")
+    x[:2] = np.nan, -0.0
+    compiled, plain = np.empty_like(x), np.empty_like(x)
+    elementwise.relu(x, compiled, 0, 50)
+    function: Callable[..., None] = elementwise.relu.function
+    function(x, plain, 0, 50)
+    np.testing.assert_array_equal(compiled, plain)

@@ -17,7 +17,6 @@ import numpy as np
 from .. import functional as F
 from ..autograd import no_grad
 from ..backend import Array, nchw, nhwc, to_backend
-
 from ..tensor import Tensor
 from .tiles import Axis, cut
 

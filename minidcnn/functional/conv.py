@@ -137,7 +137,7 @@ def conv2d(
         )
     if o % groups:
         raise ValueError(f"conv2d: {o} output channels cannot be divided into {groups} groups; groups must divide both channel counts")
-    _check_bias("conv2d", bias, o)
+    _check_bias("conv2d", x, bias, o)
     if isinstance(padding, str):
         window = Window.of(weight.shape[2:], stride, 0, dilation, name="conv2d")
         x, window = _pad_by_name(x, window, padding)
@@ -174,8 +174,10 @@ def conv_transpose2d(
             f"a transposed convolution is (in, out / groups, KH, KW))"
         )
     if c % groups:
-        raise ValueError(f"conv_transpose2d: {c} input channels cannot be divided into {groups} groups; groups must divide both channel counts")
-    _check_bias("conv_transpose2d", bias, o * groups)
+        raise ValueError(
+            f"conv_transpose2d: {c} input channels cannot be divided into {groups} groups; groups must divide both channel counts"
+        )
+    _check_bias("conv_transpose2d", y, bias, o * groups)
     window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv_transpose2d")
     out = _hw(y)
     if min(out) < 1:
@@ -190,11 +192,17 @@ def conv_transpose2d(
     if any(not 0 <= e < limit for e, limit in zip(extra, limits, strict=True)):
         if output_size is not None:
             last = tuple(n + limit - 1 for n, limit in zip(least, limits, strict=True))
-            raise ValueError(f"conv_transpose2d: output_size {tuple(output_size)} cannot be reached from input {input.shape}; possible are {least} to {last}")
-        raise ValueError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {window.stride} or dilation {window.dilation}")
+            raise ValueError(
+                f"conv_transpose2d: output_size {tuple(output_size)} cannot be reached from input {input.shape}; possible are {least} to {last}"
+            )
+        raise ValueError(
+            f"conv_transpose2d: output_padding {extra} must be smaller than stride {window.stride} or dilation {window.dilation}"
+        )
     size = window.image_size(out, extra)
     if min(size) < 1:
-        raise ValueError(f"conv_transpose2d: input {input.shape} with padding {window.padding} gives an output of size {size}; use less padding")
+        raise ValueError(
+            f"conv_transpose2d: input {input.shape} with padding {window.padding} gives an output of size {size}; use less padding"
+        )
     inputs = (y, weight) if bias is None else (y, weight, bias)
     x = ConvTranspose2d(window, size, groups, out)(*inputs)
     return x if batched else reshape(x, x.shape[1:])
@@ -215,6 +223,16 @@ def conv2d_weight(
     differentiable itself. ValueError if the sizes do not belong together.
     """
     size = tuple(weight_size)
+    if len(size) != 4:
+        raise ValueError(f"conv2d_weight: weight_size must be (O, C/groups, KH, KW), got {size}")
+    if input.ndim != 4:
+        raise ValueError(f"conv2d_weight: input must be (N, C, H, W), got shape {input.shape}")
+    if groups < 1 or size[0] % groups:
+        raise ValueError(
+            f"conv2d_weight: {size[0]} output channels cannot be divided into {groups} groups; groups must divide both channel counts"
+        )
+    if input.dtype != grad_output.dtype:
+        raise TypeError(f"conv2d_weight: input is {input.dtype} but grad_output is {grad_output.dtype}; cast one with .astype()")
     window = Window.of(size[2:], stride, padding, dilation, name="conv2d_weight")
     out = window.positions(_hw(input), "conv2d_weight")
     expected = (input.shape[0], size[0], *out)
@@ -261,9 +279,13 @@ def fold(
         raise ValueError(f"fold: input must be (N, C KH KW, L) or (C KH KW, L), got shape {input.shape}")
     n, (rows, length) = (input.shape[0] if input.ndim == 3 else 1), input.shape[-2:]
     if rows % window.taps:
-        raise ValueError(f"fold: {rows} rows are no multiple of the {window.taps} taps of kernel_size {window.kernel} (input {input.shape})")
+        raise ValueError(
+            f"fold: {rows} rows are no multiple of the {window.taps} taps of kernel_size {window.kernel} (input {input.shape})"
+        )
     if length != out[0] * out[1]:
-        raise ValueError(f"fold: output_size {size} has {out[0]} x {out[1]} = {out[0] * out[1]} window positions, input {input.shape} has {length} columns")
+        raise ValueError(
+            f"fold: output_size {size} has {out[0]} x {out[1]} = {out[0] * out[1]} window positions, input {input.shape} has {length} columns"
+        )
     c = rows // window.taps
     x = Col2im(window, size, out)(reshape(input, (n, c, *window.kernel, *out)))
     return x if input.ndim == 3 else reshape(x, (c, *size))
@@ -298,9 +320,14 @@ def _check_weight(name: str, x: Tensor, weight: Tensor, groups: int) -> tuple[in
     return weight.shape[0], weight.shape[1]
 
 
-def _check_bias(name: str, bias: Tensor | None, channels: int) -> None:
-    if bias is not None and bias.shape != (channels,):
+def _check_bias(name: str, x: Tensor, bias: Tensor | None, channels: int) -> None:
+    if bias is None:
+        return
+    if bias.shape != (channels,):
         raise ValueError(f"{name}: bias must have shape ({channels},) for {channels} output channels, got {bias.shape}")
+    check_backend(name, x, bias)
+    if bias.dtype != x.dtype:
+        raise TypeError(f"{name}: input is {x.dtype} but bias is {bias.dtype}; cast one with .astype()")
 
 
 def _pad_by_name(x: Tensor, window: Window, padding: str) -> tuple[Tensor, Window]:

@@ -6,6 +6,7 @@ from .activation import dropout, dropout2d, leaky_relu, log_softmax, relu, sigmo
 from .conv import conv2d, conv2d_weight, conv_transpose2d, fold, unfold
 from .elementwise import abs, add, clamp, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sqrt, square, sub, where
 from .linalg import linear, matmul
+from .norm import batch_norm, local_response_norm
 from .pad import center_crop, crop, pad
 from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, max_unpool2d
 from .reduce import amax, amin, logsumexp, mean, sum, var
@@ -19,6 +20,7 @@ __all__ = [
     "amax",
     "amin",
     "avg_pool2d",
+    "batch_norm",
     "broadcast_to",
     "cat",
     "center_crop",
@@ -37,6 +39,7 @@ __all__ = [
     "interpolate",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log",
     "log1p",
     "log_softmax",

@@ -49,6 +49,18 @@ class ShapeKernels(Kernels):
     def relu(self, x: Array) -> Array:
         return self.blank(x.shape, x.dtype)
 
+    def dropout(self, x: Array, p: float, seed: int, shape: tuple[int, ...]) -> Array:
+        return self.blank(x.shape, x.dtype)
+
+    def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
+        return self.xp.zeros(x.shape[1]), self.xp.ones(x.shape[1])
+
+    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
+        return self.blank(x.shape, x.dtype)
+
+    def channel_sum(self, x: Array, before: int, after: int) -> Array:
+        return self.blank(x.shape, x.dtype)
+
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         return self.blank((*x.shape[:2], *window.kernel, *out), x.dtype)
 

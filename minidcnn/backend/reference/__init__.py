@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from .conv import ConvKernels
 from .dropout import DropoutKernels
+from .norm import NormKernels
 from .optim import OptimKernels
 from .pool import PoolKernels
 from .resize import ResizeKernels
 
 
-class Kernels(ConvKernels, DropoutKernels, OptimKernels, PoolKernels, ResizeKernels):
+class Kernels(ConvKernels, DropoutKernels, NormKernels, OptimKernels, PoolKernels, ResizeKernels):
     """Every kernel of the library on one array module, `Kernels(numpy)` or `Kernels(cupy)`."""
 
 

@@ -1,0 +1,55 @@
+"""Normalisation over the channels, axis 1 of (N, C, ...): statistics, the affine map that uses them, and its gradient with them."""
+
+from __future__ import annotations
+
+from ..arrays import Array
+from .base import BaseKernels
+
+
+class NormKernels(BaseKernels):
+    """Batch norm in three kernels, one pass each where they are fast, and sums over neighbouring channels."""
+
+    def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
+        """x (N, C, ...) -> mean (C,) and biased variance (C,) over all other axes, in float64. The mean is taken out before squaring."""
+        axes = _others(x)
+        mean = x.mean(axis=axes, dtype="float64")
+        squares = self.map(lambda x, mean: (x - mean) ** 2, x, _along(mean, x))
+        return mean, squares.mean(axis=axes)
+
+    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
+        """(x - mean) rstd weight + bias, for x (N, C, ...) and (C,) float64 mean and rstd; in x's dtype and memory order."""
+        kind, scale = x.dtype, rstd * weight
+        terms = (_along(v.astype(kind), x) for v in (mean, scale, bias))
+        return self.map(lambda x, mean, scale, bias: (x - mean) * scale + bias, x, *terms)
+
+    def batch_norm_grad(self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array) -> tuple[Array, Array, Array]:
+        """The gradients (dx, dweight, dbias) of <g, batch_norm_apply(x, mean(x), rstd(x), weight, bias)>, in x's dtype.
+
+        With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
+        (Ioffe & Szegedy, "Batch normalization", 2015, section 3, simplified).
+        """
+        kind, axes, count = x.dtype, _others(x), x.size // x.shape[1]
+        at, spread = (_along(v.astype(kind), x) for v in (mean, rstd))
+        z = self.map(lambda x, at, spread: (x - at) * spread, x, at, spread)
+        dbias = self.sum(g, axes)
+        dweight = self.sum(self.map(lambda g, z: g * z, g, z), axes)
+        terms = (_along(v.astype(kind), x) for v in (rstd * weight, dbias / count, dweight / count))
+        return self.map(lambda g, z, scale, b, w: scale * (g - b - z * w), g, z, *terms), dweight, dbias
+
+    def channel_sum(self, x: Array, before: int, after: int) -> Array:
+        """x (N, C, ...) -> sums over the channels c - before ... c + after that exist. The adjoint is channel_sum(g, after, before)."""
+        c = x.shape[1]
+        y = self.xp.zeros_like(x)
+        for shift in range(-min(before, c - 1), min(after, c - 1) + 1):
+            y[:, max(0, -shift) : c - max(0, shift)] += x[:, max(0, shift) : c - max(0, -shift)]
+        return y  # type: ignore[no-any-return]
+
+
+def _others(x: Array) -> tuple[int, ...]:
+    """All axes but the channels."""
+    return (0, *range(2, x.ndim))
+
+
+def _along(v: Array, x: Array) -> Array:
+    """v (C,) as (1, C, 1, ...), to go with x (N, C, ...)."""
+    return v.reshape(1, -1, *(1,) * (x.ndim - 2))

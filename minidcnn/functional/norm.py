@@ -1,0 +1,204 @@
+"""Normalisation: batch norm, whose gradient is a function of its own with derivatives of every order, and local response norm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..autograd import Function, Gradient
+from ..backend import Array, kernels_of
+from ..tensor import Tensor
+from .activation import floating
+from .common import check_backend
+from .elementwise import pow
+from .reduce import sum, var
+from .shape import broadcast_to, reshape
+
+
+@dataclass(frozen=True, eq=False)
+class Normalize(Function):
+    """x (N, C, ...), weight (C,), bias (C,) -> (x - mean) rstd weight + bias, with a constant mean and rstd (C,): affine."""
+
+    mean: Array
+    rstd: Array
+    needs_inputs = (0, 1)
+
+    def forward(self, x: Array, weight: Array, bias: Array) -> Array:
+        return kernels_of(x).batch_norm_apply(x, self.mean, self.rstd, weight, bias)
+
+    def vjp(self, g: Tensor, x: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
+        axes, (one, zero) = _others(x), _one_zero(x)
+        return (
+            lambda: Normalize(self.mean * 0, self.rstd)(g, weight, zero),
+            lambda: sum(g * Normalize(self.mean, self.rstd)(x, one, zero), axes),
+            lambda: sum(g, axes),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm(Normalize):
+    """The same with the mean and rstd = (variance + eps)^(-1/2) of x itself, which its derivatives take into account."""
+
+    eps: float
+
+    def vjp(self, g: Tensor, x: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
+        return BatchNormGrad(self.mean, self.rstd, self.eps).outputs(g, x, weight)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormGrad(Function):
+    """g, x (N, C, ...), weight (C,) -> (dx, dweight, dbias): the gradient of <g, BatchNorm(x, weight, bias)>.
+
+    With z = (x - mean) rstd, M the mean over a channel of m values and P(u) = u - M(u) - z M(u z), which is its own adjoint:
+    dx = weight rstd P(g), dweight = m M(g z), dbias = m M(g). The derivatives below use dz/dx = rstd P and drstd/dx = -rstd^2 z / m.
+    """
+
+    mean: Array
+    rstd: Array
+    eps: float
+    needs_inputs = (0, 1, 2)
+    differentiable = 3
+
+    def forward(self, g: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
+        return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight)
+
+    def vjp(self, grads: tuple[Tensor | None, ...], g: Tensor, x: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
+        a, b, c = grads  # gradients of <a, dx> + <b, dweight> + <c, dbias> are wanted
+        axes, (one, zero), m = _others(x), _one_zero(x), x.size // x.shape[1]
+
+        def z() -> Tensor:
+            return BatchNorm(self.mean, self.rstd, self.eps)(x, one, zero)
+
+        def by_g() -> Tensor:
+            terms = [] if a is None else [self(a, x, weight)]
+            if b is not None:
+                terms.append(_along(b, x) * z())
+            if c is not None:
+                terms.append(broadcast_to(_along(c, x), x.shape))
+            return _total(terms)
+
+        def by_x() -> Tensor:
+            if a is None:
+                assert b is not None
+                return self(_along(b, x) * g, x, one)
+            slope, gz, _ = self.outputs(g, x, one)  # rstd P(g), m M(g z)
+            az = self.outputs(a, x, one)[1]
+            scale = weight * pow(var(x, axes, correction=0) + self.eps, -0.5) * (1 / m)  # weight rstd / m
+            by_z = -(a * _along(scale * gz, x) + g * _along(scale * az, x))
+            if b is not None:
+                by_z = by_z + _along(b, x) * g
+            return self(by_z, x, one) - z() * _along(scale * sum(a * slope, axes), x)
+
+        def by_weight() -> Tensor:
+            assert a is not None
+            return sum(a * self(g, x, one), axes)
+
+        return by_g, None if a is None and b is None else by_x, None if a is None else by_weight
+
+
+@dataclass(frozen=True)
+class ChannelSum(Function):
+    """x (N, C, ...) -> sums over the channels c - before ... c + after: linear, and its adjoint looks the other way."""
+
+    before: int
+    after: int
+
+    def forward(self, x: Array) -> Array:
+        return kernels_of(x).channel_sum(x, self.before, self.after)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (ChannelSum(self.after, self.before)(g),)
+
+
+def _others(x: Tensor) -> tuple[int, ...]:
+    """All axes but the channels."""
+    return (0, *range(2, x.ndim))
+
+
+def _along(v: Tensor, x: Tensor) -> Tensor:
+    """v (C,) as (1, C, 1, ...), to go with x (N, C, ...)."""
+    return reshape(v, (1, x.shape[1], *(1,) * (x.ndim - 2)))
+
+
+def _one_zero(x: Tensor) -> tuple[Tensor, Tensor]:
+    """A weight and a bias (C,) that change nothing."""
+    xp = kernels_of(x._array).xp
+    return Tensor.wrap(xp.ones(x.shape[1], x.dtype)), Tensor.wrap(xp.zeros(x.shape[1], x.dtype))
+
+
+def _total(terms: list[Tensor]) -> Tensor:
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+# -- the public functions -------------------------------------------------------------------------------------------------------------
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """input: (N, C, ...) -> the same shape: (x - mean) / sqrt(var + eps) weight + bias, each channel by itself; the rest is (C,).
+
+    While `training`, mean and variance are the batch's own, and the running ones, if given, are updated in place: new = (1 - momentum) old
+    + momentum batch, with the unbiased variance. Otherwise the running ones are used. An empty batch stays empty and updates nothing.
+    ValueError for wrong shapes, one value per channel while training, or no statistics otherwise; TypeError for mixed dtypes or backends.
+    Ioffe & Szegedy, "Batch normalization", 2015.
+    """
+    x = floating("batch_norm", input)
+    if x.ndim < 2:
+        raise ValueError(f"batch_norm: input must be (N, C, ...), got shape {x.shape}")
+    given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
+    for name, t in given.items():
+        if t is None:
+            continue
+        check_backend("batch_norm", x, t)
+        if t.shape != (x.shape[1],):
+            raise ValueError(
+                f"batch_norm: {name} must have one value for each of {x.shape[1]} channels, got shape {t.shape} (input {x.shape})"
+            )
+        if name in ("weight", "bias") and t.dtype != x.dtype:
+            raise TypeError(f"batch_norm: input is {x.dtype} but {name} is {t.dtype}; cast one with .astype()")
+    kernels, (one, zero) = kernels_of(x._array), _one_zero(x)
+    parameters = one if weight is None else weight, zero if bias is None else bias
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: running_mean and running_var are needed unless training=True")
+        spread = kernels.xp.sqrt(running_var._array.astype("float64") + eps)
+        return Normalize(running_mean._array.astype("float64"), 1 / spread)(x, *parameters)  # copies: a later update does not reach them
+    if not x.size:
+        nothing = zero._array.astype("float64")
+        return Normalize(nothing, nothing + 1)(x, *parameters)
+    count = x.size // x.shape[1]
+    if count == 1:
+        raise ValueError(
+            f"batch_norm: training needs more than one value per channel, got input {x.shape}; give a larger batch or image, or use eval()"
+        )
+    mean, variance = kernels.batch_norm_stats(x._array)
+    for running, batch in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
+        if running is not None:
+            running._array[...] = (1 - momentum) * running._array.astype("float64") + momentum * batch
+            running.changed()
+    return BatchNorm(mean, 1 / kernels.xp.sqrt(variance + eps), eps)(x, *parameters)
+
+
+def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
+    """input: (N, C, ...) -> the same shape: x / (k + alpha / size sum x^2)^beta, the sum over `size` neighbouring channels.
+
+    They are c - size // 2 ... c + (size - 1) // 2, as far as they exist. Krizhevsky et al., "ImageNet classification", 2012, section 3.3,
+    with PyTorch's and Caffe's convention that alpha is divided by size. ValueError for fewer than 2 axes, or a size below 1.
+    """
+    x = floating("local_response_norm", input)
+    if x.ndim < 2:
+        raise ValueError(f"local_response_norm: input must be (N, C, ...), got shape {x.shape}")
+    if size < 1:
+        raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
+    total = ChannelSum(size // 2, (size - 1) // 2)(x * x)
+    return x * pow(total * (alpha / size) + k, -beta)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from .. import nn
 from ..tensor import Tensor
 from ..window import Pair, pair
+from .common import positive
 
 MODELS: dict[str, type[Segmenter]] = {}
 
@@ -85,22 +86,3 @@ def create_model(name: str, **config: Any) -> Segmenter:
     if name not in MODELS:
         raise ValueError(f'create_model: there is no model "{name}"; known are {", ".join(sorted(MODELS))}')
     return MODELS[name](**config)
-
-
-def positive(owner: str, what: str, number: int) -> None:
-    """ValueError unless `number` is an integer of at least 1."""
-    if not hasattr(number, "__index__") or isinstance(number, bool) or number < 1:
-        raise ValueError(f"{owner}: {what} must be an integer of at least 1, got {number!r}")
-
-
-def one_of(owner: str, what: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """ValueError unless `value` is among `choices`."""
-    if value not in choices:
-        known = " or ".join(f'"{c}"' if isinstance(c, str) else str(c) for c in choices)
-        raise ValueError(f"{owner}: {what} must be {known}, got {value!r}")
-
-
-def probability(owner: str, what: str, value: float) -> None:
-    """ValueError unless 0 <= value < 1."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{owner}: {what} must be at least 0 and below 1, got {value!r}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 from .. import functional as F
 from .. import nn
 from ..nn import init
 from ..tensor import Tensor
-from .segmenter import Segmenter, one_of, positive, probability
+from .common import he, one_of, positive, probability
+from .segmenter import Segmenter
 
 
 class UNet(Segmenter):
@@ -58,41 +57,24 @@ class UNet(Segmenter):
         channels = [base * (1 << level) for level in range(depth + 1)]
         bilinear = upsample == "bilinear"
 
-        def double(before: int, between: int, after: int, drop: float = 0.0) -> nn.Sequential:
-            """Two 3x3 convolutions, each with its normalisation and ReLU."""
-            layers: list[nn.Module] = []
-            for i, o in ((before, between), (between, after)):
-                layers.append(nn.Conv2d(i, o, 3, padding=0 if padding == "valid" else 1, bias=norm is None))
-                layers += [nn.BatchNorm2d(o)] * (norm == "batch")
-                layers.append(nn.ReLU())
-            return nn.Sequential(*layers, *[nn.Dropout(drop)] * (drop > 0))
-
         with init.skipped():  # one draw for each weight: below
             self.pool = nn.MaxPool2d(2)
             self.encoder = nn.ModuleList()
             for level, c in enumerate(channels):
                 after = c // 2 if bilinear and level == depth else c
                 drop = dropout if level >= depth - 1 else 0.0
-                self.encoder.append(double(channels[level - 1] if level else in_channels, after, after, drop))
+                self.encoder.append(_double(channels[level - 1] if level else in_channels, after, after, padding, norm, drop))
             self.upsample, self.decoder = nn.ModuleList(), nn.ModuleList()
             for level in reversed(range(depth)):
                 c, below = channels[level], channels[level + 1]
                 self.upsample.append(nn.UpsamplingBilinear2d(scale_factor=2) if bilinear else nn.ConvTranspose2d(below, c, 2, stride=2))
-                self.decoder.append(double(2 * c, c, c // 2 if bilinear and level else c))
+                self.decoder.append(_double(2 * c, c, c // 2 if bilinear and level else c, padding, norm))
             self.head = nn.Conv2d(base, classes, 1)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Weights from N(0, 2 / fan_in), fan_in the incoming nodes of one neuron (section 3): one tap a channel in an up-convolution."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                init.unet_(module.weight)
-            elif isinstance(module, nn.ConvTranspose2d):
-                init.normal_(module.weight, 0.0, math.sqrt(2 / module.in_channels))
-            elif isinstance(module, nn.BatchNorm2d):
-                module.reset_parameters()
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
-                init.zeros_(module.bias)
+        he(self)
 
     @property
     def crops(self) -> tuple[int, ...]:
@@ -144,3 +126,16 @@ class UNet(Segmenter):
             if rows or columns:
                 x = F.pad(x, (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2))
         return F.cat([map, x], 1)
+
+
+def _double(before: int, between: int, after: int, padding: str, norm: str | None, dropout: float = 0.0) -> nn.Sequential:
+    """Two 3x3 convolutions, each with its normalisation and ReLU."""
+    layers: list[nn.Module] = []
+    for i, o in ((before, between), (between, after)):
+        layers.append(nn.Conv2d(i, o, 3, padding=0 if padding == "valid" else 1, bias=norm is None))
+        if norm == "batch":
+            layers.append(nn.BatchNorm2d(o))
+        layers.append(nn.ReLU())
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)

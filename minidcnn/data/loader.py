@@ -73,10 +73,10 @@ class Loader:
             sample = self.transform(sample, random_generator(self.seed, epoch, _TRANSFORM, index))
         return sample
 
-    def batches(self, epoch: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch`. DataError if the samples of a batch don't fit together."""
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch`, from batch `start` on. DataError if the samples of a batch don't fit together."""
         order = self.order(epoch)
-        pieces = [order[i * self.batch_size : (i + 1) * self.batch_size].tolist() for i in range(len(self))]
+        pieces = [order[i * self.batch_size : (i + 1) * self.batch_size].tolist() for i in range(start, len(self))]
         if not self.prefetch:
             return (self._batch(epoch, piece) for piece in pieces)
         return self._ahead(epoch, pieces)

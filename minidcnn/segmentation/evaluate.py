@@ -1,0 +1,98 @@
+"""How good a network is on a data set: every image predicted whole, at its own size, and all pixels counted together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..backend import Array, to_backend
+from ..data import Dataset, Normalize, Sample, collate
+from ..tensor import Tensor
+from .metrics import ConfusionMatrix
+from .predict import scores
+
+if TYPE_CHECKING:
+    from ..models import Segmenter
+    from .losses import Loss
+
+
+class Shown(NamedTuple):
+    """One image to look at. image: (C, H, W) in [0, 1]; truth, prediction: (H, W) class indices."""
+
+    name: str
+    image: Array
+    truth: Array
+    prediction: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """confusion: over all pixels of all images. loss: its mean, None if no loss was asked for. shown: the samples that were asked for."""
+
+    confusion: ConfusionMatrix
+    loss: float | None
+    shown: tuple[Shown, ...]
+
+
+def evaluate(
+    model: Segmenter,
+    dataset: Dataset,
+    *,
+    mean: Sequence[float] | Array,
+    std: Sequence[float] | Array,
+    loss: Loss | None = None,
+    batch_size: int = 8,
+    tile: int | None = None,
+    flips: bool = False,
+    show: Collection[int] = (),
+    progress: Callable[[int, int], object] | None = None,
+) -> Evaluation:
+    """Predict all images of a data set and compare.
+
+    mean, std: of each channel, as in training. batch_size: images of one size that go through the network together; it changes nothing but
+    speed and memory. tile, flips: see `predict.scores`. loss: averaged over the data set as `losses.Loss` defines it.
+    show: indices of samples to keep for pictures. progress: called with (images done, images in all).
+    DataError for bad files, FloatingPointError if the network answers with NaN.
+    """
+    confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
+    normalize = Normalize(mean, std)
+    total, size, done = 0.0, 0.0, 0
+    shown: list[Shown] = []
+    for start, samples in _groups(dataset, batch_size):
+        batch = collate([normalize(sample) for sample in samples])
+        probabilities = scores(model, batch.images, tile=tile, flips=flips)
+        predicted = probabilities.argmax(axis=1)
+        confusion.update(batch.masks, predicted)
+        if loss is not None:
+            weight = loss.size(batch.masks)
+            total += _loss(loss, probabilities, batch.masks) * weight
+            size += weight
+        shown += [Shown(s.name, s.image, s.mask, predicted[i]) for i, s in enumerate(samples) if start + i in show]
+        done += len(samples)
+        if progress is not None:
+            progress(done, len(dataset))
+    return Evaluation(confusion, None if loss is None else total / size if size else 0.0, tuple(shown))
+
+
+def _loss(loss: Loss, probabilities: Array, masks: Array) -> float:
+    """The loss of probabilities: their logarithms are scores whose softmax they are."""
+    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    with no_grad():
+        return float(loss(Tensor.wrap(to_backend(logits)), Tensor.wrap(to_backend(masks))).item())
+
+
+def _groups(dataset: Dataset, most: int) -> Iterator[tuple[int, list[Sample]]]:
+    """(index of the first, samples): neighbours of one size, at most so many."""
+    group: list[Sample] = []
+    for index in range(len(dataset)):
+        sample = dataset[index]
+        if group and (len(group) == most or sample.size != group[0].size):
+            yield index - len(group), group
+            group = []
+        group.append(sample)
+    if group:
+        yield len(dataset) - len(group), group

@@ -72,12 +72,12 @@ class Window:
     def positions(self, size: Pair, name: str = "window") -> Pair:
         """Number of positions on an image of `size`: floor((n + 2p - span) / s) + 1 per axis, ceil in `ceil_mode`.
 
-        ValueError if the window does not fit the padded image.
+        ValueError if the window does not fit the padded image; in `ceil_mode` the first one may hang over by less than a stride.
         """
         counts = []
         for n, span, s, p in zip(size, self.span, self.stride, self.padding, strict=True):
             room = n + 2 * p - span
-            if n < 1 or room < 0:
+            if n < 1 or room < (1 - s if self.ceil_mode else 0):
                 spans, padded = "x".join(map(str, self.span)), "x".join(str(m + 2 * q) for m, q in zip(size, self.padding, strict=True))
                 raise ValueError(
                     f"{name}: a window spanning {spans} pixels does not fit an image of {size[0]}x{size[1]} padded to {padded}; "
@@ -118,9 +118,7 @@ class Window:
         ValueError if some window touches padding only: nothing could be chosen there.
         """
         found: list[list[int]] = []
-        for axis, (n, m, k, s, p, d) in enumerate(
-            zip(size, positions, self.kernel, self.stride, self.padding, self.dilation, strict=True)
-        ):
+        for axis, (n, m, k, s, p, d) in enumerate(zip(size, positions, self.kernel, self.stride, self.padding, self.dilation, strict=True)):
             firsts = [next((a for a in range(k) if 0 <= i * s + a * d - p < n), -1) for i in range(m)]
             if -1 in firsts:
                 side = ("height", "width")[axis]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import Pool, pairs, pools
 
+from minidcnn import Tensor, use_kernels
+from minidcnn import functional as F
 from minidcnn.window import Pair, Window, pair, same_padding
 
 # one axis: image n, kernel k, stride s, padding p, dilation d
@@ -23,7 +26,7 @@ def starts(n: int, k: int, s: int, p: int, d: int, ceil_mode: bool = False) -> l
         last = start + d * (k - 1)
         inside = last < n + p
         # in ceil_mode one more window, if the one before did not reach the edge and it starts inside the image or its left padding
-        hanging = ceil_mode and bool(found) and not inside and found[-1] + d * (k - 1) < n + p - 1 and start < n
+        hanging = ceil_mode and not inside and last - s < n + p - 1 and start < n
         if not inside and not hanging:
             return found
         found.append(start)
@@ -55,6 +58,31 @@ def test_positions_in_ceil_mode_keep_a_window_that_hangs_over_but_starts_inside(
     expected = starts(*axis, ceil_mode=True)
     if expected:
         assert window.positions(size) == (len(expected), 1)
+    else:
+        with pytest.raises(ValueError, match="does not fit an image"):
+            window.positions(size)
+
+
+@pytest.mark.parametrize("n, k, s", [(n, k, s) for n in range(1, 5) for k in range(1, 6) for s in range(1, 5)])
+def test_ceil_mode_on_images_smaller_than_the_kernel_is_pytorchs(n: int, k: int, s: int) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.arange(2.0 * n * n).reshape(1, 2, n, n)[..., ::-1].copy()
+    for kernels in ("reference", None):
+        with use_kernels(kernels) if kernels else nullcontext():
+            try:
+                theirs, at = torch.nn.functional.max_pool2d(torch.tensor(x), k, s, ceil_mode=True, return_indices=True)
+            except RuntimeError:
+                with pytest.raises(ValueError, match="does not fit an image"):
+                    F.max_pool2d(Tensor(x), k, s, ceil_mode=True)
+                continue
+            t = Tensor(x, requires_grad=True)
+            ours, indices = F.max_pool2d(t, k, s, ceil_mode=True, return_indices=True)
+            np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
+            np.testing.assert_array_equal(indices.numpy(), at.numpy())
+            ours.sum().backward()
+            assert t.grad is not None and t.grad.numpy().sum() == theirs.numel()
+            mean = torch.nn.functional.avg_pool2d(torch.tensor(x), k, s, ceil_mode=True)
+            np.testing.assert_allclose(F.avg_pool2d(Tensor(x), k, s, ceil_mode=True).numpy(), mean.numpy(), rtol=1e-12)
 
 
 def test_ceil_mode_drops_a_window_that_starts_in_the_right_padding() -> None:

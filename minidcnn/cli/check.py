@@ -1,0 +1,31 @@
+"""Look a data set over before training: which images and masks belong together, their sizes and channels, how frequent each class is,
+and everything that would surface later as a strange error or as a bad result.
+
+  python -m minidcnn check --data folder --root mydata
+  python -m minidcnn check --data camvid --root CamVid --split train
+
+Exit code 0 if training may start (read the warnings), 1 if there are errors, 2 if the data set cannot be opened at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import data_arguments, open_data, splits
+
+_ALL = {"cells": ("train", "val"), "voc": ("train", "val"), "oxford_pet": ("train", "val", "test")}  # the others have the split "all"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    data_arguments(parser, "all of them")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..data import check
+
+    ok = True
+    for i, split in enumerate(splits(args, _ALL.get(args.data, ("all",)))):
+        report = check(open_data(args, split, strict=False))
+        print(f"\n{report}" if i else report)
+        ok = ok and report.ok
+    return 0 if ok else 1

@@ -1,0 +1,186 @@
+"""What the commands share: a parser that answers with one sentence, the options of data sets, of the backend and of tiles."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from ..data import Dataset, Value
+    from ..interop import Checkpoint
+    from ..models import Segmenter
+
+TILE = 1024  # larger images are cut: a network of 64 channels needs some GB for this many pixels squared
+OPTIONS = ("classes", "values", "ignored", "channels", "white", "suffix", "val_fraction")  # of data sets
+
+
+class Parser(argparse.ArgumentParser):
+    """Descriptions are shown as they are written; a mistake is one sentence and exit code 2."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(fail(self.prog, f"{message}; {self.prog} --help explains the options"))
+
+
+def fail(program: str, message: str, code: int = 2) -> int:
+    """Say what is wrong, in one line on stderr; returns the exit code."""
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def warn(message: str) -> None:
+    print(f"warning: {message}", file=sys.stderr)
+
+
+# -- data sets ---------------------------------------------------------------------------------------------------------------------------
+
+
+def data_arguments(parser: argparse.ArgumentParser, split: str, default: str | None = None) -> None:
+    """--data, --root, --split and what belongs to --data folder. split, default: what the defaults of --split and --data are, for the help."""
+    from ..data import DATASETS
+
+    group = parser.add_argument_group("data set")
+    known = ", ".join(DATASETS)
+    group.add_argument(
+        "--data", default=None if default else "cells", choices=DATASETS, metavar="NAME",
+        help=f"one of {known}; cells is generated, folder takes your own images (default: {default or 'cells'})",
+    )  # fmt: skip
+    group.add_argument(
+        "--root", type=Path, metavar="DIR", help="the folder in which the data set lies; folder wants DIR/images and DIR/masks"
+    )
+    group.add_argument("--split", metavar="NAME", help=f"train, val, test or all, as far as the data set has them (default: {split})")
+    group.add_argument(
+        "--val-fraction",
+        type=float,
+        metavar="X",
+        help="part of the images that is val, as in training, where the data is not divided already (default: 0.2)",
+    )
+    own = parser.add_argument_group("your own images (--data folder)")
+    own.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="names of the classes in the order of the mask values, background too; or their number"
+    )
+    own.add_argument(
+        "--values",
+        nargs="+",
+        type=mask_value,
+        metavar="V",
+        help="what stands for each class in the masks: 0 255, or colours r,g,b (default: found out)",
+    )
+    own.add_argument(
+        "--ignored", nargs="+", type=mask_value, metavar="V", help="values of pixels that don't count (default: 255 beside indices)"
+    )
+    own.add_argument(
+        "--channels", type=positive, metavar="N", help="read images with 1 (gray), 3 (RGB) or more channels (default: as they are)"
+    )
+    own.add_argument(
+        "--white", type=float, metavar="X", help="the value that is white: 4095 for 12-bit images (default: by the file's type)"
+    )
+    own.add_argument("--suffix", metavar="TEXT", help='what masks have after the name of their image, such as "_mask" (default: found out)')
+
+
+def open_data(args: argparse.Namespace, split: str, **more: Any) -> Dataset:
+    """The data set that the options name; `more` are arguments for it that the options do not overrule. DataError as `open_dataset`."""
+    from ..data import DATASETS, DataError, open_dataset
+
+    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
+    if (classes := given.get("classes")) and len(classes) == 1:
+        given["classes"] = int(classes[0]) if classes[0].isdecimal() else classes[0].split(",")
+    takes = inspect.signature(DATASETS[args.data].__init__).parameters
+    if wrong := [name for name in given if name not in takes]:
+        raise DataError(f"--{wrong[0].replace('_', '-')} is for --data folder; --data {args.data} does not take it")
+    more = {name: value for name, value in more.items() if name in takes and value is not None}
+    return open_dataset(args.data, args.root, split, **more | given)
+
+
+def splits(args: argparse.Namespace, default: Sequence[str]) -> list[str]:
+    """The split asked for, or those of `default`."""
+    return [args.split] if args.split else list(default)
+
+
+def mask_value(text: str) -> Value:
+    """ "255" -> 255, "255,0,0" -> (255, 0, 0)."""
+    numbers = [int(part) for part in text.split(",")]
+    if len(numbers) == 1:
+        return numbers[0]
+    red, green, blue = numbers
+    return red, green, blue
+
+
+mask_value.__name__ = "value"  # as argparse names it: invalid value value
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+positive.__name__ = "positive integer"
+
+
+# -- networks ----------------------------------------------------------------------------------------------------------------------------
+
+
+def backend_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "numpy", "cupy"),
+        default="auto",
+        help="where to compute: numpy, cupy (an NVIDIA GPU), or auto: cupy if it is usable (default: auto)",
+    )
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    """--tile, --flips and --backend."""
+    parser.add_argument(
+        "--tile", type=int, default=TILE, metavar="N",
+        help=f"cut images larger than NxN pixels into overlapping tiles, for less memory; 0 never does (default: {TILE})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--flips", action="store_true", help="average over the four flips of each image: a little better, four times the work"
+    )
+    backend_argument(parser)
+
+
+def open_checkpoint(path: Path, backend: str) -> tuple[Checkpoint, Segmenter]:
+    """A checkpoint and its network on `backend`. CheckpointError, BackendError."""
+    from ..backend import use
+    from ..interop import load_checkpoint, model_of
+
+    checkpoint = load_checkpoint(path)
+    use(backend)
+    return checkpoint, model_of(checkpoint)
+
+
+def tile_of(args: argparse.Namespace) -> int | None:
+    """--tile as `scores` takes it."""
+    if args.tile < 0:
+        raise ValueError(f"--tile must be a number of pixels, or 0 for none, got {args.tile}")
+    return args.tile or None
+
+
+# -- results -----------------------------------------------------------------------------------------------------------------------------
+
+
+def output_arguments(parser: Any) -> None:
+    """--out and --force."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the results; it is made if need be")
+    parser.add_argument("--force", action="store_true", help="overwrite results that are there already")
+
+
+def new_files(paths: Sequence[Path], args: argparse.Namespace) -> None:
+    """ValueError if the folder is a file, or one of `paths` is there and may not be overwritten: said before the work begins."""
+    for folder in sorted({path.parent for path in paths}):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file, not a folder; choose another place for the results")
+    there = [path for path in paths if path.exists()]
+    if there and not args.force:
+        others = f" (and {len(there) - 1} more)" if len(there) > 1 else ""
+        raise ValueError(f"{there[0]} exists already{others}; add --force to overwrite, or choose another place")

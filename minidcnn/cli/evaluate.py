@@ -1,0 +1,106 @@
+"""Score a trained network on a data set: pixel accuracy, accuracy, IoU and Dice of each class, and their means.
+
+  python -m minidcnn evaluate runs/mine/best.safetensors                       on the images held out in that run
+  python -m minidcnn evaluate runs/mine/best.safetensors --data folder --root others --split all
+  python -m minidcnn evaluate runs/mine/best.safetensors --json > scores.json
+
+Each image is predicted at its own size, and the pixels of all images are counted together. Ignored pixels count nowhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from .common import data_arguments, new_files, open_checkpoint, open_data, run_arguments, tile_of, warn
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.safetensors in the folder of a run")
+    data_arguments(parser, "val", "what the run in the checkpoint's folder was trained on")
+    run_arguments(parser)
+    group = parser.add_argument_group("results")
+    group.add_argument("--json", action="store_true", help="print one JSON object instead of a table: all scores and the confusion matrix")
+    group.add_argument("--confusion", type=Path, metavar="FILE.png", help="draw the confusion matrix: which class is taken for which")
+    group.add_argument("--force", action="store_true", help="overwrite FILE.png if it is there already")
+
+
+def run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ..data import DataError
+    from ..segmentation.evaluate import evaluate
+    from ..segmentation.metrics import constant_prediction
+
+    tile = tile_of(args)
+    if args.confusion is not None:
+        if args.confusion.suffix.lower() != ".png":
+            raise ValueError(f"--confusion writes a PNG: its name must end in .png, got {args.confusion}")
+        new_files([args.confusion], args)
+    checkpoint, model = open_checkpoint(args.checkpoint, args.backend)
+    classes = list(checkpoint.info["classes"])
+    as_in_training(args)
+    data = open_data(args, args.split or "val", **meaning(checkpoint.info))
+    if len(data.classes) != len(classes):
+        ours, theirs = (
+            f"{len(names)} classes ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})" for names in (classes, data.classes)
+        )
+        raise DataError(f"{args.checkpoint} knows {ours}, but {data.name} has {theirs}")
+    if list(data.classes) != classes:
+        warn(
+            f"the classes are called {', '.join(classes)} in the checkpoint and {', '.join(data.classes)} in {data.name}; their order is what counts"
+        )
+    if data.channels != model.in_channels:
+        raise DataError(f"{args.checkpoint} takes images of {model.in_channels} channels, {data.name} has {data.channels}")
+    if not len(data):
+        raise DataError(f"{data.name} is empty")
+    with tqdm(total=len(data), unit="image", leave=False, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+        result = evaluate(
+            model, data, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=4, tile=tile, flips=args.flips,
+            progress=lambda done, total: bar.update(done - bar.n),
+        )  # fmt: skip
+    if args.confusion is not None:
+        from ..segmentation.figures import confusion
+
+        args.confusion.parent.mkdir(parents=True, exist_ok=True)
+        confusion(result.confusion, classes, args.confusion)
+    if args.json:
+        about = {"checkpoint": str(args.checkpoint), "data": data.name, "images": len(data), "classes": classes}
+        print(json.dumps(about | result.confusion.scores() | {"confusion": result.confusion.matrix.tolist()}, indent=2))
+    else:
+        print(f"{data.name}: {len(data)} images")
+        print(result.confusion.table(classes))
+    if warning := constant_prediction(result.confusion, classes):
+        warn(warning)
+    return 0
+
+
+def as_in_training(args: argparse.Namespace) -> None:
+    """Without --data: the data set of the run in whose folder the checkpoint lies, divided as it was there. ValueError if there is none."""
+    from ..segmentation.runs import RunFolder
+
+    if args.data is not None:
+        return
+    folder = RunFolder(args.checkpoint.parent)
+    if not folder.config.is_file():
+        raise ValueError(
+            f"there is no {folder.config} that says what {args.checkpoint} was trained on; name a data set with --data (and --root)"
+        )
+    config = folder.read_config()
+    args.data = config.data
+    args.root = args.root or (None if config.root is None else Path(config.root))
+    if args.val_fraction is None and config.data in ("folder", "oxford_pet"):
+        args.val_fraction = config.val_fraction
+
+
+def meaning(info: dict[str, Any]) -> dict[str, Any]:
+    """What masks and images mean, as in training: for folders of images, where it would be guessed from the files otherwise."""
+    values = info.get("mask_values")
+    return {
+        "classes": info["classes"],
+        "values": None if values is None else [tuple(v) if isinstance(v, list) else v for v in values],
+        "channels": info["channels"],
+    }

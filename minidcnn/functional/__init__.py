@@ -6,7 +6,9 @@ from .activation import dropout, dropout2d, leaky_relu, log_softmax, relu, sigmo
 from .conv import conv2d, conv2d_weight, conv_transpose2d, fold, unfold
 from .elementwise import abs, add, clamp, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sqrt, square, sub, where
 from .linalg import linear, matmul
+from .loss import binary_cross_entropy_with_logits, cross_entropy, focal_loss, l1_loss, mse_loss, nll_loss
 from .norm import batch_norm, local_response_norm
+from .overlap import dice_loss, tversky_loss
 from .pad import center_crop, crop, pad
 from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, max_unpool2d
 from .reduce import amax, amin, logsumexp, mean, sum, var
@@ -21,6 +23,7 @@ __all__ = [
     "amin",
     "avg_pool2d",
     "batch_norm",
+    "binary_cross_entropy_with_logits",
     "broadcast_to",
     "cat",
     "center_crop",
@@ -29,14 +32,18 @@ __all__ = [
     "conv2d_weight",
     "conv_transpose2d",
     "crop",
+    "cross_entropy",
+    "dice_loss",
     "div",
     "dropout",
     "dropout2d",
     "exp",
     "flatten",
     "flip",
+    "focal_loss",
     "fold",
     "interpolate",
+    "l1_loss",
     "leaky_relu",
     "linear",
     "local_response_norm",
@@ -50,8 +57,10 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "mse_loss",
     "mul",
     "neg",
+    "nll_loss",
     "pad",
     "permute",
     "pixel_shuffle",
@@ -71,6 +80,7 @@ __all__ = [
     "sum",
     "tanh",
     "transpose",
+    "tversky_loss",
     "unfold",
     "unsqueeze",
     "var",

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from .conv import ConvKernels
 from .dropout import DropoutKernels
+from .loss import LossKernels
 from .norm import NormKernels
 from .optim import OptimKernels
 from .pool import PoolKernels
 from .resize import ResizeKernels
 
 
-class Kernels(ConvKernels, DropoutKernels, NormKernels, OptimKernels, PoolKernels, ResizeKernels):
+class Kernels(ConvKernels, DropoutKernels, LossKernels, NormKernels, OptimKernels, PoolKernels, ResizeKernels):
     """Every kernel of the library on one array module, `Kernels(numpy)` or `Kernels(cupy)`."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -139,13 +140,20 @@ def _widths(input: Tensor, pad: Sequence[int]) -> tuple[Pair, ...]:
 
 
 def _constant(x: Tensor, widths: tuple[Pair, ...], value: float) -> Tensor:
-    if x.dtype.kind != "f" and np.asarray(value).astype(x.dtype) != value:
+    if not _holds(x.dtype, value):
         raise ValueError(f"pad: value {value} does not fit a tensor of {x.dtype}; cast it with .astype()")
     if not any(before or after for before, after in widths):
         return x
     if all(before <= 0 and after <= 0 for before, after in widths):  # a crop is a view
         return Index(tuple(slice(-before, n + after) for n, (before, after) in zip(x.shape, widths, strict=True)), x.shape)(x)
     return Pad(widths, value)(x)
+
+
+def _holds(dtype: Any, value: float) -> bool:
+    """Whether an array of `dtype` can hold `value`."""
+    if dtype.kind not in "iu":
+        return dtype.kind == "f" or value in (0, 1)
+    return float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def _check_border(mode: str, shape: tuple[int, ...], axis: int, n: int, before: int, after: int) -> None:

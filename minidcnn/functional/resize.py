@@ -57,13 +57,16 @@ def linear(n: int, m: int, scale: float | None = None, align_corners: bool = Fal
     """
     if n == m:
         return AxisMap.identity(n)
-    i = np.arange(m)
+    i: Array = np.arange(m)
     if align_corners:
-        x = i * ((n - 1) / (m - 1) if m > 1 else 0.0)
+        x, unit = i * (n - 1), max(m - 1, 1)  # x in whole parts of a pixel: exact
+    elif scale is None:
+        x, unit = (2 * i + 1) * n - m, 2 * m
     else:
-        x = np.maximum((i + 0.5) * (n / m if scale is None else 1 / scale) - 0.5, 0)
-    low = np.minimum(np.floor(x), n - 1).astype(np.int64)
-    share = np.where(low < n - 1, x - low, 0)  # of the pixel after
+        x, unit = (i + 0.5) / scale - 0.5, 1
+    x = np.maximum(x, 0)
+    low = np.minimum(x // unit, n - 1).astype(np.int64)
+    share = np.where(low < n - 1, (x - low * unit) / unit, 0)  # of the pixel after
     weights = np.stack([1 - share, share], 1)
     taps = weights > 0  # no tap with weight 0: it would turn an infinite neighbour into NaN
     return AxisMap(n, np.concatenate([[0], np.cumsum(taps.sum(1))]), np.stack([low, low + 1], 1)[taps], weights[taps])

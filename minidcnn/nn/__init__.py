@@ -7,6 +7,7 @@ from .activation import Dropout, Dropout2d, LeakyReLU, LogSoftmax, ReLU, Sigmoid
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d
 from .linear import Flatten, Identity, Linear
+from .loss import BCEWithLogitsLoss, CrossEntropyLoss, DiceLoss, FocalLoss, L1Loss, MSELoss, NLLLoss, TverskyLoss
 from .module import Module
 from .norm import BatchNorm2d, LocalResponseNorm
 from .parameter import Parameter
@@ -27,24 +28,31 @@ from .summary import Summary, summary
 __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BCEWithLogitsLoss",
     "BatchNorm2d",
     "CircularPad2d",
     "ConstantPad2d",
     "Conv2d",
     "ConvTranspose2d",
+    "CrossEntropyLoss",
+    "DiceLoss",
     "Dropout",
     "Dropout2d",
     "Flatten",
+    "FocalLoss",
     "Identity",
+    "L1Loss",
     "LeakyReLU",
     "Linear",
     "LocalResponseNorm",
     "LogSoftmax",
+    "MSELoss",
     "MaxPool2d",
     "MaxUnpool2d",
     "Module",
     "ModuleDict",
     "ModuleList",
+    "NLLLoss",
     "Parameter",
     "PixelShuffle",
     "ReLU",
@@ -55,6 +63,7 @@ __all__ = [
     "Softmax",
     "Summary",
     "Tanh",
+    "TverskyLoss",
     "Upsample",
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",

@@ -6,8 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import atomic, checkpoints
+    from . import atomic, checkpoints, weights
     from .checkpoints import Checkpoint, CheckpointError, load_checkpoint, model_of, save_checkpoint
+    from .weights import Loaded, WeightsError, load_classifier, load_trunk, load_weights, read_weights, save_weights
 
 _HOME = {
     "Checkpoint": "checkpoints",
@@ -15,10 +16,33 @@ _HOME = {
     "load_checkpoint": "checkpoints",
     "model_of": "checkpoints",
     "save_checkpoint": "checkpoints",
+    "Loaded": "weights",
+    "WeightsError": "weights",
+    "load_classifier": "weights",
+    "load_trunk": "weights",
+    "load_weights": "weights",
+    "read_weights": "weights",
+    "save_weights": "weights",
 }
-_MODULES = ("atomic", "checkpoints")
+_MODULES = ("atomic", "checkpoints", "weights")
 
-__all__ = ["Checkpoint", "CheckpointError", "atomic", "checkpoints", "load_checkpoint", "model_of", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "Loaded",
+    "WeightsError",
+    "atomic",
+    "checkpoints",
+    "load_checkpoint",
+    "load_classifier",
+    "load_trunk",
+    "load_weights",
+    "model_of",
+    "read_weights",
+    "save_checkpoint",
+    "save_weights",
+    "weights",
+]
 
 
 def __getattr__(name: str) -> Any:

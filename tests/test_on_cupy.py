@@ -61,6 +61,20 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...]]] = {
     "max_pool2d": (lambda x: F.max_pool2d(x * x, (3, 2), 2, 1, ceil_mode=True), (data(2, 3, 7, 6),)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x * x, (3, 2), 2, 1, count_include_pad=False), (data(2, 3, 7, 6),)),
     "max_unpool2d": (lambda x: F.max_unpool2d(*F.max_pool2d(x * x, 2, return_indices=True), 2, output_size=(7, 6)), (data(2, 3, 7, 6),)),
+    "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x * x, (3, 4)) * F.adaptive_avg_pool2d(x, 1), (data(2, 3, 7, 6),)),
+    "pad": (lambda x: F.pad(x * x, (1, -1, 0, 2), value=0.5) * F.pad(x, (-1, 1, 2, 0)), (data(2, 3, 4, 5),)),
+    "pad_of_three_axes": (lambda x: F.pad(x * x, (1, 0, -1, 2, 0, 1)), (data(2, 3, 4),)),
+    "pad_with_pixels": (
+        lambda x: F.pad(F.pad(F.pad(x * x, (1, 2, 0, 3), "reflect"), (3, 0), "replicate"), (-1, 4, 2, 1), "circular"),
+        (data(2, 3, 4, 5),),
+    ),
+    "crop": (lambda x: F.center_crop(x * x, (3, 2)) * F.crop(x, 0, 1, 3, 2), (data(2, 3, 4, 5),)),
+    "nearest": (lambda x: F.interpolate(F.interpolate(x * x, scale_factor=2), (3, 4)), (data(2, 3, 4, 5),)),
+    "bilinear": (
+        lambda x: F.interpolate(F.interpolate(x * x, (7, 3), mode="bilinear"), (3, 4), mode="bilinear", align_corners=True),
+        (data(2, 3, 4, 5),),
+    ),
+    "pixel_shuffle": (lambda x: F.pixel_unshuffle(F.pixel_shuffle(x * x, 2), 3) ** 2, (data(2, 8, 3, 6),)),
 }
 
 
@@ -94,7 +108,13 @@ def test_images_keep_their_channels_last_layout_on_the_way_and_in_elementwise_wo
 def test_the_stand_in_is_as_strict_as_cupy() -> None:
     cupy = make_module()
     x = cupy.zeros((2, 3))
-    for mix in (lambda: x + np.zeros(3), lambda: np.add(x, 1), lambda: np.asarray(x), lambda: cupy.exp(np.zeros(3)), lambda: x[np.array([0])]):
+    for mix in (
+        lambda: x + np.zeros(3),
+        lambda: np.add(x, 1),
+        lambda: np.asarray(x),
+        lambda: cupy.exp(np.zeros(3)),
+        lambda: x[np.array([0])],
+    ):
         with pytest.raises(TypeError):
             mix()
     assert cupy.exp(x.T).flags.c_contiguous  # the layout is lost, as CuPy loses it

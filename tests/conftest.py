@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cudasim.build import why_not as why_no_simulator
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Choose how long Hypothesis searches, and refuse to start where something is missing that this run must not do without."""
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("exhaustive" if _exhaustive(config) else "ci"))
-    present = {"torch": importlib.util.find_spec("torch") is not None, "shared": (SHARED / "data").is_dir()}
+    present = {
+        "torch": importlib.util.find_spec("torch") is not None,
+        "shared": (SHARED / "data").is_dir(),
+        "cudasim": not why_no_simulator(),
+        "nvrtc": all(importlib.util.find_spec(name) is not None for name in ("cuda", "cuda.core", "cuda.bindings")),
+    }
     for name in filter(None, os.environ.get("MINIDCNN_REQUIRE", "").split(",")):
         if name not in present:
             raise pytest.UsageError(f"MINIDCNN_REQUIRE knows {', '.join(present)}, got {name!r}")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from typing import Any
 
-from ..reference import Kernels
+from .conv import CudaConv
+from .pool import CudaPool
 
 
-class CudaKernels(Kernels):
-    """Kernels for CuPy arrays."""
+class CudaKernels(CudaConv, CudaPool):
+    """Kernels for CuPy arrays, or for those of another module `xp` if `module` compiles CUDA sources for them (a simulator)."""
 
     name = "cuda"
 
-    def __init__(self) -> None:
-        super().__init__(importlib.import_module("cupy"))
+    def __init__(self, xp: Any = None, module: Callable[..., Any] | None = None) -> None:
+        xp = importlib.import_module("cupy") if xp is None else xp
+        super().__init__(xp, module or xp.RawModule)
 
 
 __all__ = ["CudaKernels"]

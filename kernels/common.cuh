@@ -1,0 +1,55 @@
+// What all kernels share: number types, the grid-stride loop, window geometry, reductions over a block.
+//
+// Images lie in channels-last memory, (N, H, W, C). REAL and SUM are set by the launcher, one module per dtype: values are stored as
+// Real and added up as Sum (float for float, double for double). Results never depend on the order of blocks: no floating-point atomics.
+#pragma once
+#ifndef REAL
+#define REAL float
+#endif
+#ifndef SUM
+#define SUM float
+#endif
+typedef REAL Real;
+typedef SUM Sum;
+
+// Elements 0 .. count - 1, each once, over all threads of the grid. count < 2^31: the launcher refuses more.
+#define FOR_EACH(i, count) for (int i = blockIdx.x * blockDim.x + threadIdx.x, i##_step = gridDim.x * blockDim.x; i < (count); i += i##_step)
+
+// A window sliding over images: tap (a, b) of position (i, j) touches pixel (i sh + a dh - ph, j sw + b dw - pw).
+struct Geometry { int n, c, h, w, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw; };
+#define GEOMETRY_PARAMETERS \
+    int n_, int c_, int h_, int w_, int oh_, int ow_, int kh_, int kw_, int sh_, int sw_, int ph_, int pw_, int dh_, int dw_
+#define GEOMETRY {n_, c_, h_, w_, oh_, ow_, kh_, kw_, sh_, sw_, ph_, pw_, dh_, dw_}
+
+__device__ __forceinline__ int divide_up(int a, int b) { return (a + b - 1) / b; }  // a >= 0
+
+// Positions whose tap `a` touches padded pixel `p` along an axis: i = (p - a d) / s, if that is whole and inside 0 .. m - 1; else -1.
+__device__ __forceinline__ int position_of(int p, int a, int s, int d, int m) {
+    int offset = p - a * d;
+    if (offset < 0 || offset % s) return -1;
+    int i = offset / s;
+    return i < m ? i : -1;
+}
+
+__device__ __forceinline__ Sum warp_sum(Sum v) {
+    #pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
+    return v;
+}
+
+// The sum of v over the block, for all its threads. Every thread must call it; the block is a multiple of 32 threads, at most 1024.
+__device__ __forceinline__ Sum block_sum(Sum v) {
+    __shared__ Sum parts[32];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    v = warp_sum(v);
+    __syncthreads();  // parts[] may still be read from the call before
+    if (lane == 0) parts[warp] = v;
+    __syncthreads();
+    if (warp == 0) {
+        v = lane < (int)(blockDim.x >> 5) ? parts[lane] : Sum(0);
+        v = warp_sum(v);
+        if (lane == 0) parts[0] = v;
+    }
+    __syncthreads();
+    return parts[0];
+}

@@ -1,0 +1,199 @@
+// Convolution as a closed triple, by implicit GEMM on channels-last images: forward, transposed (= gradient of the input), gradient of
+// the weight. Weights lie in (O, KH, KW, C) memory. Products are tiles of tile.cuh; bound by arithmetic wherever K is more than a few
+// dozen: 2 N OH OW O KH KW C operations each.
+//
+// conv_forward      rows: positions (n, i, j); columns: output channels; k = (tap, input channel).
+//                   Grid (tiles of positions, tiles of channels).
+// conv_transposed   rows: pixels; columns: input channels; k = (tap, output channel). At stride s a pixel is touched by every s-th tap
+//                   only, so the pixels are sorted into sh x sw phases (theorem T6 of docs/math) and each phase runs over its own taps:
+//                   no multiplication by inserted zeros. Grid (tiles of one phase's pixels, tiles of channels, phases).
+// conv_weight       rows: output channels; columns: (tap, input channel); k = positions, split into parts that are added up in order by
+//                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts).
+#include "tile.cuh"
+
+struct Position { int h, w, base; };  // first touched pixel, and where the image begins
+struct Tap { int h, w, c; };          // offset in pixels, and the channel
+
+__device__ __forceinline__ Position position_at(const Geometry& g, int m) {
+    int j = m % g.ow; m /= g.ow;
+    int i = m % g.oh, n = m / g.oh;
+    return {i * g.sh - g.ph, j * g.sw - g.pw, n * g.h * g.w * g.c};
+}
+__device__ __forceinline__ Tap tap_at(const Geometry& g, int k) {
+    int c = k % g.c, tap = k / g.c;
+    return {tap / g.kw * g.dh, tap % g.kw * g.dw, c};
+}
+__device__ __forceinline__ Real pixel(const Geometry& g, const Real* x, const Position& p, const Tap& t) {
+    int h = p.h + t.h, w = p.w + t.w;
+    return h >= 0 && h < g.h && w >= 0 && w < g.w ? x[p.base + (h * g.w + w) * g.c + t.c] : Real(0);
+}
+
+// -- operands ----------------------------------------------------------------------------------------------------------------------------
+
+struct Columns {  // im2col: rows are positions, k is (tap, channel)
+    typedef Position Outer;
+    typedef Tap Inner;
+    static constexpr bool ALONG_K = true;
+    const Geometry& g;
+    const Real* x;
+    __device__ __forceinline__ Outer outer(int m) const { return position_at(g, m); }
+    __device__ __forceinline__ Inner inner(int k) const { return tap_at(g, k); }
+    __device__ __forceinline__ Real at(const Outer& m, const Inner& k) const { return pixel(g, x, m, k); }
+};
+
+struct ColumnsTransposed {  // im2col the other way round: rows are (tap, channel), k is the position
+    typedef Tap Outer;
+    typedef Position Inner;
+    static constexpr bool ALONG_K = false;
+    const Geometry& g;
+    const Real* x;
+    __device__ __forceinline__ Outer outer(int k) const { return tap_at(g, k); }
+    __device__ __forceinline__ Inner inner(int m) const { return position_at(g, m); }
+    __device__ __forceinline__ Real at(const Outer& k, const Inner& m) const { return pixel(g, x, m, k); }
+};
+
+struct Matrix {  // rows of `pitch` numbers, k along them
+    typedef const Real* Outer;
+    typedef int Inner;
+    static constexpr bool ALONG_K = true;
+    const Real* data;
+    int pitch;
+    __device__ __forceinline__ Outer outer(int row) const { return data + row * pitch; }
+    __device__ __forceinline__ Inner inner(int k) const { return k; }
+    __device__ __forceinline__ Real at(Outer row, Inner k) const { return row[k]; }
+};
+
+struct MatrixTransposed {  // k runs over rows of `pitch` numbers
+    typedef int Outer;
+    typedef const Real* Inner;
+    static constexpr bool ALONG_K = false;
+    const Real* data;
+    int pitch;
+    __device__ __forceinline__ Outer outer(int row) const { return row; }
+    __device__ __forceinline__ Inner inner(int k) const { return data + k * pitch; }
+    __device__ __forceinline__ Real at(Outer row, Inner k) const { return k[row]; }
+};
+
+// Along one axis: the pixels first, first + stride, ... and the taps a0, a0 + step, ... that touch them.
+struct Phase {
+    int first, pixels, tap, taps, step;
+    __device__ __forceinline__ Phase(int r, int size, int kernel, int stride, int padding, int dilation) {
+        first = ((r - padding) % stride + stride) % stride;
+        pixels = first < size ? (size - first + stride - 1) / stride : 0;
+        for (step = 1; step * dilation % stride; step++) {}
+        for (tap = 0; tap < step && tap * dilation % stride != r; tap++) {}
+        taps = tap < step && tap < kernel ? (kernel - tap + step - 1) / step : 0;  // none in a dead phase (T7)
+    }
+};
+
+struct Gradients {  // rows are the pixels of a phase, k is (tap of the phase, output channel)
+    struct Outer { int h, w, base; };
+    struct Inner { int h, w, o; };
+    static constexpr bool ALONG_K = true;
+    const Geometry& g;
+    const Phase &ph, &pw;
+    const Real* y;
+    int channels;
+    __device__ __forceinline__ Outer outer(int m) const {
+        int v = m % pw.pixels; m /= pw.pixels;
+        int u = m % ph.pixels, n = m / ph.pixels;
+        return {ph.first + u * g.sh + g.ph, pw.first + v * g.sw + g.pw, n * g.oh * g.ow * channels};
+    }
+    __device__ __forceinline__ Inner inner(int k) const {
+        int o = k % channels, t = k / channels;
+        return {(ph.tap + t / pw.taps * ph.step) * g.dh, (pw.tap + t % pw.taps * pw.step) * g.dw, o};
+    }
+    __device__ __forceinline__ Real at(const Outer& p, const Inner& t) const {
+        int i = p.h - t.h, j = p.w - t.w;  // multiples of the stride, by the choice of taps
+        if (i < 0 || j < 0) return Real(0);
+        i /= g.sh;
+        j /= g.sw;
+        return i < g.oh && j < g.ow ? y[p.base + (i * g.ow + j) * channels + t.o] : Real(0);
+    }
+};
+
+struct PhaseWeights {  // rows are input channels, k is (tap of the phase, output channel)
+    typedef int Outer;
+    typedef const Real* Inner;
+    static constexpr bool ALONG_K = false;
+    const Geometry& g;
+    const Phase &ph, &pw;
+    const Real* w;
+    int channels;
+    __device__ __forceinline__ Outer outer(int c) const { return c; }
+    __device__ __forceinline__ Inner inner(int k) const {
+        int o = k % channels, t = k / channels, a = ph.tap + t / pw.taps * ph.step, b = pw.tap + t % pw.taps * pw.step;
+        return w + ((o * g.kh + a) * g.kw + b) * g.c;
+    }
+    __device__ __forceinline__ Real at(Outer c, Inner k) const { return k[c]; }
+};
+
+// -- kernels -----------------------------------------------------------------------------------------------------------------------------
+
+// x (N, H, W, C), w (O, KH, KW, C), bias (O,) or null -> y (N, OH, OW, O).
+extern "C" __global__ void __launch_bounds__(256)
+conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real* __restrict__ bias, Real* __restrict__ y, int channels,
+             GEOMETRY_PARAMETERS) {
+    const Geometry g = GEOMETRY;
+    const int positions = g.n * g.oh * g.ow, depth = g.kh * g.kw * g.c;
+    Product tile;
+    tile.multiply(Columns{g, x}, Matrix{w, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, channels, 0, depth);
+    #pragma unroll
+    for (int i = 0; i < BM / Product::STRIDE_M; i++)
+        #pragma unroll
+        for (int j = 0; j < BN / Product::STRIDE_N; j++) {
+            int m = tile.row(i), o = tile.column(j);
+            if (m < positions && o < channels) y[m * channels + o] = Real(tile.result[i][j] + (bias ? Sum(bias[o]) : Sum(0)));
+        }
+}
+
+// y (N, OH, OW, O), w (O, KH, KW, C), bias (C,) or null -> x (N, H, W, C).
+extern "C" __global__ void __launch_bounds__(256)
+conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Real* __restrict__ bias, Real* __restrict__ x, int channels,
+                GEOMETRY_PARAMETERS) {
+    const Geometry g = GEOMETRY;
+    const Phase ph(blockIdx.z / g.sw, g.h, g.kh, g.sh, g.ph, g.dh), pw(blockIdx.z % g.sw, g.w, g.kw, g.sw, g.pw, g.dw);
+    const int pixels = g.n * ph.pixels * pw.pixels, depth = ph.taps * pw.taps * channels, m0 = blockIdx.x * BM;
+    if (m0 >= pixels) return;  // the grid is made for the largest phase
+    Product tile;
+    tile.multiply(Gradients{g, ph, pw, y, channels}, PhaseWeights{g, ph, pw, w, channels}, m0, pixels, blockIdx.y * BN, g.c, 0, depth);
+    #pragma unroll
+    for (int i = 0; i < BM / Product::STRIDE_M; i++) {
+        int m = tile.row(i);
+        if (m >= pixels) continue;
+        int v = m % pw.pixels, u = m / pw.pixels % ph.pixels, n = m / (pw.pixels * ph.pixels);
+        int at = ((n * g.h + ph.first + u * g.sh) * g.w + pw.first + v * g.sw) * g.c;
+        #pragma unroll
+        for (int j = 0; j < BN / Product::STRIDE_N; j++) {
+            int c = tile.column(j);
+            if (c < g.c) x[at + c] = Real(tile.result[i][j] + (bias ? Sum(bias[c]) : Sum(0)));
+        }
+    }
+}
+
+// x (N, H, W, C), y (N, OH, OW, O) -> parts (P, O, KH, KW, C), part p over the positions p share .. (p + 1) share - 1.
+extern "C" __global__ void __launch_bounds__(256)
+conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restrict__ parts, int channels, int share, GEOMETRY_PARAMETERS) {
+    const Geometry g = GEOMETRY;
+    const int positions = g.n * g.oh * g.ow, columns = g.kh * g.kw * g.c, begin = blockIdx.z * share;
+    Product tile;
+    tile.multiply(MatrixTransposed{y, channels}, ColumnsTransposed{g, x}, blockIdx.y * BM, channels, blockIdx.x * BN, columns, begin,
+                  min(begin + share, positions));
+    Sum* to = parts + blockIdx.z * channels * columns;
+    #pragma unroll
+    for (int i = 0; i < BM / Product::STRIDE_M; i++)
+        #pragma unroll
+        for (int j = 0; j < BN / Product::STRIDE_N; j++) {
+            int o = tile.row(i), k = tile.column(j);
+            if (o < channels && k < columns) to[o * columns + k] = tile.result[i][j];
+        }
+}
+
+// parts (P, count) -> out (count,): the sum over the parts, in order. Traffic: P + 1 numbers per element.
+extern "C" __global__ void __launch_bounds__(256) sum_parts(const Sum* __restrict__ parts, Real* __restrict__ out, int part_count, int count) {
+    FOR_EACH(e, count) {
+        Sum total = 0;
+        for (int p = 0; p < part_count; p++) total += parts[p * count + e];
+        out[e] = Real(total);
+    }
+}

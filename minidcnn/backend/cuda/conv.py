@@ -1,0 +1,89 @@
+"""Convolution on the GPU: kernels/conv.cu (implicit GEMM) and kernels/im2col.cu."""
+
+from __future__ import annotations
+
+import math
+
+from ...window import Pair, Window
+from ..arrays import Array, nchw
+from .base import CudaBase, geometry
+from .launcher import LIMIT
+
+FILE = "conv.cu"
+WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a weight gradient is split into parts until there are so many
+
+
+class CudaConv(CudaBase):
+    """im2col, col2im and the three convolutions; groups go through im2col and a batched matrix product, as in the reference."""
+
+    def im2col(self, x: Array, window: Window, out: Pair) -> Array:
+        n, c = x.shape[:2]
+        count = n * math.prod(out) * window.taps * c
+        if not self.launcher.suits(x) or not 0 < count < LIMIT:
+            return super().im2col(x, window, out)
+        cols = self.xp.empty((n, *out, *window.kernel, c), x.dtype)
+        self.launcher.over(count, "im2col.cu", "im2col", x.dtype, self.images(x), cols, *geometry(n, c, window, x.shape[2:], out))
+        return cols.transpose(0, 5, 3, 4, 1, 2)  # type: ignore[no-any-return]
+
+    def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
+        if not self.launcher.suits(cols):
+            return super().col2im(cols, window, size)
+        n, c, _, _, oh, ow = cols.shape
+        x = self.new_images(n, c, size, cols.dtype)
+        plain = self.xp.ascontiguousarray(cols.transpose(0, 4, 5, 2, 3, 1))
+        self.launcher.over(x.size, "im2col.cu", "col2im", cols.dtype, plain, x, *geometry(n, c, window, size, (oh, ow)))
+        return nchw(x)
+
+    def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
+        n, c, o = *x.shape[:2], len(w)
+        if groups > 1 or not self.launcher.suits(x, w, bias) or n * math.prod(out) * o >= LIMIT:
+            return super().conv2d(x, w, bias, window, out, groups)
+        y = self.new_images(n, o, out, x.dtype)
+        positions = n * math.prod(out)
+        size, defines = self._tile(positions, o, x)
+        grid = -(-positions // size), -(-o // size)
+        at = geometry(n, c, window, x.shape[2:], out)
+        self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, self.images(x), self._weight(w), bias, y, o, *at, defines=defines)
+        return nchw(y)
+
+    def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
+        (n, o), c = y.shape[:2], w.shape[1]
+        if groups > 1 or not self.launcher.suits(y, w, bias) or n * math.prod(size) * c >= LIMIT:
+            return super().conv_transpose2d(y, w, bias, window, size, groups)
+        x = self.new_images(n, c, size, y.dtype)
+        pixels = n * math.prod(-(-m // s) for m, s in zip(size, window.stride, strict=True))  # of the largest phase
+        tile, defines = self._tile(pixels, c, y)
+        grid = -(-pixels // tile), -(-c // tile), math.prod(window.stride)
+        at = geometry(n, c, window, size, y.shape[2:])
+        self.launcher.launch(
+            grid, (256,), FILE, "conv_transposed", y.dtype, self.images(y), self._weight(w), bias, x, o, *at, defines=defines
+        )
+        return nchw(x)
+
+    def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
+        (n, c), (o, oh, ow) = x.shape[:2], y.shape[1:]
+        positions, columns = n * oh * ow, window.taps * c
+        if groups > 1 or not self.launcher.suits(x, y):
+            return super().conv2d_weight(x, y, window, groups)
+        tile, defines = self._tile(o, columns, x)
+        blocks = -(-columns // tile) * -(-o // tile)
+        parts = max(1, min(-(-positions // 256), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (o * columns)))
+        share = -(-positions // parts)
+        parts = -(-positions // share)
+        w = self.xp.empty((o, *window.kernel, c), x.dtype)
+        sums = self.xp.empty((parts, o, columns), x.dtype)
+        grid, at = (-(-columns // tile), -(-o // tile), parts), geometry(n, c, window, x.shape[2:], (oh, ow))
+        self.launcher.launch(
+            grid, (256,), FILE, "conv_weight", x.dtype, self.images(x), self.images(y), sums, o, share, *at, defines=defines
+        )
+        self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, parts, w.size, defines=defines)
+        return nchw(w)
+
+    def _tile(self, rows: int, columns: int, like: Array) -> tuple[int, tuple[str, ...]]:
+        """Rows and columns of a block's tile, and the definition that chooses it in kernels/tile.cuh."""
+        large = like.dtype.itemsize == 4 and columns > 64 and -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
+        return (128, ("SMALL=0",)) if large else (64, ("SMALL=1",))
+
+    def _weight(self, w: Array) -> Array:
+        """(O, C, KH, KW) -> (O, KH, KW, C) without gaps."""
+        return self.xp.ascontiguousarray(w.transpose(0, 2, 3, 1))  # type: ignore[no-any-return]

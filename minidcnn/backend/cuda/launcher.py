@@ -1,0 +1,93 @@
+"""Compiles kernels, once per source and dtype, and launches them with arguments that were checked.
+
+The module class is `cupy.RawModule` on a GPU. Anything with its shape will do: the tests run the same launches, same grids and same
+arguments, on a simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+from .source import source
+
+BLOCK = 256  # threads of a block, for kernels with one thread per element
+MOST_BLOCKS = 1 << 16  # threads loop over the rest
+LIMIT = (1 << 31) - (1 << 25)  # elements of an array: kernels count in 32 bits, and step past the end by a grid at most
+
+NUMBERS = {"float32": ("float", "float"), "float64": ("double", "double")}  # dtype -> how values are stored, how they are added up
+
+
+class Launcher:
+    """Launches the kernels of kernels/*.cu on arrays of the module `xp`, compiled by `module(code=..., options=...)`."""
+
+    def __init__(self, xp: Any, module: Callable[..., Any]) -> None:
+        self.xp, self._module = xp, module
+        self._functions: dict[tuple[str, str, tuple[str, ...]], Any] = {}
+
+    def suits(self, *arrays: Array | None) -> bool:
+        """Whether the kernels take these arrays: not empty, one dtype of float32 and float64, few enough elements for 32-bit counting."""
+        present = [a for a in arrays if a is not None]
+        return len({a.dtype for a in present}) == 1 and present[0].dtype.name in NUMBERS and all(0 < a.size < LIMIT for a in present)
+
+    def function(self, file: str, kernel: str, dtype: Any, defines: Sequence[str] = ()) -> Any:
+        """Kernel `kernel` of kernels/`file`, compiled for `dtype` when first asked for. RuntimeError that names both if it does not compile."""
+        stored, added = NUMBERS[np.dtype(dtype).name]
+        options = ("-std=c++17", f"-DREAL={stored}", f"-DSUM={added}", *(f"-D{d}" for d in defines))
+        key = (file, kernel, options)
+        if key not in self._functions:
+            try:
+                self._functions[key] = self._module(code=source(file), options=options).get_function(kernel)
+            except Exception as error:
+                raise RuntimeError(f"kernel {kernel} of {file} does not compile for {np.dtype(dtype).name}: {error}") from error
+        return self._functions[key]
+
+    def over(self, count: int, file: str, kernel: str, dtype: Any, *arguments: Any, defines: Sequence[str] = ()) -> None:
+        """Launch a kernel that has one thread for each of `count` elements. Nothing is launched for none."""
+        if count:
+            blocks = min(-(-count // BLOCK), MOST_BLOCKS)
+            self.launch((blocks,), (BLOCK,), file, kernel, dtype, *arguments, defines=defines)
+
+    def launch(
+        self,
+        grid: Sequence[int],
+        block: Sequence[int],
+        file: str,
+        kernel: str,
+        dtype: Any,
+        *arguments: Any,
+        defines: Sequence[str] = (),
+        shared: int = 0,
+    ) -> None:
+        """Launch with `grid` blocks of `block` threads. Python ints arrive as int, floats as SUM, arrays must be C-contiguous.
+
+        RuntimeError that names the kernel, its grid and its arguments if the device refuses.
+        """
+        function = self.function(file, kernel, dtype, defines)
+        added = np.float64 if NUMBERS[np.dtype(dtype).name][1] == "double" else np.float32
+        values = tuple(self._argument(file, kernel, i, a, added) for i, a in enumerate(arguments))
+        if shared > 48 << 10:
+            function.max_dynamic_shared_size_bytes = shared
+        try:
+            function(tuple(grid), tuple(block), values, shared_mem=shared)
+        except Exception as error:
+            shapes = ", ".join(str(a.shape) if hasattr(a, "shape") and a.shape else str(a) for a in values)
+            raise RuntimeError(
+                f"kernel {kernel} of {file}, grid {tuple(grid)}, block {tuple(block)}, arguments ({shapes}): {error}"
+            ) from error
+
+    def _argument(self, file: str, kernel: str, i: int, value: Any, added: Any) -> Any:
+        if isinstance(value, bool):
+            return np.int32(value)
+        if isinstance(value, int):
+            if not -LIMIT <= value < LIMIT:
+                raise ValueError(f"kernel {kernel} of {file}, argument {i}: {value} does not fit 32 bits")
+            return np.int32(value)
+        if isinstance(value, float):
+            return added(value)
+        if hasattr(value, "flags") and not value.flags.c_contiguous:
+            raise ValueError(f"kernel {kernel} of {file}, argument {i}: the array of shape {value.shape} must be C-contiguous")
+        return value

@@ -1,0 +1,86 @@
+"""Pooling on the GPU: kernels/pool.cu."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...window import Pair, Window
+from ..arrays import Array, nchw
+from .base import CudaBase, geometry
+
+FILE = "pool.cu"
+
+
+class CudaPool(CudaBase):
+    """Max-pool with its gather and scatter, average pool with its adjoint, gather and scatter at flat plane indices."""
+
+    def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
+        if not self.launcher.suits(x) or window.taps > 1 << 16:
+            return super().max_pool2d(x, window, out)
+        window.first_taps(x.shape[2:], out, "max_pool2d")
+        n, c = x.shape[:2]
+        y = self.new_images(n, c, out, x.dtype)
+        taps = self.new_images(n, c, out, self.xp.uint8 if window.taps <= 256 else self.xp.uint16)
+        at = geometry(n, c, window, x.shape[2:], out)
+        self.launcher.over(y.size, FILE, "max_pool", x.dtype, self.images(x), y, taps, *at, defines=_tap(taps))
+        return nchw(y), nchw(taps)
+
+    def pool_gather(self, x: Array, taps: Array, window: Window) -> Array:
+        if not self.launcher.suits(x) or not taps.size:
+            return super().pool_gather(x, taps, window)
+        (n, c), out = x.shape[:2], taps.shape[2:]
+        y, winners = self.new_images(n, c, out, x.dtype), self.images(taps)
+        at = geometry(n, c, window, x.shape[2:], out)
+        self.launcher.over(y.size, FILE, "pool_gather", x.dtype, self.images(x), winners, y, *at, defines=_tap(taps))
+        return nchw(y)
+
+    def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
+        if not self.launcher.suits(g):
+            return super().pool_scatter(g, taps, window, size)
+        n, c = g.shape[:2]
+        x, winners = self.new_images(n, c, size, g.dtype), self.images(taps)
+        at = geometry(n, c, window, size, taps.shape[2:])
+        self.launcher.over(x.size, FILE, "pool_scatter", g.dtype, self.images(g), winners, x, *at, defines=_tap(taps))
+        return nchw(x)
+
+    def gather(self, x: Array, indices: Array) -> Array:
+        if not self.launcher.suits(x) or not indices.size:
+            return super().gather(x, indices)
+        (n, c, h, w), out = x.shape, indices.shape[2:]
+        y, at = self.new_images(n, c, out, x.dtype), self.images(indices).astype("int64", copy=False)
+        self.launcher.over(y.size, FILE, "gather", x.dtype, self.images(x), at, y, n, h * w, out[0] * out[1], c)
+        return nchw(y)
+
+    def scatter(self, y: Array, indices: Array, size: Pair) -> Array:
+        if not self.launcher.suits(y):
+            return super().scatter(y, indices, size)
+        n, c, oh, ow = y.shape
+        x, at = self.new_images(n, c, size, y.dtype), self.images(indices).astype("int64", copy=False)
+        head: Array = self.xp.full(x.size, -1, "int32")
+        following: Array = self.xp.empty(y.size, "int32")
+        self.launcher.over(y.size, FILE, "scatter_link", y.dtype, at, head, following, n, size[0] * size[1], oh * ow, c)
+        self.launcher.over(x.size, FILE, "scatter_sum", y.dtype, self.images(y), head, following, x, x.size)
+        return nchw(x)
+
+    def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
+        if not self.launcher.suits(x, weight):
+            return super().avg_pool2d(x, window, weight)
+        (n, c), out = x.shape[:2], weight.shape
+        y, at = self.new_images(n, c, out, x.dtype), geometry(n, c, window, x.shape[2:], out)
+        self.launcher.over(y.size, FILE, "avg_pool", x.dtype, self.images(x), self._plain(weight), y, *at)
+        return nchw(y)
+
+    def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
+        if not self.launcher.suits(g, weight):
+            return super().avg_pool2d_adjoint(g, window, weight, size)
+        n, c = g.shape[:2]
+        x, at = self.new_images(n, c, size, g.dtype), geometry(n, c, window, size, weight.shape)
+        self.launcher.over(x.size, FILE, "avg_pool_adjoint", g.dtype, self.images(g), self._plain(weight), x, *at)
+        return nchw(x)
+
+    def _plain(self, array: Array) -> Array:
+        return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]
+
+
+def _tap(taps: Any) -> tuple[str, ...]:
+    return ("TAP=unsigned char",) if taps.dtype.itemsize == 1 else ("TAP=unsigned short",)

@@ -1,0 +1,167 @@
+"""The CUDA kernels against the reference, run on the CPU by the simulator: geometries, dtypes, thread orders, and in check mode."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+from cudasim.build import why_not
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated import simulated
+from strategies import Conv, Pool, convs, float_dtypes, integers, lay_out, layouts, pools, seeds
+
+from minidcnn.backend import Kernels
+from minidcnn.backend.cuda import CudaKernels, source
+from minidcnn.window import Window
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
+
+REFERENCE = Kernels(np)
+Array = np.ndarray[Any, Any]
+
+# How the simulator runs the threads: forwards, backwards, at random; and once with every access checked.
+orders = st.sampled_from([{"order": 0}, {"order": 1}, {"order": 2}, {"mode": "check", "order": 0}, {"mode": "check", "order": 2}])
+
+
+def same(result: Any, expected: Any) -> None:
+    """Equal numbers, bit for bit (the data are whole numbers), and equal shapes and dtypes."""
+    results, wanted = (r if isinstance(r, tuple) else (r,) for r in (result, expected))
+    for a, b in zip(results, wanted, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@given(case=convs(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+def test_convolution(case: Conv, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
+    kernels = simulated(**order)
+    out = case.window.positions(case.size)
+    x, w, y = (lay_out(integers(shape, seed + i, dtype), layout) for i, shape in enumerate((case.x, case.w, case.y)))
+    bias, back = integers((case.outputs,), seed, dtype), integers((case.channels,), seed, dtype)
+    for b in (bias, None):
+        same(kernels.conv2d(x, w, b, case.window, out, case.groups), REFERENCE.conv2d(x, w, b, case.window, out, case.groups))
+    for b in (back, None):
+        arguments = (y, w, b, case.window, case.size, case.groups)
+        same(kernels.conv_transpose2d(*arguments), REFERENCE.conv_transpose2d(*arguments))
+    same(kernels.conv2d_weight(x, y, case.window, case.groups), REFERENCE.conv2d_weight(x, y, case.window, case.groups))
+
+
+@given(case=convs(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+def test_im2col_and_col2im(case: Conv, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
+    kernels = simulated(**order)
+    out, x = case.window.positions(case.size), lay_out(integers(case.x, seed, dtype), layout)
+    cols = REFERENCE.im2col(x, case.window, out)
+    same(kernels.im2col(x, case.window, out), cols)
+    same(kernels.col2im(cols, case.window, case.size), REFERENCE.col2im(cols, case.window, case.size))
+
+
+@given(case=pools(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+def test_pooling(case: Pool, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
+    kernels = simulated(**order)
+    out = case.window.positions(case.size)
+    x, g = (
+        lay_out(integers(case.x, seed, dtype), layout),
+        lay_out(integers(case.y, seed + 1, dtype), layout),
+    )  # whole numbers: with many ties
+    y, taps = REFERENCE.max_pool2d(x, case.window, out)
+    same(kernels.max_pool2d(x, case.window, out), (y, taps))
+    same(kernels.pool_gather(x, taps, case.window), REFERENCE.pool_gather(x, taps, case.window))
+    same(kernels.pool_scatter(g, taps, case.window, case.size), REFERENCE.pool_scatter(g, taps, case.window, case.size))
+    weight = (integers(out, seed + 2, dtype) + 5) / 4
+    same(kernels.avg_pool2d(x, case.window, weight), REFERENCE.avg_pool2d(x, case.window, weight))
+    arguments = (g, case.window, weight, case.size)
+    same(kernels.avg_pool2d_adjoint(*arguments), REFERENCE.avg_pool2d_adjoint(*arguments))
+
+
+@given(case=pools(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+def test_gather_and_scatter_at_indices_that_repeat(case: Pool, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
+    kernels = simulated(**order)
+    x, y = lay_out(integers(case.x, seed, dtype), layout), lay_out(integers(case.y, seed + 1, dtype), layout)
+    indices = np.random.default_rng(seed).integers(0, case.size[0] * case.size[1], case.y)
+    same(kernels.gather(x, indices), REFERENCE.gather(x, indices))
+    same(kernels.scatter(y, indices, case.size), REFERENCE.scatter(y, indices, case.size))
+
+
+def test_nan_and_infinities_win_as_in_the_reference() -> None:
+    x = np.full((1, 2, 4, 6), -np.inf, np.float32)
+    x[0, 0, 1, 1] = np.nan
+    x[0, 1, 3, 5] = np.inf
+    window = Window((2, 3), (2, 3))
+    same(simulated(mode="check").max_pool2d(x, window, (2, 2)), REFERENCE.max_pool2d(x, window, (2, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_results_larger_than_a_tile(rng: np.random.Generator, dtype: Any) -> None:
+    """Several tiles in each direction, the tile of 128 as well as that of 64, and a weight gradient in several parts."""
+    window = Window((3, 3), padding=(1, 1))
+    x, w = rng.integers(-3, 4, (2, 17, 30, 34)).astype(dtype), rng.integers(-3, 4, (70, 17, 3, 3)).astype(dtype)
+    y = rng.integers(-3, 4, (2, 70, 30, 34)).astype(dtype)
+    for large in (False, True):
+        kernels = simulated(order=2)
+        if large:
+            kernels._tile = lambda *_: (128, ("SMALL=0",))  # type: ignore[method-assign]
+        same(kernels.conv2d(x, w, None, window, (30, 34)), REFERENCE.conv2d(x, w, None, window, (30, 34)))
+        same(kernels.conv_transpose2d(y, w, None, window, (30, 34)), REFERENCE.conv_transpose2d(y, w, None, window, (30, 34)))
+        same(kernels.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
+
+
+def test_the_same_bits_in_every_order(rng: np.random.Generator) -> None:
+    """Sums of fractions depend on the order of addition; ours is fixed, whatever the order of threads and blocks."""
+    window = Window((3, 2), (2, 1), (1, 1))
+    x, g = rng.standard_normal((2, 5, 19, 12)).astype(np.float32), rng.standard_normal((2, 8, 10, 13)).astype(np.float32)
+    indices = rng.integers(0, 40, (2, 8, 10, 13))
+    runs = []
+    for settings in ({"order": 0}, {"order": 1}, {"order": 2, "seed": 1}, {"order": 2, "seed": 2, "host_threads": 2}):
+        kernels = simulated(**settings)
+        runs.append((kernels.conv2d_weight(x, g, window), kernels.scatter(g, indices, (5, 8))))
+    for run in runs[1:]:
+        same(run, runs[0])
+
+
+def test_every_override_has_the_signature_of_the_reference() -> None:
+    compared = 0
+    for name, method in inspect.getmembers(Kernels, inspect.isfunction):
+        own = getattr(CudaKernels, name)
+        if own is not method and not name.startswith("__"):
+            compared += 1
+            assert inspect.signature(own) == inspect.signature(method), name
+    assert compared > 8
+
+
+def test_what_the_kernels_do_not_take_goes_to_the_reference() -> None:
+    """float16 and empty arrays: no kernel is compiled, and the result is the reference's."""
+
+    def refuse(**_: Any) -> Any:
+        raise AssertionError("compiled a kernel")
+
+    kernels, window = CudaKernels(np, refuse), Window((2, 2))
+    half = np.arange(9, dtype=np.float16).reshape(1, 1, 3, 3)
+    same(kernels.max_pool2d(half, window, (2, 2)), REFERENCE.max_pool2d(half, window, (2, 2)))
+    empty = np.zeros((0, 2, 3, 3), np.float32)
+    assert kernels.conv2d(empty, np.ones((4, 2, 2, 2), np.float32), None, window, (2, 2)).shape == (0, 4, 2, 2)
+
+
+def test_headers_are_part_of_the_source() -> None:
+    """CuPy's cache knows a module by its text, so a changed header must change the text; each header stands in it once."""
+    text = source.source("conv.cu")
+    assert "#include" not in text
+    assert text.count("struct Geometry {") == 1
+    assert text.index("struct Geometry {") < text.index("struct Tile {") < text.index("conv_forward(")
+
+
+def test_a_refused_launch_names_kernel_grid_and_arguments() -> None:
+    kernels = simulated()
+    with pytest.raises(
+        RuntimeError, match=r"kernel max_pool of pool\.cu, grid \(1,\), block \(2048,\), arguments \(\(2, 3\), .*no GPU accepts"
+    ):
+        kernels.launcher.launch(
+            (1,), (2048,), "pool.cu", "max_pool", "float32", *[np.zeros((2, 3), np.float32)] * 2, np.zeros(6, np.uint8), *[1] * 14
+        )
+    with pytest.raises(RuntimeError, match=r"kernel no_such_kernel of pool\.cu does not compile for float64: .* has no kernel"):
+        kernels.launcher.function("pool.cu", "no_such_kernel", "float64")
+    with pytest.raises(ValueError, match=r"argument 0: the array of shape \(3, 2\) must be C-contiguous"):
+        kernels.launcher.over(6, "pool.cu", "scatter_sum", "float32", np.zeros((2, 3), np.float32).T, 1, 1, 1, 6)
+    with pytest.raises(ValueError, match=r"argument 4: 4294967296 does not fit 32 bits"):
+        kernels.launcher.over(6, "pool.cu", "scatter_sum", "float32", None, None, None, None, 1 << 32)

@@ -1,0 +1,269 @@
+"""The simulator is honest: it finds the bugs that are planted, in our kernels and in small ones, and nothing in the sound ones."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from cudasim import SimError, SimModule
+from cudasim.build import why_not
+from simulated import simulated
+
+from minidcnn.backend import Kernels
+from minidcnn.backend.cuda import CudaKernels
+from minidcnn.backend.cuda.source import source
+from minidcnn.window import Window
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
+
+Array = np.ndarray[Any, Any]
+WINDOW, SIZE, OUT = Window((3, 2), (2, 1), (1, 1), (1, 2)), (7, 9), (4, 9)
+RNG = np.random.default_rng(0)
+X, W = RNG.standard_normal((2, 5, *SIZE)).astype(np.float32), RNG.standard_normal((7, 5, 3, 2)).astype(np.float32)
+Y = RNG.standard_normal((2, 7, *OUT)).astype(np.float32)
+P = RNG.standard_normal((2, 5, *OUT)).astype(np.float32)
+LARGE_X, LARGE_Y = (RNG.standard_normal((2, c, h, 16)).astype(np.float32) for c, h in ((3, 19), (4, 10)))
+POOLED = Window((3, 3), (2, 2), (1, 1))
+AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
+
+RUNS: dict[str, Callable[[Kernels], Any]] = {
+    "forward": lambda k: k.conv2d(X, W, None, WINDOW, OUT),
+    "transposed": lambda k: k.conv_transpose2d(Y, W, None, WINDOW, SIZE),
+    "weight": lambda k: k.conv2d_weight(LARGE_X, LARGE_Y, WINDOW),  # more than 256 positions: in parts
+    "im2col": lambda k: k.im2col(X, WINDOW, OUT),
+    "col2im": lambda k: k.col2im(Kernels(np).im2col(X, WINDOW, OUT), WINDOW, SIZE),
+    "max_pool": lambda k: k.max_pool2d(X, POOLED, (4, 5))[0],
+    "pool_scatter": lambda k: k.pool_scatter(P, np.zeros(P.shape, np.uint8), WINDOW, SIZE),
+    "gather": lambda k: k.gather(X, AT),
+    "scatter": lambda k: k.scatter(P, AT, (2, 3)),
+    "avg_pool": lambda k: k.avg_pool2d(X, POOLED, np.ones((4, 5), np.float32)),
+}
+
+# what is wrong -> (run, text of a source, what stands there instead)
+PLANTED: dict[str, tuple[str, str, str]] = {
+    "the barrier at the end of a stage is dropped": ("forward", "            __syncthreads();\n        }\n    }\n", "        }\n    }\n"),
+    "the barrier before the first stage is dropped": ("forward", "        __syncthreads();\n        for (int k0", "        for (int k0"),
+    "one stage of shared memory for both": ("forward", "stage ^= 1) {", "stage ^= 0) {"),
+    "a stage is written while it is read": ("weight", "as[stage ^ 1]", "as[stage]"),
+    "the shared tile's rows are too short": ("forward", "as[2][BK][BM + 4]", "as[2][BK][BM - 4]"),
+    "results beyond the last position are written": ("forward", "if (m < positions && o < channels) y", "if (o < channels) y"),
+    "results beyond the last channel are written": ("forward", "if (m < positions && o < channels) y", "if (m < positions) y"),
+    "all parts of a weight gradient share one place": ("weight", "parts + blockIdx.z * channels * columns", "parts"),
+    "parts of a weight gradient overlap": ("weight", "min(begin + share, positions)", "min(begin + share + 1, positions)"),
+    "padding above the image is not tested": ("forward", "return h >= 0 && h < g.h", "return h < g.h"),
+    "padding below the image is not tested": ("max_pool", "if (h < 0 || h >= g.h) continue;", "if (h < 0) continue;"),
+    "a tap of the wrong phase": ("transposed", "a = ph.tap + t / pw.taps * ph.step", "a = ph.tap + t / pw.taps"),
+    "the kernel flipped": (
+        "transposed",
+        "int o = k % channels, t = k / channels, a",
+        "int o = k % channels, t = ph.taps * pw.taps - 1 - k / channels, a",
+    ),
+    "the loop runs one element too far": ("im2col", "i < (count); i +=", "i <= (count); i +="),
+    "padding counted on the wrong side": ("col2im", "position_of(w + g.pw, b, g.sw", "position_of(w - g.pw, b, g.sw"),
+    "positions after the last count": ("col2im", "return i < m ? i : -1;", "return i;"),
+    "stride and dilation exchanged": ("col2im", "position_of(h + g.ph, a, g.sh, g.dh, g.oh)", "position_of(h + g.ph, a, g.dh, g.sh, g.oh)"),
+    "the last maximum wins instead of the first": ("max_pool", "value > best ||", "value < best ||"),
+    "every window gives, not only the one that won": ("pool_scatter", "if (taps[at] == a * g.kw + b) total", "total"),
+    "an exchange that is no atomic": (
+        "scatter",
+        "next[e] = atomicExch(head + (e / (q * c) * p + (int)indices[e]) * c + e % c, e);",
+        "{ int* h = head + (e / (q * c) * p + (int)indices[e]) * c + e % c; next[e] = *h; *h = e; }",
+    ),
+    "overwriting where indices repeat": ("scatter", "total += y[least];", "total = y[least];"),
+    "rows and planes exchanged": ("gather", "y[e] = x[(e / (q * c) * p", "y[e] = x[(e / (p * c) * q"),
+    "the average forgets its weight": ("avg_pool", "Real(total * weight[p.i * g.ow + p.j])", "Real(total * weight[p.j * g.ow + p.i])"),
+}
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_sound_kernels_have_no_findings(run: str) -> None:
+    np.testing.assert_allclose(RUNS[run](simulated(mode="check", order=2)), RUNS[run](Kernels(np)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_planted_bugs_are_caught(bug: str) -> None:
+    """Either check mode objects, or the numbers differ from the reference."""
+    run, text, instead = PLANTED[bug]
+    texts = [source(name) for name in ("conv.cu", "im2col.cu", "pool.cu")]
+    assert any(text in t for t in texts), "the text to change is gone from the sources"
+    expected = RUNS[run](Kernels(np))
+
+    def caught(order: int) -> bool:
+        try:
+            result = RUNS[run](simulated((text, instead), mode="check", order=order))
+        except RuntimeError as error:
+            return bool(re.search("RACE|OUT OF BOUNDS|UNINITIALISED|DEADLOCK", str(error)))
+        return not np.allclose(result, expected, rtol=1e-4, atol=1e-5)
+
+    assert any(caught(order) for order in (0, 1))
+
+
+# -- what the simulator says of small kernels that go wrong in one way each ----------------------------------------------------------------
+
+WRONG: dict[str, tuple[str, str]] = {
+    "race in shared memory": (
+        "__shared__ float s[64]; s[threadIdx.x] = in[threadIdx.x]; out[threadIdx.x] = s[63 - threadIdx.x];",
+        r"RACE \(read after write\)|UNINITIALISED",
+    ),
+    "race between warps after __syncwarp": (
+        "__shared__ float s[64]; s[threadIdx.x] = in[threadIdx.x]; __syncwarp(); out[threadIdx.x] = s[(threadIdx.x + 32) % 64];",
+        r"RACE|UNINITIALISED",
+    ),
+    "race between blocks": ("out[0] = in[blockIdx.x];", r"RACE \(write after write\) on global"),
+    "uninitialised shared memory": ("__shared__ float s[64]; out[threadIdx.x] = s[threadIdx.x];", r"UNINITIALISED shared read"),
+    "read past the end": (
+        "out[threadIdx.x] = in[threadIdx.x + 1];",
+        r"OUT OF BOUNDS global read of 4 bytes, 0 bytes past the end of an array of 256",
+    ),
+    "write before the beginning": ("out[(int)threadIdx.x - 1] = 0;", r"OUT OF BOUNDS global write of 4 bytes, 4 bytes before"),
+    "overrun of a shared array": ("__shared__ float s[32]; float* p = s; p[threadIdx.x] = 0;", r"OUT OF BOUNDS shared write"),
+    "index outside an array type": (
+        "int a[4] = {}; out[threadIdx.x] = a[threadIdx.x];",
+        r"INDEX OUT OF BOUNDS of an array type at wrong\.cu:2",
+    ),
+    "misaligned vector": ("*(float4*)(out + 1) = *(const float4*)in;", r"MISALIGNED"),
+    "integer overflow": ("int i = 1 << 20; out[threadIdx.x] = (i + (int)threadIdx.x) * i;", r"INTEGER OVERFLOW in \*"),
+    "division by zero": ("out[threadIdx.x] = 7 / (int)threadIdx.x;", r"DIVISION by zero"),
+    "barriers in both branches": (
+        "if (threadIdx.x < 32) __syncthreads();\nelse __syncthreads();",
+        r"threads of one block meet at different __syncthreads",
+    ),
+    "barrier in half of a warp": ("if (threadIdx.x % 2) { __syncthreads(); out[0] = 0; } else __syncwarp();", r"DEADLOCK"),
+    "lane outside its own mask": ("out[threadIdx.x] = __shfl_sync(0xffffu, in[threadIdx.x], 0);", r"lane \d+ calls with the mask 0000ffff"),
+    "lanes missing from a shuffle": (
+        "if (threadIdx.x % 32 < 16) out[threadIdx.x] = __shfl_sync(0xffffffffu, in[threadIdx.x], 0); else __syncthreads();",
+        r"DEADLOCK",
+    ),
+    "a failed assertion": ("assert(threadIdx.x < 5);", r"assert\(threadIdx\.x < 5\) failed at line 2"),
+    "another thread's local memory": (
+        "__shared__ float* at[1]; float mine = in[threadIdx.x]; if (threadIdx.x == 0) at[0] = &mine; __syncthreads(); out[threadIdx.x] = *at[0];",
+        r"another thread's local memory",
+    ),
+    "too much shared memory": (
+        "__shared__ float s[20000]; s[threadIdx.x] = 0;",
+        r"80000 bytes of shared memory asked for, the limit is 49152",
+    ),
+}
+HEAD = 'extern "C" __global__ void wrong(const float* in, float* out) {\n'
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_it_says_what_is_wrong(name: str) -> None:
+    body, message = WRONG[name]
+    kernel = SimModule(HEAD + body + "\n}", filename="wrong.cu", mode="check").get_function("wrong")
+    with pytest.raises(SimError, match=message):
+        kernel((2,), (64,), (np.ones(64, np.float32), np.zeros(64, np.float32)))
+
+
+def test_a_finding_names_the_line_of_the_source() -> None:
+    code = HEAD + "float v = in[threadIdx.x];\n\nout[threadIdx.x + 1] = v;\n}"
+    with pytest.raises(SimError, match=r"wrong\.cu:4"):
+        SimModule(code, filename="wrong.cu", mode="check").get_function("wrong")(
+            (1,), (64,), (np.ones(64, np.float32), np.zeros(64, np.float32))
+        )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros(4, np.float32),), "takes 3 arguments, got 1"),
+        ((np.zeros(4), np.int32(4), np.float32(1)), "an array of float64 for a pointer to f32"),
+        ((np.zeros((4, 4), np.float32).T, np.int32(4), np.float32(1)), "not C-contiguous"),
+        ((np.zeros(4, np.float32), 4, np.float32(1)), "pass a NumPy scalar, not int"),
+        ((np.zeros(4, np.float32), np.int64(4), np.float32(1)), "int64 for a parameter of kind i32"),
+        ((np.zeros(4, np.float32), np.int32(4), np.float64(1)), "float64 for a parameter of kind f32"),
+        ((np.float32(1), np.int32(4), np.float32(1)), "float32 for a parameter of kind p64"),
+    ],
+)
+def test_arguments_are_checked(arguments: tuple[Any, ...], message: str) -> None:
+    kernel = SimModule(
+        'extern "C" __global__ void scale(float* x, int n, float a) { if (threadIdx.x < n) x[threadIdx.x] *= a; }'
+    ).get_function("scale")
+    with pytest.raises(SimError, match=message):
+        kernel((1,), (32,), arguments)
+
+
+@pytest.mark.parametrize(
+    ("grid", "block", "shared", "message"),
+    [
+        ((1,), (65,), 0, "65 threads, but __launch_bounds__ says 64"),
+        ((1,), (2048,), 0, "no GPU accepts"),
+        ((0,), (32,), 0, "no GPU accepts"),
+        ((1, 70000), (32,), 0, "no GPU accepts"),
+        ((1,), (32,), 50000, "set max_dynamic_shared_size_bytes"),
+    ],
+)
+def test_launches_are_checked(grid: tuple[int, ...], block: tuple[int, ...], shared: int, message: str) -> None:
+    kernel = SimModule('extern "C" __global__ void __launch_bounds__(64) nothing(float* x) {}').get_function("nothing")
+    with pytest.raises(SimError, match=message):
+        kernel(grid, block, (np.zeros(4, np.float32),), shared_mem=shared)
+
+
+def test_what_does_not_compile_says_why() -> None:
+    with pytest.raises(SimError, match=r"broken\.cu does not compile for the CPU:\n(.|\n)*missing"):
+        SimModule('extern "C" __global__ void f() { missing(); }', filename="broken.cu")
+    with pytest.raises(SimError, match=r"two\.cu:2: a __shared__ declaration that the simulator cannot read"):
+        SimModule('extern "C" __global__ void f() {\n__shared__ float a[4], b[4]; }', filename="two.cu")
+
+
+# -- and it computes as a GPU would -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["fast", "check"])
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_warp_functions(mode: str, order: int) -> None:
+    code = """
+    extern "C" __global__ void warp(const float* in, float* sums, int* votes, float* rotated) {
+        float v = in[threadIdx.x];
+        #pragma unroll
+        for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+        sums[threadIdx.x] = v;
+        votes[threadIdx.x] = __popc(__ballot_sync(0xffffffffu, in[threadIdx.x] > 40)) + 100 * __syncthreads_count(in[threadIdx.x] > 40);
+        rotated[threadIdx.x] = __shfl_sync(0xffffffffu, in[threadIdx.x], (threadIdx.x + 1) % 8, 8);
+    }"""
+    x = np.arange(64, dtype=np.float32)
+    sums, votes, rotated = np.empty_like(x), np.empty(64, np.int32), np.empty_like(x)
+    SimModule(code, mode=mode, order=order).get_function("warp")((1,), (64,), (x, sums, votes, rotated))
+    np.testing.assert_array_equal(sums, np.repeat(x.reshape(2, 32).sum(1), 32))
+    np.testing.assert_array_equal(votes, np.repeat([0, 23], 32) + 100 * 23)
+    np.testing.assert_array_equal(rotated, np.roll(x.reshape(8, 8), -1, 1).ravel())
+
+
+def test_atomics_from_many_blocks_on_several_threads() -> None:
+    code = 'extern "C" __global__ void count(int* n, float* f) { atomicAdd(n, 1); atomicAdd(f, 1.0f); atomicMax(n + 1, (int)blockIdx.x); }'
+    n, f = np.zeros(2, np.int32), np.zeros(1, np.float32)
+    SimModule(code, host_threads=2).get_function("count")((100,), (96,), (n, f))
+    assert n.tolist() == [9600, 99]
+    assert f[0] == 9600
+
+
+def test_block_sum_of_the_common_header() -> None:
+    kernel = 'extern "C" __global__ void total(const Real* x, Real* y) { y[threadIdx.x] = block_sum(block_sum(x[threadIdx.x])); }'
+    code = f"{source('im2col.cu')}\n{kernel}"
+    x, y = np.arange(96, dtype=np.float32), np.empty(96, np.float32)
+    for settings in ({"order": 1}, {"order": 2, "mode": "check"}):
+        SimModule(code, **settings).get_function("total")((1,), (96,), (x, y))
+        np.testing.assert_array_equal(y, np.full(96, x.sum() * 96))
+    for barrier in (
+        "    __syncthreads();  // parts[] may still be read from the call before\n",
+        "    if (lane == 0) parts[warp] = v;\n    __syncthreads();\n",
+    ):
+        broken = code.replace(barrier, barrier.replace("__syncthreads();", ""))
+        assert broken != code
+        with pytest.raises(SimError, match="RACE|UNINITIALISED"):
+            SimModule(broken, mode="check").get_function("total")((1,), (96,), (x, y))
+
+
+def test_denormals_are_zero_as_on_the_device() -> None:
+    x = np.full(32, 1e-40, np.float32)
+    SimModule('extern "C" __global__ void twice(float* x) { x[threadIdx.x] *= 2; }').get_function("twice")((1,), (32,), (x,))
+    assert not x.any()
+
+
+def test_the_launcher_reports_findings_with_the_kernel_and_its_arguments() -> None:
+    kernels: CudaKernels = simulated(("i < (count); i +=", "i <= (count); i +="), mode="check")
+    with pytest.raises(RuntimeError, match=r"kernel im2col of im2col\.cu, grid .*OUT OF BOUNDS global write .*im2col\.cu:\d+"):
+        RUNS["im2col"](kernels)

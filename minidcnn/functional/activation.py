@@ -11,6 +11,7 @@ from ..tensor import Tensor
 from .common import axis, cast
 from .elementwise import Elementwise, exp
 from .reduce import sum
+from .shape import reshape
 
 
 @dataclass(frozen=True)
@@ -170,13 +171,18 @@ def tanh(input: Tensor) -> Tensor:
 def softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """exp(x) / sum(exp(x)) over `dim`, any shape; computed in `dtype` if given. TypeError for integers."""
     input = floating("softmax", input if dtype is None else cast(input, dtype))
-    return Softmax(axis("softmax", dim, input.ndim))(input) if input.ndim else exp(input - input)
+    return _over("softmax", Softmax, input, dim)
 
 
 def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
     """log(softmax(x)) over `dim`, any shape, exact where softmax underflows. TypeError for integers."""
     input = floating("log_softmax", input if dtype is None else cast(input, dtype))
-    return LogSoftmax(axis("log_softmax", dim, input.ndim))(input) if input.ndim else input - input
+    return _over("log_softmax", LogSoftmax, input, dim)
+
+
+def _over(name: str, kind: type[Softmax] | type[LogSoftmax], x: Tensor, dim: int) -> Tensor:
+    """Along `dim`; a tensor without axes counts as one of a single element."""
+    return kind(axis(name, dim, x.ndim))(x) if x.ndim else reshape(_over(name, kind, reshape(x, (1,)), dim), ())
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

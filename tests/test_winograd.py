@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, nchw
-from minidcnn.backend.cpu import vector, winograd
+from minidcnn.backend.cpu import transforms, vector, winograd
 from minidcnn.backend.cpu.jit import jit
 from minidcnn.window import Window
 
@@ -26,7 +26,7 @@ REFERENCE = Kernels(np)
 @pytest.mark.parametrize(("outputs", "taps", "points"), [(2, 3, (0, 1, -1)), (4, 3, (0, 1, -1, 2, -2)), (3, 2, (0, 1, -1)), (1, 1, ())])
 def test_the_matrices_factor_the_convolution_exactly(outputs: int, taps: int, points: tuple[int, ...]) -> None:
     """C(w) = A^T diag(G w) B^T for every filter w, in fractions."""
-    a_t, g, b_t = winograd.matrices(outputs, taps, points)
+    a_t, g, b_t = transforms.matrices(outputs, taps, points)
     for j in range(taps):  # the filter that is 1 at tap j, since all is linear in w
         for i in range(outputs):
             row = [sum(a_t[i][p] * g[p][j] * b_t[p][x] for p in range(len(g))) for x in range(outputs + taps - 1)]
@@ -34,8 +34,8 @@ def test_the_matrices_factor_the_convolution_exactly(outputs: int, taps: int, po
 
 
 def test_the_bias_goes_to_the_point_one() -> None:
-    a_t, _, _ = winograd.matrices()
-    column, row = divmod(winograd.ONE, winograd.SIDE)
+    a_t, _, _ = transforms.matrices()
+    column, row = divmod(transforms.ONE, transforms.SIDE)
     assert [a_t[i][column] for i in range(4)] == [1] * 4 == [a_t[i][row] for i in range(4)]
 
 
@@ -73,7 +73,7 @@ def test_transpose_transposes(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("which", ["A_T", "G", "B_T"])
 def test_transform_is_the_map_on_both_sides(which: str, rng: np.random.Generator) -> None:
-    matrix = getattr(winograd, which)
+    matrix = getattr(transforms, which)
     exact, count = np.array(matrix, dtype=float), 2 * vector.LANES
     wide, narrow = vector.make_transform(matrix, vector.LANES), vector.make_transform(matrix, 1)
 
@@ -130,7 +130,7 @@ def test_results_lie_in_the_memory_that_the_next_layer_reads(rng: np.random.Gene
     x, y, weight = images(rng, 2, 16, 9, 6, "C"), images(rng, 2, 24, 9, 6, "C"), rng.standard_normal((24, 16, 3, 3), dtype="f4")
     assert winograd.conv2d(x, weight, None, window, (9, 6)).transpose(0, 2, 3, 1).flags.c_contiguous
     assert winograd.conv_transpose2d(y, weight, None, window, (9, 6)).transpose(0, 2, 3, 1).flags.c_contiguous
-    assert winograd.conv2d_weight(x, y, window).transpose(2, 3, 1, 0).flags.c_contiguous
+    assert winograd.conv2d_weight(x, y, window).flags.c_contiguous
 
 
 def test_the_same_call_gives_the_same_bits(rng: np.random.Generator) -> None:

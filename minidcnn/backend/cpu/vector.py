@@ -10,7 +10,7 @@ Importing this module imports numba: only kernels that are about to run do that.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -18,8 +18,9 @@ from llvmlite import binding, ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from .transforms import Matrix
+
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-Matrix = Sequence[Sequence[Fraction]]
 
 
 def lanes() -> int:

@@ -1,0 +1,359 @@
+"""The loops of the Winograd convolution, compiled by numba around the vector code of `vector`.
+
+Tiles are counted through all images, rows of tiles and columns of tiles. Transformed pixels lie as (36, tiles, channels), transformed
+weights as (36, channels, columns of a panel) for each panel of output channels; consecutive ones of the 36 planes are `plane` numbers
+apart, an odd number of cache lines, since at multiples of 4096 bytes they would throw each other out of the cache.
+
+Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from .jit import _dispatcher as njit
+from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
+from .vector import LANES, ROWS, make_product, make_transform, make_transpose
+
+ROWS1, ROWS2, ROWS3, ROWS4 = ROWS
+ADDS = 4  # rows of a sum of products are a multiple of this
+ADD1, ADD2, ADD3, ADD4 = (min(ADDS, rows) & ~1 for rows in ROWS)
+product1, product2, product3, product4 = (make_product(rows, vectors, False) for vectors, rows in enumerate(ROWS, 1))
+add1, add2, add3, add4 = (make_product(rows, vectors, True) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
+input_map, input_rest = make_transform(B_T, LANES), make_transform(B_T, 1)
+output_map, output_rest = make_transform(A_T, LANES), make_transform(A_T, 1)
+gradient_map, gradient_rest = make_transform(transposed(A_T), LANES), make_transform(transposed(A_T), 1)
+weight_map, back_map = make_transform(G, LANES), make_transform(transposed(G), LANES)
+transpose = make_transpose()
+
+SQUARE = LANES * LANES
+TAPS2 = TAPS * TAPS
+BLOCK = (TAPS2 + XI + 1) * SQUARE  # scratch for the filters between LANES x LANES channels, their transforms, and one transform turned
+
+
+class Shape(NamedTuple):
+    """The sizes of one convolution, c -> o channels, in tiles of OUT x OUT outputs."""
+
+    n: int
+    h: int
+    w: int
+    c: int
+    oh: int
+    ow: int
+    o: int
+    ph: int  # padding
+    pw: int
+    th: int  # tiles in a column and in a row of an image
+    tw: int
+    tiles: int  # in all images
+    vectors: int  # in a row of a panel
+    columns: int  # of a panel
+    wide: int  # columns of all panels
+
+
+# -- transforms of images -------------------------------------------------------------------------------------------------------------
+
+
+@njit
+def copy_patch(x, base, patch, h, w, c, h0, w0, side):  # type: ignore[no-untyped-def]
+    """The side x side pixels from (h0, w0) on, zeros outside the image: for tiles at the edge."""
+    for i in range(side):
+        for j in range(side):
+            at, row, column = (i * side + j) * c, h0 + i, w0 + j
+            if 0 <= row < h and 0 <= column < w:
+                source = base + (row * w + column) * c
+                for k in range(c):
+                    patch[at + k] = x[source + k]
+            else:
+                for k in range(c):
+                    patch[at + k] = 0
+
+
+@njit
+def input_tiles(x, s, first, count, tiles, at, plane, patch):  # type: ignore[no-untyped-def]
+    """tiles (36, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at]."""
+    c = s.c
+    whole = c // LANES * LANES
+    for q in range(count):
+        n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
+        h0, w0, base = r // s.tw * OUT - s.ph, r % s.tw * OUT - s.pw, n * s.h * s.w * c
+        if h0 >= 0 and w0 >= 0 and h0 + SIDE <= s.h and w0 + SIDE <= s.w:
+            source, row = x.ctypes.data + 4 * (base + (h0 * s.w + w0) * c), s.w * c
+        else:
+            copy_patch(x, base, patch, s.h, s.w, c, h0, w0, SIDE)
+            source, row = patch.ctypes.data, SIDE * c
+        to = tiles.ctypes.data + 4 * (at + q * c)
+        input_map(source, row, c, to, SIDE * plane, plane, 0, whole)
+        if whole < c:
+            if whole:  # the last channels once more, with those before them
+                input_map(source, row, c, to, SIDE * plane, plane, c - LANES, c)
+            else:
+                input_rest(source, row, c, to, SIDE * plane, plane, 0, c)
+
+
+@njit
+def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore[no-untyped-def]
+    """tiles (36, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]."""
+    o = s.o
+    whole = o // LANES * LANES
+    for q in range(count):
+        n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
+        h0, w0, base = r // s.tw * OUT, r % s.tw * OUT, n * s.oh * s.ow * o
+        if h0 + OUT <= s.oh and w0 + OUT <= s.ow:
+            source, row = g.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o
+        else:
+            copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, OUT)
+            source, row = patch.ctypes.data, OUT * o
+        to = tiles.ctypes.data + 4 * (at + q * s.wide)
+        gradient_map(source, row, o, to, SIDE * plane, plane, 0, whole)
+        if whole < o:
+            if whole:
+                gradient_map(source, row, o, to, SIDE * plane, plane, o - LANES, o)
+            else:
+                gradient_rest(source, row, o, to, SIDE * plane, plane, 0, o)
+
+
+@njit
+def output_tiles(products, row, plane, bias, y, s, first, count, start, stop, patch):  # type: ignore[no-untyped-def]
+    """Channels start .. stop of y = A^T m A + bias for each tile, cut off where it hangs over the edge; m (36, count, row)."""
+    o, part = s.o, stop - start
+    whole = part // LANES * LANES
+    for q in range(count):
+        at = ONE * plane + q * row
+        for k in range(part):
+            products[at + k] += bias[start + k]
+        n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
+        h0, w0, base = r // s.tw * OUT, r % s.tw * OUT, n * s.oh * s.ow * o + start
+        inside = h0 + OUT <= s.oh and w0 + OUT <= s.ow
+        if inside:
+            to, line, pixel = y.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o, o
+        else:
+            to, line, pixel = patch.ctypes.data, OUT * part, part
+        source = products.ctypes.data + 4 * q * row
+        output_map(source, SIDE * plane, plane, to, line, pixel, 0, whole)
+        if whole < part:
+            if whole:
+                output_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part)
+            else:
+                output_rest(source, SIDE * plane, plane, to, line, pixel, 0, part)
+        if not inside:
+            for i in range(min(OUT, s.oh - h0)):
+                for j in range(min(OUT, s.ow - w0)):
+                    at = base + ((h0 + i) * s.ow + w0 + j) * o
+                    for k in range(part):
+                        y[at + k] = patch[(i * OUT + j) * part + k]
+
+
+# -- transforms of weights --------------------------------------------------------------------------------------------------------------
+
+
+@njit
+def load_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
+    """block (LANES of C, 3, 3, LANES of O) = weights (O, C, 3, 3) from (o0, c0) on, 0 beyond the last: nine transposed squares."""
+    if o0 + LANES <= o and c0 + LANES <= c:
+        for i in range(TAPS2):
+            source = w.ctypes.data + 4 * (o0 * c * TAPS2 + c0 * TAPS2 + i * LANES)
+            transpose(source, c * TAPS2, block.ctypes.data + 4 * i * SQUARE, LANES, 0, 0, 0, 0)
+        return
+    for k in range(LANES):
+        for i in range(TAPS2 * LANES):
+            inside = o0 + k < o and c0 * TAPS2 + i < c * TAPS2
+            block[i * LANES + k] = w[((o0 + k) * c + c0) * TAPS2 + i] if inside else 0
+
+
+@njit
+def store_filters(block, w, o, c, o0, c0):  # type: ignore[no-untyped-def]
+    """The way back: weights (O, C, 3, 3) from (o0, c0) on = block (LANES of C, 3, 3, LANES of O)."""
+    if o0 + LANES <= o and c0 + LANES <= c:
+        for i in range(TAPS2):
+            to = w.ctypes.data + 4 * (o0 * c * TAPS2 + c0 * TAPS2 + i * LANES)
+            transpose(block.ctypes.data + 4 * i * SQUARE, LANES, to, c * TAPS2, 0, 0, 0, 0)
+        return
+    for k in range(min(LANES, o - o0)):
+        for i in range(min(TAPS2 * LANES, (c - c0) * TAPS2)):
+            w[((o0 + k) * c + c0) * TAPS2 + i] = block[i * LANES + k]
+
+
+@njit
+def filters(w, s, turned, panel, first, count, u, at, plane, block):  # type: ignore[no-untyped-def]
+    """u (36, count, columns) = G w G^T of one panel for `count` of the channels that are summed over, from `first` on; it lies at u[at].
+
+    w is (O, C, 3, 3) or, `turned`, (C, O, 3, 3) and turned by half a turn. `count` is rounded up to LANES, with zeros for what is beyond.
+    """
+    for k0 in range(first, first + count, LANES):
+        for j0 in range(0, s.columns, LANES):
+            to = u.ctypes.data + 4 * (at + (k0 - first) * s.columns + j0)
+            o0, source = panel * s.columns + j0, block.ctypes.data
+            if not turned:
+                load_filters(w, s.o, s.c, o0, k0, block)
+                for k in range(LANES):
+                    at_k = source + 4 * k * TAPS2 * LANES
+                    weight_map(at_k, TAPS * LANES, LANES, to + 4 * k * s.columns, SIDE * plane, plane, 0, LANES)
+                continue
+            load_filters(w, s.c, s.o, k0, o0, block)
+            maps = source + 4 * TAPS2 * SQUARE
+            for j in range(LANES):
+                last = source + 4 * (j * TAPS2 + TAPS2 - 1) * LANES
+                weight_map(last, -TAPS * LANES, -LANES, maps + 4 * j * LANES, SIDE * SQUARE, SQUARE, 0, LANES)
+            for xi in range(XI):
+                transpose(maps + 4 * xi * SQUARE, LANES, to + 4 * xi * plane, s.columns, 0, 0, 0, 0)
+
+
+@njit
+def all_filters(w, s, turned, u, plane, block, start, stop):  # type: ignore[no-untyped-def]
+    """u (panels, 36, C, columns), for items of LANES channels of one panel."""
+    steps = (s.c + LANES - 1) // LANES
+    for item in range(start, stop):
+        panel, k0 = item // steps, item % steps * LANES
+        filters(w, s, turned, panel, k0, LANES, u, panel * XI * plane + k0 * s.columns, plane, block)
+
+
+@njit
+def back(sums, row, plane, w, s, o0, c0, count, rest, block):  # type: ignore[no-untyped-def]
+    """Weights (O, C, 3, 3) from (o0, c0) on = G^T m G of sums m (36, count of C, row), of which `rest` columns are used."""
+    for k0 in range(0, count, LANES):
+        for j0 in range(0, rest, LANES):
+            for k in range(min(LANES, count - k0)):
+                source = sums.ctypes.data + 4 * ((k0 + k) * row + j0)
+                back_map(source, SIDE * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, 0, LANES)
+            store_filters(block, w, s.o, s.c, o0 + j0, c0 + k0)
+
+
+# -- products ---------------------------------------------------------------------------------------------------------------------------
+
+
+@njit
+def multiply(a, a_row, b, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
+    """to (rows, columns) = a (rows, k) b (k, columns), all addresses; rows are rounded up to the block that fits the registers."""
+    columns = vectors * LANES
+    if vectors == 4:
+        for t in range(0, rows, ROWS4):
+            product4(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+    elif vectors == 3:
+        for t in range(0, rows, ROWS3):
+            product3(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+    elif vectors == 2:
+        for t in range(0, rows, ROWS2):
+            product2(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+    else:
+        for t in range(0, rows, ROWS1):
+            product1(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+
+
+@njit
+def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
+    """to (rows, columns) += a (rows, k) b (k, columns), all addresses; rows are rounded up to ADDS."""
+    if vectors == 4:
+        for t in range(0, rows, ADD4):
+            add4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+    elif vectors == 3:
+        for t in range(0, rows, ADD3):
+            add3(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+    elif vectors == 2:
+        for t in range(0, rows, ADD2):
+            add2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+    else:
+        for t in range(0, rows, ADD1):
+            add1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+
+
+# -- whole convolutions -------------------------------------------------------------------------------------------------------------------
+
+
+@njit
+def image_blocks(x, u, u_plane, bias, y, s, step, tiles, t_plane, products, p_plane, patch, start, stop):  # type: ignore[no-untyped-def]
+    """y (N, OH, OW, O) of x (N, H, W, C) and all transformed weights, for blocks of `step` tiles."""
+    for block in range(start, stop):
+        first = block * step
+        count = min(step, s.tiles - first)
+        input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
+        for xi in range(XI):
+            a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
+            for panel in range(s.wide // s.columns):
+                b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
+                multiply(a, s.c, b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors)
+        output_tiles(products, s.wide, p_plane, bias, y, s, first, count, 0, s.o, patch)
+
+
+@njit
+def weight_stream(w, turned, tiles, t_plane, bias, y, s, part, step, u, u_plane, products, p_plane, block, patch, start, stop):  # type: ignore[no-untyped-def]
+    """y of transformed pixels and weights (O, C, 3, 3) that are transformed on their way, `part` channels at a time: each is used at once.
+
+    An item is `step` tiles of one panel.
+    """
+    steps = (s.tiles + step - 1) // step
+    for item in range(start, stop):
+        panel, first = item // steps, item % steps * step
+        count = min(step, s.tiles - first)
+        for i in range(XI * p_plane):
+            products[i] = 0
+        for c0 in range(0, s.c, part):
+            channels = min(part, s.c - c0)
+            filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block)
+            for xi in range(XI):
+                a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.c + c0)
+                b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
+                add(a, s.c, 1, b, s.columns, to, s.columns, channels, count, s.vectors)
+        o0 = panel * s.columns
+        output_tiles(products, s.columns, p_plane, bias, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
+
+
+@njit
+def both_tiles(x, g, s, tiles, t_plane, gradients, g_plane, first, patch, start, stop):  # type: ignore[no-untyped-def]
+    """The transforms of pixels and of gradients for tiles `start` up to `stop`, counted from tile `first` on."""
+    input_tiles(x, s, first + start, stop - start, tiles, start * s.c, t_plane, patch)
+    gradient_tiles(g, s, first + start, stop - start, gradients, start * s.wide, g_plane, patch)
+
+
+@njit
+def some_sums(tiles, t_plane, gradients, g_plane, s, count, total, plane, start, stop):  # type: ignore[no-untyped-def]
+    """total (36, C, wide) += tiles^T gradients over `count` tiles; an item is one panel of one of the 36."""
+    panels = s.wide // s.columns
+    for item in range(start, stop):
+        xi, j0 = item // panels, item % panels * s.columns
+        a, b = tiles.ctypes.data + 4 * xi * t_plane, gradients.ctypes.data + 4 * (xi * g_plane + j0)
+        add(a, 1, s.c, b, s.wide, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors)
+
+
+@njit
+def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gradients, g_plane, patch, start, stop):  # type: ignore[no-untyped-def]
+    """total (parts, 36, C, wide): sums over blocks of `step` tiles, each part over its share of the blocks."""
+    for part in range(start, stop):
+        of_part = total[part]
+        for i in range(of_part.size):
+            of_part[i] = 0
+        for block in range(part * blocks // parts, (part + 1) * blocks // parts):
+            first = block * step
+            count = min(step, s.tiles - first)
+            input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
+            gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch)
+            some_sums(tiles, t_plane, gradients, g_plane, s, count, of_part, plane, 0, XI * (s.wide // s.columns))
+
+
+@njit
+def collect(total, plane, parts, w, s, block, start, stop):  # type: ignore[no-untyped-def]
+    """w = G^T m G of the sum of all parts, for items of LANES channels of C."""
+    for item in range(start, stop):
+        c0 = item * LANES
+        count = min(LANES, s.c - c0)
+        for part in range(1, parts):
+            for xi in range(XI):
+                to, more = total[0, xi * plane + c0 * s.wide :], total[part, xi * plane + c0 * s.wide :]
+                for k in range(count * s.wide):
+                    to[k] += more[k]
+        back(total[0, c0 * s.wide :], s.wide, plane, w, s, 0, c0, count, s.o, block)
+
+
+@njit
+def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, block, start, stop):  # type: ignore[no-untyped-def]
+    """w = G^T (tiles^T gradients) G, for items of `part` channels of C and one panel of O: sums never leave the cache."""
+    panels = s.wide // s.columns
+    for item in range(start, stop):
+        c0, o0 = item // panels * part, item % panels * s.columns
+        count = min(part, s.c - c0)
+        for i in range(XI * plane):
+            sums[i] = 0
+        for xi in range(XI):
+            a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
+            add(a, 1, s.c, b, s.wide, sums.ctypes.data + 4 * xi * plane, s.columns, s.tiles, count, s.vectors)
+        back(sums, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

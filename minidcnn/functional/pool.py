@@ -66,32 +66,34 @@ class PoolScatter(Function):
         return (PoolGather(self.taps, self.window, self.size)(g),)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Gather(Function):
-    """x (N, C, H, W) at flat plane indices h W + w, shape of `indices`: adjoint of Scatter."""
+    """x (N, C, *size) at flat plane indices h W + w (N, C, *pooled) -> (N, C, *pooled): the adjoint of Scatter."""
 
-    indices: Array
     size: Pair
+    pooled: Pair
+    needs_inputs = (1,)
 
-    def forward(self, x: Array) -> Array:
-        return kernels_of(x).gather(x, self.indices)
+    def forward(self, x: Array, indices: Array) -> Array:
+        return kernels_of(x).gather(x, indices)
 
-    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        return (Scatter(self.indices, self.size)(g),)
+    def vjp(self, g: Tensor, indices: Tensor) -> tuple[Gradient, ...]:
+        return Scatter(self.size, self.pooled)(g, indices), None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Scatter(Function):
-    """y, shape of `indices`, -> (N, C, *size), added where indices repeat: max unpooling, the adjoint of Gather."""
+    """y and indices (N, C, *pooled) -> (N, C, *size), added where indices repeat: max unpooling, the adjoint of Gather."""
 
-    indices: Array
     size: Pair
+    pooled: Pair
+    needs_inputs = (1,)
 
-    def forward(self, y: Array) -> Array:
-        return kernels_of(y).scatter(y, self.indices, self.size)
+    def forward(self, y: Array, indices: Array) -> Array:
+        return kernels_of(y).scatter(y, indices, self.size)
 
-    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        return (Gather(self.indices, self.size)(g),)
+    def vjp(self, g: Tensor, indices: Tensor) -> tuple[Gradient, ...]:
+        return Gather(self.size, self.pooled)(g, indices), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +148,7 @@ def max_pool2d(
     size = (x.shape[2], x.shape[3])
     out = window.positions(size, "max_pool2d")
     window.first_taps(size, out, "max_pool2d")
+    _check_floating("max_pool2d", x)
     y, taps = MaxPool2d(window, out, size).outputs(x)
     if not batched:
         y = reshape(y, y.shape[1:])
@@ -183,13 +186,17 @@ def max_unpool2d(
                 f"max_unpool2d: output_size {wanted} is not within stride {window.stride} of {size}, which input {input.shape} suggests"
             )
         size = wanted
-    at = indices._array if batched else indices._array[None]
+    if min(size) < 1:
+        raise ValueError(
+            f"max_unpool2d: input {input.shape} with padding {window.padding} gives an output of size {size}; use less padding"
+        )
+    at = indices._array
     if at.size and not (0 <= int(at.min()) and int(at.max()) < size[0] * size[1]):
         raise ValueError(
             f"max_unpool2d: indices reach from {int(at.min())} to {int(at.max())}, outside an output of {size[0]}x{size[1]} = {size[0] * size[1]} "
             f"pixels; pass output_size=, the size before pooling"
         )
-    x = Scatter(at, size)(y)
+    x = Scatter(size, (y.shape[2], y.shape[3]))(y, indices if batched else reshape(indices, (1, *indices.shape)))
     return x if batched else reshape(x, x.shape[1:])
 
 

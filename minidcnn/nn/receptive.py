@@ -138,8 +138,7 @@ def _after(function: Any, field: Field) -> Field:
     if isinstance(function, conv.Conv2d | conv.Im2col | pool.MaxPool2d | pool.AvgPool2d):
         return field.each(lambda axis, i: axis.through(*_window(function.window, i)))
     if isinstance(function, pool.Scatter):  # unpooling: what was pooled is a multiple of the pooled size, but for rounding
-        pooled = function.indices.shape[2:]
-        ratio = [-(-n // m) for n, m in zip(function.size, pooled, strict=True)]
+        ratio = [-(-n // m) for n, m in zip(function.size, function.pooled, strict=True)]
         return field.each(lambda axis, i: axis.back_through(ratio[i], ratio[i], 0, 1))
     if isinstance(function, shape.Index) and len(function.source) == 4:
         return field.each(lambda axis, i: axis.through(1, *_slice(function, i), 1))

@@ -131,8 +131,7 @@ def _probabilities(model: Segmenter, images: Array) -> Array:
     weight = next(iter(model.parameters()))
     x = Tensor.wrap(to_backend(images.astype(weight.dtype, order="K", copy=False), weight.backend))
     with _in_eval_mode(model), no_grad():
-        logits = model(x)
-        answer = F.exp(logits - F.logsumexp(logits, 1, keepdim=True)).numpy()
+        answer = F.softmax(model(x), 1).numpy()
     if not np.isfinite(answer).all():
         raise FloatingPointError("the network answers with NaN: its training diverged, or the image holds NaN; use an earlier checkpoint")
     return answer

@@ -14,7 +14,7 @@ from simulated import simulated
 
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import CudaKernels
-from minidcnn.backend.cuda.source import source
+from minidcnn.backend.cuda.source import folder, source
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -26,6 +26,7 @@ X, W = RNG.standard_normal((2, 5, *SIZE)).astype(np.float32), RNG.standard_norma
 Y = RNG.standard_normal((2, 7, *OUT)).astype(np.float32)
 P = RNG.standard_normal((2, 5, *OUT)).astype(np.float32)
 LARGE_X, LARGE_Y = (RNG.standard_normal((2, c, h, 16)).astype(np.float32) for c, h in ((3, 19), (4, 10)))
+WIDE, LABELS = RNG.standard_normal((2, 40, 7, 14)).astype(np.float32), RNG.integers(-1, 40, (2, 7, 14))
 POOLED = Window((3, 3), (2, 2), (1, 1))
 AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
 
@@ -40,6 +41,11 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "gather": lambda k: k.gather(X, AT),
     "scatter": lambda k: k.scatter(P, AT, (2, 3)),
     "avg_pool": lambda k: k.avg_pool2d(X, POOLED, np.ones((4, 5), np.float32)),
+    "moments": lambda k: np.stack(k.batch_norm_stats(WIDE)),
+    "normalize_grad": lambda k: k.batch_norm_grad(WIDE, WIDE, *np.ones((3, 40), np.float32))[0],
+    "sum": lambda k: k.sum(WIDE, (0, 2, 3)),
+    "cross_entropy": lambda k: k.cross_entropy(WIDE, LABELS, np.ones(40, np.float32), 0.1)[0],
+    "dropout": lambda k: k.dropout(WIDE, 0.5, 7, (2, 40, 1, 1)),
 }
 
 # what is wrong -> (run, text of a source, what stands there instead)
@@ -74,6 +80,19 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     ),
     "overwriting where indices repeat": ("scatter", "total += y[least];", "total = y[least];"),
     "rows and planes exchanged": ("gather", "y[e] = x[(e / (q * c) * p", "y[e] = x[(e / (p * c) * q"),
+    "sums over rows without a barrier": (
+        "sum",
+        "    part[threadIdx.y][threadIdx.x] = v;\n    __syncthreads();\n",
+        "    part[threadIdx.y][threadIdx.x] = v;\n",
+    ),
+    "sums over rows overtake the ones before": ("moments", "    __syncthreads();  // part[] may still be read from the call before\n", ""),
+    "a channel beyond the last": ("moments", "if (real && threadIdx.y == 0) {", "if (threadIdx.y == 0) {"),
+    "every row of threads writes the sum": ("sum", "if (c < channels && threadIdx.y == 0) sums", "if (c < channels) sums"),
+    "shares of unequal size counted alike": ("moments", "double more = min(share, rows - s * share)", "double more = share"),
+    "the gradient forgets its mean": ("normalize_grad", "- Sum(b[c]) - z", "- z"),
+    "a pixel without a label is looked up": ("cross_entropy", "        if (y >= 0) {\n            loss", "        {\n            loss"),
+    "classes and pixels exchanged": ("cross_entropy", "row = x + p * classes", "row = x + p * pixels"),
+    "one mask for all images": ("dropout", "e / (plane * channels) * channels + e % channels", "e % channels"),
     "the average forgets its weight": ("avg_pool", "Real(total * weight[p.i * g.ow + p.j])", "Real(total * weight[p.j * g.ow + p.i])"),
 }
 
@@ -87,7 +106,7 @@ def test_sound_kernels_have_no_findings(run: str) -> None:
 def test_planted_bugs_are_caught(bug: str) -> None:
     """Either check mode objects, or the numbers differ from the reference."""
     run, text, instead = PLANTED[bug]
-    texts = [source(name) for name in ("conv.cu", "im2col.cu", "pool.cu")]
+    texts = [source(path.name) for path in folder().glob("*.cu")]
     assert any(text in t for t in texts), "the text to change is gone from the sources"
     expected = RUNS[run](Kernels(np))
 

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from .conv import CudaConv
+from .elementwise import CudaElementwise
+from .loss import CudaLoss
+from .norm import CudaNorm
 from .pool import CudaPool
 
 
-class CudaKernels(CudaConv, CudaPool):
+class CudaKernels(CudaConv, CudaElementwise, CudaLoss, CudaNorm, CudaPool):
     """Kernels for CuPy arrays, or for those of another module `xp` if `module` compiles CUDA sources for them (a simulator)."""
 
     name = "cuda"

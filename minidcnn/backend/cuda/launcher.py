@@ -62,7 +62,7 @@ class Launcher:
         defines: Sequence[str] = (),
         shared: int = 0,
     ) -> None:
-        """Launch with `grid` blocks of `block` threads. Python ints arrive as int, floats as SUM, arrays must be C-contiguous.
+        """Launch with `grid` blocks of `block` threads. Python ints and bools arrive as int, floats as SUM, NumPy scalars as they are; arrays are C-contiguous.
 
         RuntimeError that names the kernel, its grid and its arguments if the device refuses.
         """
@@ -80,13 +80,11 @@ class Launcher:
             ) from error
 
     def _argument(self, file: str, kernel: str, i: int, value: Any, added: Any) -> Any:
-        if isinstance(value, bool):
-            return np.int32(value)
-        if isinstance(value, int):
+        if isinstance(value, int):  # bool too
             if not -LIMIT <= value < LIMIT:
                 raise ValueError(f"kernel {kernel} of {file}, argument {i}: {value} does not fit 32 bits")
             return np.int32(value)
-        if isinstance(value, float):
+        if type(value) is float:  # np.float64 is one too, and stays
             return added(value)
         if hasattr(value, "flags") and not value.flags.c_contiguous:
             raise ValueError(f"kernel {kernel} of {file}, argument {i}: the array of shape {value.shape} must be C-contiguous")

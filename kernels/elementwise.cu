@@ -1,0 +1,68 @@
+// Elementwise work that is worth a kernel of its own: ReLU, dropout by counters, optimizer steps. One thread per element, arrays of any
+// shape seen as one run of memory. Bound by memory: each array is read and written once.
+#include "common.cuh"
+
+// max(x, 0); NaN stays NaN.
+extern "C" __global__ void __launch_bounds__(256) relu(const Real* __restrict__ x, Real* __restrict__ y, int count) {
+    FOR_EACH(e, count) y[e] = x[e] < Real(0) ? Real(0) : x[e];
+}
+
+// g where y > 0, else 0.
+extern "C" __global__ void __launch_bounds__(256)
+relu_grad(const Real* __restrict__ g, const Real* __restrict__ y, Real* __restrict__ dx, int count) {
+    FOR_EACH(e, count) dx[e] = y[e] > Real(0) ? g[e] : Real(0);
+}
+
+// Number i + 1 of the generator SplitMix64 started at `seed`, below 2^53 (Steele, Lea & Flood, 2014; see DropoutKernels.uniform_bits).
+__device__ __forceinline__ unsigned long long uniform_bits(unsigned long long seed, unsigned long long i) {
+    unsigned long long z = (i + 1) * 0x9E3779B97F4A7C15ull + seed;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBull;
+    return (z ^ (z >> 31)) >> 11;
+}
+
+// x (N, M, C) times a mask of 0 and `scale`: element i of the mask is kept where its number is at least `threshold`. Each element has its
+// own (whole = 0), or each (n, c) has one for its whole plane (whole = 1).
+extern "C" __global__ void __launch_bounds__(256)
+dropout(const Real* __restrict__ x, Real* __restrict__ y, unsigned long long seed, unsigned long long threshold, Real scale, int count, int plane,
+        int channels, int whole) {
+    FOR_EACH(e, count) {
+        int i = whole ? e / (plane * channels) * channels + e % channels : e;
+        y[e] = x[e] * (uniform_bits(seed, i) >= threshold ? scale : Real(0));
+    }
+}
+
+// d = g + decay p; buffer = momentum buffer + (1 - dampening) d, at first d; p -= lr (d + momentum buffer, buffer, or d). buffer may be null.
+extern "C" __global__ void __launch_bounds__(256)
+sgd_step(Real* __restrict__ p, const Real* __restrict__ g, Real* __restrict__ buffer, int first, Sum lr, Sum momentum, Sum dampening, Sum decay,
+         int nesterov, int count) {
+    FOR_EACH(e, count) {
+        Sum d = Sum(g[e]) + decay * Sum(p[e]);
+        if (buffer) {
+            Sum b = first ? d : momentum * Sum(buffer[e]) + (Sum(1) - dampening) * d;
+            buffer[e] = Real(b);
+            d = nesterov ? d + momentum * b : b;
+        }
+        p[e] = Real(Sum(p[e]) - lr * d);
+    }
+}
+
+// Adam (decoupled = 0) and AdamW: rate = lr / (1 - beta1^t), root = sqrt(1 - beta2^t). largest may be null (no amsgrad).
+extern "C" __global__ void __launch_bounds__(256)
+adam_step(Real* __restrict__ p, const Real* __restrict__ g, Real* __restrict__ mean, Real* __restrict__ square, Real* __restrict__ largest, Sum rate,
+          Sum root, Sum lr, Sum beta1, Sum beta2, Sum eps, Sum decay, int decoupled, int count) {
+    FOR_EACH(e, count) {
+        Sum v = p[e], d = g[e];
+        if (decoupled) v *= Sum(1) - lr * decay;
+        else d += decay * v;
+        Sum m = Sum(mean[e]) + (Sum(1) - beta1) * (d - Sum(mean[e]));
+        Sum q = beta2 * Sum(square[e]) + (Sum(1) - beta2) * (d * d);
+        mean[e] = Real(m);
+        square[e] = Real(q);
+        if (largest) {
+            q = max(Sum(largest[e]), q);
+            largest[e] = Real(q);
+        }
+        p[e] = Real(v - rate * (m / (sqrt(q) / root + eps)));
+    }
+}

@@ -1,0 +1,51 @@
+// Softmax and cross-entropy in one pass, on rows of C logits: x (P, C), one row per pixel.
+//
+// A target is a class, or -1 where the pixel is left out. Weights are by class. One thread per pixel runs over its classes (two to a few
+// dozen, contiguous, so that a warp's reads fill whole lines); no one-hot array, no softmax array. Traffic: forward P C + P numbers,
+// backward twice P C. Bound by memory.
+#include "common.cuh"
+
+__device__ __forceinline__ float exponential(float v) { return expf(v); }
+__device__ __forceinline__ double exponential(double v) { return exp(v); }
+
+// losses (P,) = (1 - s) w_y r_y + s / C sum_c w_c r_c with r_c = lse - x_c, and lse (P,) = log(sum(exp(x))).
+extern "C" __global__ void __launch_bounds__(256)
+cross_entropy(const Real* __restrict__ x, const long long* __restrict__ target, const Real* __restrict__ weight, Real* __restrict__ losses,
+              double* __restrict__ lse, double weight_sum, double smoothing, int pixels, int classes) {
+    FOR_EACH(p, pixels) {
+        const Real* row = x + p * classes;
+        Sum top = row[0];
+        for (int c = 1; c < classes; c++) top = max(top, Sum(row[c]));
+        double total = 0, weighted = 0;
+        for (int c = 0; c < classes; c++) {
+            total += exponential(Sum(row[c]) - top);
+            if (smoothing != 0) weighted += double(weight[c]) * double(Sum(row[c]) - top);
+        }
+        double logarithm = log(total);
+        int y = (int)target[p];
+        double loss = 0;
+        if (y >= 0) {
+            loss = (1 - smoothing) * double(weight[y]) * (logarithm - double(Sum(row[y]) - top));
+            if (smoothing != 0) loss += smoothing / classes * (weight_sum * logarithm - weighted);
+        }
+        losses[p] = Real(loss);
+        lse[p] = logarithm + double(top);
+    }
+}
+
+// dx (P, C) = g ((a + b sum(w)) softmax(x) - a e_y - b w), a = (1 - s) w_y, b = s / C; 0 where the pixel is left out. One thread per element.
+extern "C" __global__ void __launch_bounds__(256)
+cross_entropy_grad(const Real* __restrict__ g, const Real* __restrict__ x, const double* __restrict__ lse, const long long* __restrict__ target,
+                   const Real* __restrict__ weight, Real* __restrict__ dx, double weight_sum, double smoothing, int pixels, int classes) {
+    FOR_EACH(e, pixels * classes) {
+        int p = e / classes, c = e % classes, y = (int)target[p];
+        Sum slope = 0;
+        if (y >= 0) {
+            Sum a = Sum((1 - smoothing) * double(weight[y])), b = Sum(smoothing / classes);
+            slope = (a + b * Sum(weight_sum)) * exponential(Sum(double(x[e]) - lse[p])) - b * Sum(weight[c]);
+            if (c == y) slope -= a;
+            slope *= Sum(g[p]);
+        }
+        dx[e] = Real(slope);
+    }
+}

@@ -1,0 +1,114 @@
+// Batch norm on channels-last images, seen as rows of C channels: x (M, C), M = N H W. Also plain sums over rows.
+//
+// Reductions take two steps. 1: a block of 32 channels x 8 rows runs over its share of the rows; lanes are channels, so a warp reads runs
+// of memory; partial results of every share go to (shares, C) arrays in double. 2: one thread per channel combines the shares in order:
+// the same bits every time. Traffic: the input once, and 2 shares C numbers. Bound by memory, as are the elementwise kernels.
+#include "common.cuh"
+
+constexpr int LANES = 32, ROWS = 8;
+
+// Adds v over the 8 rows of the block, in order; the result is valid where threadIdx.y is 0.
+__device__ __forceinline__ double over_rows(double v) {
+    __shared__ double part[ROWS][LANES];
+    __syncthreads();  // part[] may still be read from the call before
+    part[threadIdx.y][threadIdx.x] = v;
+    __syncthreads();
+    double total = 0;
+    if (threadIdx.y == 0)
+        for (int r = 0; r < ROWS; r++) total += part[r][threadIdx.x];
+    return total;
+}
+
+// Per share and channel: the mean and the sum of squared distances from it. Sums are taken of x - x[0], which keeps their digits.
+extern "C" __global__ void __launch_bounds__(256)
+moments(const Real* __restrict__ x, double* __restrict__ means, double* __restrict__ squares, int rows, int channels, int share) {
+    int c = blockIdx.x * LANES + threadIdx.x, begin = blockIdx.y * share, end = min(begin + share, rows);
+    bool real = c < channels;
+    Sum shift = real ? Sum(x[c]) : Sum(0), sum = 0, square = 0;
+    for (int m = begin + threadIdx.y; m < end && real; m += ROWS) {
+        Sum d = Sum(x[m * channels + c]) - shift;
+        sum += d;
+        square += d * d;
+    }
+    double s = over_rows(sum), q = over_rows(square), count = end - begin;
+    if (real && threadIdx.y == 0) {
+        means[blockIdx.y * channels + c] = double(shift) + s / count;
+        squares[blockIdx.y * channels + c] = q - s * s / count;
+    }
+}
+
+// The shares' moments combined: mean and biased variance of each channel (Chan, Golub & LeVeque, 1979).
+extern "C" __global__ void __launch_bounds__(256)
+combine_moments(const double* __restrict__ means, const double* __restrict__ squares, double* __restrict__ mean, double* __restrict__ var, int rows,
+                int channels, int share, int shares) {
+    FOR_EACH(c, channels) {
+        double count = 0, m = 0, q = 0;
+        for (int s = 0; s < shares; s++) {
+            double more = min(share, rows - s * share), d = means[s * channels + c] - m, part = more / (count + more);
+            q += squares[s * channels + c] + d * d * count * part;
+            m += d * part;
+            count += more;
+        }
+        mean[c] = m;
+        var[c] = q / count;
+    }
+}
+
+// y = (x - mean) scale + bias, by channel.
+extern "C" __global__ void __launch_bounds__(256)
+normalize(const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ scale, const Real* __restrict__ bias, Real* __restrict__ y,
+          int count, int channels) {
+    FOR_EACH(e, count) {
+        int c = e % channels;
+        y[e] = Real((Sum(x[e]) - Sum(mean[c])) * Sum(scale[c]) + Sum(bias[c]));
+    }
+}
+
+// Per share and channel: the sums of g and of g z, z = (x - mean) rstd.
+extern "C" __global__ void __launch_bounds__(256)
+gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ rstd,
+              double* __restrict__ sums, double* __restrict__ products, int rows, int channels, int share) {
+    int c = blockIdx.x * LANES + threadIdx.x, begin = blockIdx.y * share, end = min(begin + share, rows);
+    bool real = c < channels;
+    Sum at = real ? Sum(mean[c]) : Sum(0), spread = real ? Sum(rstd[c]) : Sum(0), sum = 0, product = 0;
+    for (int m = begin + threadIdx.y; m < end && real; m += ROWS) {
+        Sum v = g[m * channels + c];
+        sum += v;
+        product += v * ((Sum(x[m * channels + c]) - at) * spread);
+    }
+    double s = over_rows(sum), p = over_rows(product);
+    if (real && threadIdx.y == 0) {
+        sums[blockIdx.y * channels + c] = s;
+        products[blockIdx.y * channels + c] = p;
+    }
+}
+
+// dx = scale (g - b - z w), z = (x - mean) rstd, by channel.
+extern "C" __global__ void __launch_bounds__(256)
+normalize_grad(const Real* __restrict__ g, const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ rstd,
+               const Real* __restrict__ scale, const Real* __restrict__ b, const Real* __restrict__ w, Real* __restrict__ dx, int count, int channels) {
+    FOR_EACH(e, count) {
+        int c = e % channels;
+        Sum z = (Sum(x[e]) - Sum(mean[c])) * Sum(rstd[c]);
+        dx[e] = Real(Sum(scale[c]) * (Sum(g[e]) - Sum(b[c]) - z * Sum(w[c])));
+    }
+}
+
+// Per share and channel: the sum of x.
+extern "C" __global__ void __launch_bounds__(256)
+row_sums(const Real* __restrict__ x, double* __restrict__ sums, int rows, int channels, int share) {
+    int c = blockIdx.x * LANES + threadIdx.x, begin = blockIdx.y * share, end = min(begin + share, rows);
+    Sum sum = 0;
+    for (int m = begin + threadIdx.y; m < end && c < channels; m += ROWS) sum += Sum(x[m * channels + c]);
+    double s = over_rows(sum);
+    if (c < channels && threadIdx.y == 0) sums[blockIdx.y * channels + c] = s;
+}
+
+// (shares, C) added up by channel, in order.
+extern "C" __global__ void __launch_bounds__(256) add_shares(const double* __restrict__ parts, Real* __restrict__ out, int channels, int shares) {
+    FOR_EACH(c, channels) {
+        double total = 0;
+        for (int s = 0; s < shares; s++) total += parts[s * channels + c];
+        out[c] = Real(total);
+    }
+}

@@ -1,0 +1,104 @@
+"""ReLU, dropout and optimizer steps on the GPU: kernels/elementwise.cu."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, inverse, memory_order
+from .base import CudaBase
+
+FILE = "elementwise.cu"
+
+
+class CudaElementwise(CudaBase):
+    """Arrays are taken in their memory order, whatever that is, as one run; what has gaps goes to the reference."""
+
+    def relu(self, x: Array) -> Array:
+        order = self._order(x)
+        if order is None:
+            return super().relu(x)
+        flat = x.transpose(order)
+        y: Array = self.xp.empty(flat.shape, x.dtype)
+        self.launcher.over(x.size, FILE, "relu", x.dtype, flat, y, x.size)
+        return y.transpose(inverse(order))
+
+    def relu_grad(self, g: Array, y: Array) -> Array:
+        order = self._order(y)
+        if order is None or g.shape != y.shape or g.dtype != y.dtype:
+            return super().relu_grad(g, y)
+        gradient, flat = self.xp.ascontiguousarray(g.transpose(order)), y.transpose(order)
+        dx: Array = self.xp.empty(flat.shape, y.dtype)
+        self.launcher.over(y.size, FILE, "relu_grad", y.dtype, gradient, flat, dx, y.size)
+        return dx.transpose(inverse(order))
+
+    def dropout(self, x: Array, p: float, seed: int, shape: tuple[int, ...]) -> Array:
+        planes = x.ndim == 4 and shape == (*x.shape[:2], 1, 1)
+        if not self.launcher.suits(x) or not (planes or shape == x.shape):
+            return super().dropout(x, p, seed, shape)
+        order = (0, 2, 3, 1) if x.ndim == 4 else tuple(range(x.ndim))  # elements of images count channels last
+        flat = self.xp.ascontiguousarray(x.transpose(order))
+        y: Array = self.xp.empty(flat.shape, x.dtype)
+        c, plane = (x.shape[1], x.shape[2] * x.shape[3]) if x.ndim == 4 else (1, 1)
+        threshold, scale = np.uint64(round(p * (1 << 53))), x.dtype.type(1 / (1 - p) if p < 1 else 0)
+        self.launcher.over(
+            x.size, FILE, "dropout", x.dtype, flat, y, np.uint64(seed % (1 << 64)), threshold, scale, x.size, plane, c, planes and plane > 1
+        )
+        return y.transpose(inverse(order))
+
+    def sgd_step(
+        self,
+        p: Array,
+        g: Array,
+        buffer: Array | None,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+    ) -> None:
+        arrays = self._alike(p, g, buffer)
+        if arrays is None:
+            super().sgd_step(p, g, buffer, first, lr, momentum, dampening, weight_decay, nesterov)
+            return
+        numbers = first, float(lr), float(momentum), float(dampening), float(weight_decay), nesterov, p.size
+        self.launcher.over(p.size, FILE, "sgd_step", p.dtype, *arrays, *numbers)
+
+    def adam_step(
+        self,
+        p: Array,
+        g: Array,
+        mean: Array,
+        square: Array,
+        largest: Array | None,
+        step: int,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        arrays = self._alike(p, g, mean, square, largest)
+        if arrays is None:
+            super().adam_step(p, g, mean, square, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled)
+            return
+        rate, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
+        numbers = (float(v) for v in (rate, root, lr, beta1, beta2, eps, weight_decay))
+        self.launcher.over(p.size, FILE, "adam_step", p.dtype, *arrays, *numbers, decoupled, p.size)
+
+    def _order(self, x: Array) -> tuple[int, ...] | None:
+        return memory_order(x) if self.launcher.suits(x) else None
+
+    def _alike(self, p: Array, g: Array, *state: Array | None) -> tuple[Any, ...] | None:
+        """All arrays in p's memory order, or None if p or its state have gaps or orders of their own; g is copied if need be."""
+        order = self._order(p)
+        if order is None or not self.launcher.suits(p, g, *state):
+            return None
+        views = [None if s is None else s.transpose(order) for s in state]
+        if any(v is not None and not v.flags.c_contiguous for v in views):
+            return None
+        return p.transpose(order), self.xp.ascontiguousarray(g.transpose(order)), *views

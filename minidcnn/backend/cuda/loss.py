@@ -1,0 +1,44 @@
+"""Softmax-cross-entropy on the GPU: kernels/loss.cu."""
+
+from __future__ import annotations
+
+from ..arrays import Array
+from .base import CudaBase
+
+FILE = "loss.cu"
+
+
+class CudaLoss(CudaBase):
+    """cross_entropy and its gradient, for logits of any number of axes."""
+
+    def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array]:
+        if not self.launcher.suits(x, weight):
+            return super().cross_entropy(x, target, weight, smoothing)
+        xp, rows = self.xp, self._pixels(x)
+        losses, lse = xp.empty(target.shape, x.dtype), xp.empty(target.shape, "float64")
+        arguments = rows, self._plain(target), self._plain(weight), losses, lse, *self._terms(weight, smoothing), *rows.shape
+        self.launcher.over(len(rows), FILE, "cross_entropy", x.dtype, *arguments)
+        return losses, lse
+
+    def cross_entropy_grad(self, g: Array, x: Array, lse: Array, target: Array, weight: Array, smoothing: float) -> Array:
+        if not self.launcher.suits(x, weight) or g.dtype != x.dtype:
+            return super().cross_entropy_grad(g, x, lse, target, weight, smoothing)
+        rows = self._pixels(x)
+        dx: Array = self.xp.empty((*target.shape, x.shape[1]), x.dtype)
+        arrays = self._plain(g), rows, self._plain(lse), self._plain(target), self._plain(weight), dx
+        self.launcher.over(dx.size, FILE, "cross_entropy_grad", x.dtype, *arrays, *self._terms(weight, smoothing), *rows.shape)
+        last = dx.ndim - 1
+        return dx.transpose(0, last, *range(1, last))
+
+    def _pixels(self, x: Array) -> Array:
+        """(N, C, ...) -> (P, C) without gaps."""
+        return self._plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
+
+    def _terms(self, weight: Array, smoothing: float) -> tuple[object, object]:
+        """The sum of the weights, on the host only where it counts, and the smoothing, in double."""
+        import numpy as np
+
+        return np.float64(weight.sum(dtype="float64") if smoothing else 0), np.float64(smoothing)
+
+    def _plain(self, array: Array) -> Array:
+        return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]

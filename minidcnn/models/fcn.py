@@ -63,13 +63,15 @@ class FCN(Segmenter):
                 self.add_module(step, up.requires_grad_(options["learn_upsampling"]))
         self.reset_parameters()
         self.offsets = self._offsets()
-        if self.offsets[-1] < 0:
+        if not self._covers():
+            first, more = features[0], options["pad"]
+            while not self._covers():
+                more += 1
+                first.padding = (more, more)
             raise ValueError(
-                f"{name}: with pad={options['pad']} the output begins {-self.offsets[-1]} pixels inside the image; "
-                f"use pad={options['pad'] - self.offsets[-1]} or more"
+                f"{name}: with pad={options['pad']} and fc_kernel={options['fc_kernel']} the output does not cover the whole image; "
+                f"use pad={more} or more, or a smaller fc_kernel"
             )
-        if not self.takes(1):
-            self.needs = f"at least {self._fitting(1)} pixels"
 
     def reset_parameters(self) -> None:
         """He's weights in the trunk, score layers zero, bilinear filters."""
@@ -101,17 +103,20 @@ class FCN(Segmenter):
                 placement = placement if offsets[-1] >= 0 else pooled
         return tuple(offsets)
 
-    def takes(self, n: int) -> bool:
-        """Whether the output covers n pixels: always, with the paper's padding."""
-        layers = list(self.features)
-        size = size_behind([*layers, *self.classifier], n)
-        if n < 1 or size < 1:
-            return False
-        for (step, *_), skip, offset in zip_longest(self.upsampling, self.skips, self.offsets):
-            size = size_behind([getattr(self, step)], size)
-            if skip is not None:
-                size = min(size - max(-offset, 0), size_behind(layers[: self.pools[skip - 1] + 1], n) - max(offset, 0))
-        return size - self.offsets[-1] >= n
+    def _covers(self) -> bool:
+        """Whether the output covers every image. 32 more pixels are 1 more behind the last pooling and 32 more at last: 32 sizes tell."""
+        layers, offsets = list(self.features), self._offsets()
+        for n in range(1, 33):
+            size = size_behind([*layers, *self.classifier], n)
+            if size < 1:
+                return False
+            for (step, *_), skip, offset in zip_longest(self.upsampling, self.skips, offsets):
+                size = size_behind([getattr(self, step)], size)
+                if skip is not None:
+                    size = min(size - max(-offset, 0), size_behind(layers[: self.pools[skip - 1] + 1], n) - max(offset, 0))
+            if offsets[-1] < 0 or size < n + offsets[-1]:
+                return False
+        return True
 
     # -- computing -------------------------------------------------------------------------------------------------------------
 
@@ -160,7 +165,7 @@ class FCN(Segmenter):
     def load_coarser(self, coarser: FCN) -> Self:
         """Take all weights that a coarser FCN has as well: FCN-16s is trained from FCN-32s, and FCN-8s from FCN-16s (section 4.3).
 
-        Layers of its own keep theirs: score layers begin at zero, so that the network begins as the coarser one. Returns this network.
+        Layers of its own keep theirs: score layers begin at zero, so that the network begins near the coarser one. Returns this network.
         ValueError for networks of another width or other classes; nothing has been changed then.
         """
         self.load_state_dict(coarser.state_dict(), strict=False)

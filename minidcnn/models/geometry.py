@@ -9,11 +9,11 @@ segmentation", 2017; the published networks write the numbers out).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from .. import nn
-from ..window import Window
+from ..window import Window, same_padding
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,23 @@ class Placement:
 
 
 def window_of(layer: nn.Module) -> Window | None:
-    """The window of a convolution, transposed convolution or pooling layer; None for other layers."""
+    """The window of a convolution, transposed convolution or pooling layer; None for other layers.
+
+    ValueError for padding="same" around an even span, which is no window of one padding.
+    """
     if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-        assert not isinstance(layer.padding, str)
-        return Window(layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        window = Window(layer.kernel_size, layer.stride, (0, 0), layer.dilation)
+        padding = layer.padding
+        if isinstance(padding, str):
+            sides = same_padding(window) if padding == "same" else ((0, 0), (0, 0))
+            if any(before != after for before, after in sides):
+                raise ValueError(f'{type(layer).__name__}: padding="same" of kernel {layer.kernel_size} is not the same on both sides')
+            padding = (sides[0][0], sides[1][0])
+        return replace(window, padding=padding)
     if isinstance(layer, nn.MaxPool2d):
         return Window.of(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
+    if isinstance(layer, nn.AvgPool2d):
+        return Window.of(layer.kernel_size, layer.stride, layer.padding, 1, layer.ceil_mode)
     return None
 
 

@@ -10,7 +10,6 @@ from ..autograd import no_grad
 from ..nn import init
 from ..tensor import Tensor
 from .common import he, positive, probability
-from .geometry import size_behind
 from .segmenter import Segmenter
 from .vgg import GROWTH, STAGES, VGG, vgg_features
 
@@ -32,30 +31,25 @@ class _SegNet(Segmenter):
         probability(type(self).__name__, "dropout", dropout)
         self.bayesian = bayesian
         self.unpool = nn.MaxUnpool2d(2)
-        self.dropout = nn.Dropout(dropout) if bayesian else nn.Identity()
-
-    def takes(self, n: int) -> bool:
-        return size_behind(self.features, n) > 0
-
-    def _say_needs(self) -> None:
-        self.needs = f"at least {self._fitting(1)} pixels"
+        if bayesian:
+            self.dropout = nn.Dropout(dropout)
 
     def _through(self, x: Tensor) -> Tensor:
         """Down, keeping indices and sizes, and up again."""
         kept: list[tuple[Tensor, tuple[int, ...]]] = []
-        pools = len(self.decoder)
+        deep, pools = self.deep if self.bayesian else 0, len(self.decoder)
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):
                 size = x.shape[2:]
                 x, indices = layer(x)
                 kept.append((indices, size))
-                x = self.dropout(x) if len(kept) > pools - self.deep else x
+                x = self.dropout(x) if len(kept) > pools - deep else x
             else:
                 x = layer(x)
         for i, stage in enumerate(self.decoder):
             indices, size = kept.pop()
             x = stage(self.unpool(x, indices, size))
-            x = self.dropout(x) if i < self.deep else x
+            x = self.dropout(x) if i < deep else x
         return x
 
     def forward(self, input: Tensor) -> Tensor:
@@ -122,7 +116,6 @@ class SegNet(_SegNet):
                     layers += [nn.Conv2d(channels, c, 3, padding=1), nn.BatchNorm2d(c, eps=eps), nn.ReLU()]
                 self.decoder.append(nn.Sequential(*layers if stage else layers[:-2]))
         he(self)
-        self._say_needs()
 
     def load_trunk(self, classifier: VGG) -> SegNet:
         """Take the convolutions of a VGG16, with or without batch norm. Returns this network.
@@ -178,7 +171,6 @@ class SegNetBasic(_SegNet):
             )
             self.classifier = nn.Conv2d(width, classes, 1)
         he(self)
-        self._say_needs()
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)

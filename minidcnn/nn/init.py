@@ -52,10 +52,10 @@ _skipping = False
 
 @contextmanager
 def skipped() -> Iterator[None]:
-    """Inside, the functions of this module leave weights as they are and draw nothing, so that layers start with uninitialised memory.
+    """Inside, whatever draws random weights draws none and leaves them as they are, so that layers start with uninitialised memory.
 
     For networks whose weights come from elsewhere right after, a checkpoint or an initialisation of their own: building VGG16 takes
-    milliseconds then, and no memory before it is written to.
+    milliseconds then, and its weights no memory before they are written. Constants are filled in as always.
     """
     global _skipping
     before, _skipping = _skipping, True
@@ -66,8 +66,6 @@ def skipped() -> Iterator[None]:
 
 
 def _write(tensor: Tensor, values: Any) -> Tensor:
-    if _skipping:
-        return tensor
     tensor._array[...] = to_backend(values, tensor.backend) if isinstance(values, np.ndarray) else values
     tensor.changed()
     return tensor
@@ -174,8 +172,6 @@ def bilinear_(tensor: Tensor) -> Tensor:
     """
     if tensor.ndim != 4 or tensor.shape[1] not in (1, tensor.shape[0]):
         raise ValueError(f"bilinear_: the weight must be (C, C, KH, KW), or (C, 1, KH, KW) for groups=C, got {tensor.shape}")
-    if _skipping:
-        return tensor
     c, each, kh, kw = tensor.shape
     values = np.zeros(tensor.shape, tensor.dtype)
     values[range(c), range(c) if each == c else 0] = np.outer(bilinear_filter(kh), bilinear_filter(kw))

@@ -7,20 +7,44 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import figures, metrics
+    from .command import main
+    from .config import TrainConfig
+    from .evaluate import Evaluation
     from .metrics import BoundaryF1, ConfusionMatrix, boundary_f1, constant_prediction
     from .predict import predict_mask, scores
+    from .runs import RunFolder
+    from .train import Trainer
 
 _HOME = {
     "BoundaryF1": "metrics",
     "ConfusionMatrix": "metrics",
+    "Evaluation": "evaluate",
+    "RunFolder": "runs",
+    "TrainConfig": "config",
+    "Trainer": "train",
     "boundary_f1": "metrics",
     "constant_prediction": "metrics",
+    "main": "command",
     "predict_mask": "predict",
     "scores": "predict",
 }
 _MODULES = ("figures", "metrics")
 
-__all__ = ["BoundaryF1", "ConfusionMatrix", "boundary_f1", "constant_prediction", "figures", "metrics", "predict_mask", "scores"]
+__all__ = [
+    "BoundaryF1",
+    "ConfusionMatrix",
+    "Evaluation",
+    "RunFolder",
+    "TrainConfig",
+    "Trainer",
+    "boundary_f1",
+    "constant_prediction",
+    "figures",
+    "main",
+    "metrics",
+    "predict_mask",
+    "scores",
+]
 
 
 def __getattr__(name: str) -> Any:

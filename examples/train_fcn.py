@@ -1,0 +1,29 @@
+"""Train a fully convolutional network (Shelhamer, Long & Darrell, 2017): VGG16 made convolutional, its scores upsampled.
+
+The paper starts from a trained classifier; from scratch this is a harder network than U-Net, and a light variant is the default here.
+"""
+
+from minidcnn.models import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
+from minidcnn.segmentation import main
+
+VARIANTS = {"32s": FCN32s, "16s": FCN16s, "8s": FCN8s, "8s-at-once": FCN8sAtOnce}
+
+
+def add_options(group):
+    group.add_argument("--variant", choices=VARIANTS, default="8s", help="how fine the scores are that are added up (default: %(default)s)")
+    group.add_argument(
+        "--base", type=int, default=16, metavar="N", help="channels of the first level; the paper has 64 (default: %(default)s)"
+    )
+    group.add_argument("--paper", action="store_true", help="100 pixels of padding and a 7x7 layer, as published, instead of 1 and 1x1")
+    group.add_argument("--dropout", type=float, default=0.5, metavar="P", help="in the hidden layers (default: %(default)s)")
+
+
+def build(data, options):
+    """Any network of yours can take this one's place: (N, channels, H, W) -> (N, classes, H, W)."""
+    size = {} if options["paper"] else {"pad": 1, "fc_kernel": 1}
+    network = VARIANTS[options["variant"]]
+    return network(len(data.classes), data.channels, width=options["base"], dropout=options["dropout"], learn_upsampling=True, **size)
+
+
+if __name__ == "__main__":
+    main("fcn", build, add_options=add_options, description=__doc__, adjust={"all": {"clip": 1.0}})

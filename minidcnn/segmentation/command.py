@@ -1,0 +1,129 @@
+"""The examples' main function: from the command line to a trained network, and every foreseeable error as one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..backend import BackendError, manual_seed, use
+from ..data import DataError, Dataset
+from ..interop.checkpoints import CheckpointError
+from .diagnose import TrainingError, out_of_memory
+from .interrupt import Stopped
+from .options import AddOptions, Request, read_options
+from .prepare import open_data
+from .train import Trainer
+
+if TYPE_CHECKING:
+    from ..models import Segmenter
+
+Build = Callable[[Dataset, dict[str, Any]], "Segmenter"]  # (training data, the network's own options) -> a network
+
+
+def main(
+    network: str,
+    build: Build,
+    *,
+    add_options: AddOptions | None = None,
+    adjust: Mapping[str, Mapping[str, Any]] | None = None,
+    description: str | None = None,
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Train `build(dataset, options)` as the command line says.
+
+    network: the name of runs. add_options(group): adds the network's own options, which `build` gets as a dict. adjust: see `config.defaults`.
+    Ends the program with status 2 and one sentence for what a user can mend (data, options, checkpoints, backend), 1 for a training that
+    diverged or ran out of memory, 130 after Ctrl-C.
+    """
+    with one_sentence_errors():
+        with mendable():
+            request = read_options(network, argv, description=description, add_options=add_options, adjust=adjust)
+            try:
+                trainer = make_trainer(request, build)
+            except BaseException:
+                request.folder.discard_if_empty()
+                raise
+        run(trainer, request)
+
+
+def make_trainer(request: Request, build: Build) -> Trainer:
+    """The trainer of a request, at the state that it resumes. Same seed, same bits."""
+    config = request.config
+    use(config.backend)
+    train, val = open_data(config)
+    manual_seed(config.seed)
+    model = build(train, dict(config.network_options))
+    trainer = Trainer(model, train, val, config, request.folder)
+    if request.resume:
+        trainer.restore()
+    request.folder.write_config(config)
+    return trainer
+
+
+def run(trainer: Trainer, request: Request) -> None:
+    """Train to the end and say what came of it."""
+    epochs, folder = request.config.epochs, request.folder
+    if trainer.epoch >= epochs:
+        print(f"the run in {folder} is complete ({trainer.epoch} of {epochs} epochs); --resume --epochs N goes on to a larger N")
+        return
+    print(trainer.describe())
+    if request.resume:
+        print(f"resuming after epoch {trainer.epoch}, step {trainer.step} of {trainer.steps}")
+    try:
+        trainer.fit()
+    except Stopped:
+        again = f"{sys.argv[0]} --out {folder} --resume"
+        raise Stopped(f"stopped in epoch {trainer.epoch + 1} of {epochs} after step {trainer.step}; go on with: python {again}") from None
+    except MemoryError as error:
+        raise TrainingError(out_of_memory(error, request.config.batch_size, request.config.crop)) from error
+    best = trainer.history[trainer.best["epoch"] - 1]
+    print(
+        f"\nbest mean IoU {best['val_miou']:.4f}, pixel accuracy {best['val_pixel_accuracy']:.4f} (epoch {best['epoch']}), on held-out images:"
+    )
+    print(class_table(trainer.val.classes, best))
+    print(f"\nlook at {folder.curves} and {folder.predictions}; predict with")
+    print(f"  python -m minidcnn predict {folder.best} IMAGE... --out predicted")
+
+
+def class_table(classes: Sequence[str], entry: Mapping[str, Any]) -> str:
+    """A line per class from an epoch's metrics."""
+    width = max(map(len, classes))
+    lines = [f"  {'':<{width}}     IoU    Dice  accuracy"]
+    columns = (entry["val_iou"], entry["val_dices"], entry["val_class_accuracies"])
+    for name, *scores in zip(classes, *columns, strict=True):
+        iou, dice, accuracy = ("-" if s is None else f"{s:.4f}" for s in scores)
+        lines.append(f"  {name:<{width}}  {iou:>6}  {dice:>6}  {accuracy:>8}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def one_sentence_errors() -> Iterator[None]:
+    """What a user can mend ends the program with a sentence on stderr instead of a traceback."""
+    try:
+        yield
+    except (_Mendable, DataError, CheckpointError, BackendError, OSError) as error:
+        _leave(f"error: {error}", 2)
+    except TrainingError as error:
+        _leave(f"error: {error}", 1)
+    except Stopped as stopped:
+        _leave(str(stopped), 130)
+
+
+@contextmanager
+def mendable() -> Iterator[None]:
+    """Until training begins, a ValueError is about the options."""
+    try:
+        yield
+    except ValueError as error:
+        raise _Mendable(str(error)) from error
+
+
+class _Mendable(Exception):  # what it is about is in its cause
+    pass
+
+
+def _leave(text: str, status: int) -> None:
+    print(" ".join(text.split()), file=sys.stderr)
+    sys.exit(status)

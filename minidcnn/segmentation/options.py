@@ -1,0 +1,201 @@
+"""The command line that all examples share. Which options were given is remembered: the others follow the data set, or the run resumed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..data import DATASETS
+from . import config as c
+from .config import TrainConfig, defaults
+from .runs import RunFolder
+
+AddOptions = Callable[[Any], None]  # gets the argument group of the network's own options
+CHANGEABLE = ("epochs", "root", "backend", "prefetch")  # may be given anew with --resume
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for. folder: made already; resume: whether it holds the run to go on with."""
+
+    config: TrainConfig
+    folder: RunFolder
+    resume: bool
+
+
+def read_options(
+    network: str,
+    argv: Sequence[str] | None = None,
+    *,
+    description: str | None = None,
+    add_options: AddOptions | None = None,
+    adjust: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Request:
+    """Read the command line (sys.argv, or `argv`) of an example and find or make the folder of its run.
+
+    description: the example's docstring. add_options: adds the network's own options to a group. adjust: the network's own defaults by data
+    set, see `config.defaults`. ValueError in one sentence for values that make no sense, a folder that holds a run, or nothing to resume;
+    argparse's exit for options that do not exist.
+    """
+    parser, own = make_parser(network, description, add_options, adjust)
+    everything = vars(parser.parse_args([]))
+    unset = object()
+    parsed = vars(parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(everything, unset))))
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in parsed.items() if value is not unset
+    }
+    out, resume = given.pop("out", None), given.pop("resume", False)
+    if resume:
+        folder = RunFolder.found(out, f"{network}-{given['data']}" if "data" in given else network)
+        config = resumed(folder, given, own)
+        return Request(config, folder, True)
+    data = given.get("data", "cells")
+    values = defaults(network, data, adjust) | {name: value for name, value in given.items() if name not in own}
+    config = TrainConfig(**values, network_options={name: given.get(name, everything[name]) for name in own})
+    return Request(config, RunFolder.new(out, f"{network}-{data}"), False)
+
+
+def resumed(folder: RunFolder, given: Mapping[str, Any], own: Sequence[str]) -> TrainConfig:
+    """The options of the run in `folder`; of those given now, some may differ. ValueError names one that may not."""
+    config = folder.read_config()
+    for name, value in given.items():
+        before = config.network_options.get(name) if name in own else getattr(config, name)
+        if name not in CHANGEABLE and value != before:
+            raise ValueError(
+                f"--{name.replace('_', '-')} is {_text(value)} now, but the run in {folder} was started with {_text(before)}: leave it out to "
+                f"resume, or start a new run with another --out"
+            )
+    return replace(config, **{name: value for name, value in given.items() if name in CHANGEABLE})
+
+
+def make_parser(
+    network: str, description: str | None, add_options: AddOptions | None = None, adjust: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
+    """The parser, and the names of the network's own options. Options that follow the data set have no default here: see `defaults`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_epilog(network, adjust)
+    )
+    usual = {f.name: f.default for f in fields(TrainConfig)} | dict((adjust or {}).get("all", {}))
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", choices=tuple(DATASETS), default="cells", help="cells is generated; folder takes your own images (default: cells)"
+    )
+    data.add_argument(
+        "--root", metavar="DIR", help="where the data lies; folder wants DIR/images and DIR/masks with files of the same names"
+    )
+    data.add_argument(
+        "--val-fraction", type=float, metavar="X", default=usual["val_fraction"],
+        help="part of the images held out for validation, where the data is not divided already (default: %(default)s)",
+    )  # fmt: skip
+    data.add_argument(
+        "--crop", type=size, metavar="N|HxW", help="train on random parts of this size; none takes whole images (default: see below)"
+    )
+    data.add_argument(
+        "--augment", nargs="*", choices=c.AUGMENTATIONS, metavar="HOW",
+        help=f"change the training images at random: any of {', '.join(c.AUGMENTATIONS)}; mirror swaps left and right, turns adds quarter turns "
+        "(default: see below)",
+    )  # fmt: skip
+    data.add_argument("--no-augment", dest="augment", action="store_const", const=(), help="train on the images as they are")
+    data.add_argument("--repeat", type=int, metavar="N", help="go N times through the training images in each epoch (default: see below)")
+    data.add_argument(
+        "--prefetch", type=int, metavar="N", default=usual["prefetch"],
+        help="batches prepared ahead by a thread (default: %(default)s)",
+    )  # fmt: skip
+
+    own: tuple[str, ...] = ()
+    if add_options is not None:
+        before = set(vars(parser.parse_args([])))
+        add_options(parser.add_argument_group("network"))
+        own = tuple(name for name in vars(parser.parse_args([])) if name not in before)
+
+    how = parser.add_argument_group("training")
+    how.add_argument("--epochs", type=int, metavar="N", help="how long (default: see below)")
+    how.add_argument("--batch-size", type=int, metavar="N", help="images per step; fewer take less memory (default: see below)")
+    how.add_argument("--lr", type=float, metavar="X", help="learning rate; lower it if the loss jumps or becomes nan (default: see below)")
+    how.add_argument("--optimizer", choices=c.OPTIMIZERS, help="(default: see below)")
+    how.add_argument(
+        "--schedule", choices=c.SCHEDULES,
+        help="how the learning rate falls; plateau waits for the validation loss (default: see below)",
+    )  # fmt: skip
+    how.add_argument(
+        "--warmup", type=int, metavar="N", default=usual["warmup"],
+        help="steps in which the learning rate rises first (default: %(default)s)",
+    )  # fmt: skip
+    how.add_argument("--weight-decay", type=float, metavar="X", default=usual["weight_decay"], help="(default: %(default)s)")
+    how.add_argument("--momentum", type=float, metavar="X", default=usual["momentum"], help="of sgd (default: %(default)s)")
+    how.add_argument(
+        "--clip", type=float, metavar="X", default=usual["clip"], help="limit the norm of the gradient; 0 does not (default: %(default)s)"
+    )
+    how.add_argument("--loss", choices=c.LOSSES, default=usual["loss"], help="(default: %(default)s)")
+    how.add_argument(
+        "--class-weights", choices=c.CLASS_WEIGHTS,
+        help="median: rare classes count more, by median frequency; published: SegNet's, for camvid (default: see below)",
+    )  # fmt: skip
+    how.add_argument(
+        "--border-weight", type=float, metavar="X", default=usual["border_weight"],
+        help="let narrow gaps between objects count up to X times more, as the U-Net paper's w0=10 (default: 0)",
+    )  # fmt: skip
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--backend", choices=c.BACKENDS, default="auto", help="numpy runs on the CPU, cupy on an NVIDIA GPU (default: auto)")
+    run.add_argument("--out", metavar="DIR", help=f"folder for results (default: a fresh runs/{network}-DATA-N)")
+    run.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out (or the latest one) to the same bits as if it had never stopped"
+    )
+    run.add_argument(
+        "--seed", type=int, metavar="N", default=usual["seed"], help="the same seed gives the same bits (default: %(default)s)"
+    )
+    run.add_argument(
+        "--limit", type=int, metavar="N", default=usual["limit"],
+        help="at most N steps an epoch, to try things out (default: no limit)",
+    )  # fmt: skip
+    return parser, own
+
+
+def size(text: str) -> tuple[int, int] | None:
+    """ "256" -> (256, 256), "360x480" -> (360, 480), "none" -> None."""
+    if text.lower() == "none":
+        return None
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: give 256, or HEIGHTxWIDTH such as 360x480, or none for whole images")
+    return int(parts[0]), int(parts[-1])
+
+
+def _epilog(network: str, adjust: Mapping[str, Mapping[str, Any]] | None) -> str:
+    names = ("epochs", "batch_size", "crop", "repeat", "lr", "optimizer", "schedule", "augment", "class_weights")
+    titles = ("", *(name.replace("_", " ") for name in names))
+    rows = [titles]
+    for data in DATASETS:
+        config = TrainConfig(**defaults(network, data, adjust))
+        rows.append((data, *(_text(getattr(config, name)) for name in names)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
+    table = "\n".join("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    command = f"python examples/train_{network}.py"
+    return f"""\
+defaults that follow the data set (crop "whole": whole images):
+{table}
+
+what comes out, in the folder --out:
+  metrics.jsonl      a JSON object per epoch: losses, accuracies, IoU and Dice, per class
+  curves.png         loss and scores; predictions.png shows held-out images, truth and prediction
+  best.safetensors   the network of the best epoch (mean IoU), for predicting; last.safetensors is for --resume
+  config.json        all options of the run
+
+examples:
+  {command}                                            on generated images, in minutes
+  {command} --epochs 2 --limit 20                      a quick try
+  {command} --data folder --root mydata --out runs/mine
+  {command} --out runs/mine --resume                   after an interruption
+  python -m minidcnn check --data folder --root mydata   do images and masks fit together?
+  python -m minidcnn predict runs/mine/best.safetensors photo.jpg --out predicted
+"""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "x".join(map(str, value)) if value and isinstance(value[0], int) else " ".join(value) or "none"
+    return "whole" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,83 @@
+"""What a run tells while it goes on: a bar where a person watches, and one line per epoch everywhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+
+class Progress:
+    """A bar over all steps of a run with loss, images per second and time left, on stderr; quiet when that is no terminal.
+
+    total: steps of the whole run; done: those that an earlier session did. A context manager.
+    """
+
+    def __init__(self, total: int, done: int = 0, *, shown: bool | None = None) -> None:
+        from tqdm import tqdm
+
+        self.total, self.first, self.done = total, done, done
+        self.started = time.perf_counter()
+        self.images, self.seconds = 0, 0.0  # of training steps, without validation
+        self.shown = sys.stderr.isatty() if shown is None else shown
+        self.bar: Any = tqdm(
+            total=total, initial=done, disable=not self.shown, leave=False, dynamic_ncols=True, file=sys.stderr,
+            bar_format="{desc} {percentage:3.0f}%|{bar}|{postfix}",
+        )  # fmt: skip
+
+    def step(self, epoch: str, loss: float, images: int, seconds: float) -> None:
+        """One more step is done: of so many images, in so many seconds."""
+        self.done += 1
+        self.images += images
+        self.seconds += seconds
+        if self.shown:
+            self.bar.set_description_str(epoch, refresh=False)
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {self.speed}, {clock(self.left)} left", refresh=False)
+        self.bar.update()
+
+    def validating(self, epoch: str, done: int, total: int) -> None:
+        """So many of the images held out are predicted."""
+        if self.shown:
+            self.bar.set_description_str(epoch, refresh=False)
+            self.bar.set_postfix_str(f"validating {done}/{total}, {clock(self.left)} left", refresh=False)
+            self.bar.refresh()
+
+    @property
+    def speed(self) -> str:
+        rate = self.images / self.seconds if self.seconds > 0 else 0.0
+        return f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"
+
+    @property
+    def left(self) -> float:
+        """Seconds to the end at the speed so far, validation included."""
+        steps = self.done - self.first
+        return (time.perf_counter() - self.started) / steps * (self.total - self.done) if steps else 0.0
+
+    def say(self, text: str) -> None:
+        """A line on stdout that stays, above the bar."""
+        if self.shown:
+            self.bar.clear()
+        print(text, flush=True)
+        if self.shown:
+            self.bar.refresh()
+
+    def warn(self, text: str) -> None:
+        """A warning on stderr."""
+        if self.shown:
+            self.bar.clear()
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+        if self.shown:
+            self.bar.refresh()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def clock(seconds: float) -> str:
+    """75 -> "1:15", 3700 -> "1:01:40"."""
+    minutes, second = divmod(round(max(seconds, 0.0)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"

@@ -1,0 +1,302 @@
+"""The trainer: one network, one data set, one folder. Whatever interrupts it, --resume goes on to the same bits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import optim
+from ..backend import backend, random_state, set_random_state
+from ..data import Batch, Dataset, Loader, Subset, channel_statistics
+from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, load_weights, model_of, save_checkpoint
+from ..tensor import Tensor
+from . import prepare
+from .config import TrainConfig
+from .diagnose import TrainingError, first_gradient_not_finite, first_not_finite
+from .evaluate import Evaluation, evaluate
+from .interrupt import Interrupt, Stopped
+from .losses import Loss
+from .metrics import constant_prediction
+from .progress import Progress, clock
+from .runs import RunFolder
+
+if TYPE_CHECKING:
+    from ..models import Segmenter
+
+REDRAW = 60.0  # seconds after which the pictures are drawn again while training goes on
+SHOWN = 4  # images in predictions.png
+
+
+class Trainer:
+    """Trains `model` on `train`, validates it on `val` after each epoch and keeps everything in `folder`.
+
+    Create it with the library's random numbers as they shall go on (`minidcnn.manual_seed`, then the model). `restore` takes up the state
+    of last.safetensors; `fit` trains to the end. What decides the result, and nothing else, is in the checkpoint: weights, optimizer, schedule,
+    random numbers, how far the epoch has come, the best score.
+    DataError for data that cannot be used, ValueError for options that do not fit together or sizes that the network does not take.
+    """
+
+    def __init__(
+        self, model: Segmenter, train: Dataset, val: Dataset, config: TrainConfig, folder: RunFolder, *, shown: bool | None = None
+    ) -> None:
+        self.model, self.train, self.val, self.config, self.folder, self.shown = model, train, val, config, folder, shown
+        self.warnings: list[str] = []
+        counts = prepare.look_over(train, val, self.warnings.append)
+        mean, std = channel_statistics(train)
+        self.mean, self.std = mean.tolist(), [s if s > 0 else 1.0 for s in std.tolist()]
+        self.loss = Loss(config.loss, prepare.class_weights(config, counts), train.ignore_index)
+        batch = min(config.batch_size, len(train))
+        self.loader = Loader(
+            train,
+            batch,
+            shuffle=True,
+            seed=config.seed,
+            transform=prepare.training_transform(config, model, train.channels, self.mean, self.std),
+            drop_last=True,  # a new order each epoch leaves out others each time
+            prefetch=config.prefetch,
+        )
+        self.steps = len(self.loader) * config.repeat  # in an epoch
+        if config.limit:
+            self.steps = min(self.steps, config.limit)
+        self.optimizer = prepare.make_optimizer(config, model)
+        self.schedule = prepare.make_schedule(config, self.optimizer, self.steps * config.epochs)
+        self.epoch = 0  # epochs that are complete
+        self.step = 0  # steps done in the one after that
+        self.loss_sum, self.loss_size = 0.0, 0.0  # of these steps
+        self.best: dict[str, Any] = {}  # epoch and val_miou
+        self.history: list[dict[str, Any]] = []
+
+    # -- the whole run -----------------------------------------------------------------------------------------------------
+
+    def fit(self) -> list[dict[str, Any]]:
+        """Train to the last epoch and return the history, one dict per epoch, as in metrics.jsonl.
+
+        Stopped after Ctrl-C, when the state is saved; TrainingError if the loss is no number any more, DataError for bad files.
+        """
+        total, done = self.steps * self.config.epochs, self.epoch * self.steps + self.step
+        with Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress:
+            for warning in self.warnings:
+                self.progress.warn(warning)
+            self.drawn = time.perf_counter()
+            try:
+                while self.epoch < self.config.epochs:
+                    self._epoch()
+            except Stopped:
+                self._save_last()
+                self._draw_curves()
+                raise
+        self._draw_curves()
+        self.draw_predictions(self._best_model())
+        return self.history
+
+    def _epoch(self) -> None:
+        started, seconds, images = time.perf_counter(), self.progress.seconds, self.progress.images
+        self.model.train()
+        for batch in self._batches():
+            tick = time.perf_counter()
+            value = self._step(batch)
+            self.progress.step(self._title(), value, len(batch), time.perf_counter() - tick)
+            self.interrupt.check()
+        self.interrupt.check()
+        evaluation = self._validate()
+        entry = self._record(evaluation)
+        entry["seconds"] = round(time.perf_counter() - started, 3)
+        entry["images_per_second"] = round((self.progress.images - images) / max(self.progress.seconds - seconds, 1e-9), 3)
+        self.history.append(entry)
+        better = not self.best or entry["val_miou"] > self.best["val_miou"]
+        if better:
+            self.best = {"epoch": entry["epoch"], "val_miou": entry["val_miou"]}
+        self.epoch, self.step, self.loss_sum, self.loss_size = self.epoch + 1, 0, 0.0, 0.0
+        if isinstance(self.schedule, optim.lr_scheduler.ReduceLROnPlateau):
+            self.schedule.step(entry["val_loss"])
+        self.folder.write_metrics(self.history)  # before the checkpoint: resuming drops lines too many, but cannot invent one
+        if better:
+            save_checkpoint(self.folder.best, self._checkpoint(training=False))
+        self._save_last()
+        self._report(entry, better)
+        if time.perf_counter() - self.drawn > REDRAW:
+            self._draw_curves()
+            self.draw_predictions(self.model)
+            self.drawn = time.perf_counter()
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches of this epoch that are not done yet."""
+        for index in range(self.step // len(self.loader), self.config.repeat):
+            for batch in self.loader.batches(self.epoch * self.config.repeat + index, self.step % len(self.loader)):
+                if self.step == self.steps:
+                    return
+                yield batch
+
+    # -- one step ------------------------------------------------------------------------------------------------------------
+
+    def _step(self, batch: Batch) -> float:
+        """One step down the gradient. Returns the loss; TrainingError if it, or the gradient, is not finite: nothing has changed then."""
+        margin = self.model.margin
+        inner = np.s_[:, margin : batch.masks.shape[1] - margin, margin : batch.masks.shape[2] - margin]
+        masks = batch.masks[inner]
+        weights = None if batch.weights is None else Tensor(batch.weights[inner])
+        images = Tensor(batch.images)
+        loss = self.loss(self.model(images), Tensor(masks), weights)
+        value = float(loss.item())
+        if not np.isfinite(value):
+            raise self._diverged(f"the loss is {value:g}", first_not_finite(self.model, images))
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = optim.grad_norm(self.model.parameters())
+        if not np.isfinite(norm):
+            raise self._diverged("the gradient is not finite", first_gradient_not_finite(self.model))
+        if self.config.clip:
+            optim.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        if not isinstance(self.schedule, optim.lr_scheduler.ReduceLROnPlateau):
+            self.schedule.step()
+        size = self.loss.size(masks, None if batch.weights is None else batch.weights[inner])
+        self.loss_sum, self.loss_size, self.step = self.loss_sum + value * size, self.loss_size + size, self.step + 1
+        return value
+
+    def _diverged(self, what: str, where: str) -> TrainingError:
+        step, epoch = self.epoch * self.steps + self.step + 1, self.epoch + 1
+        kept = f"{self.folder.last} keeps the state after epoch {self.epoch}" if self.folder.last.exists() else "nothing was saved yet"
+        return TrainingError(
+            f"training stopped at step {step} (epoch {epoch}, its step {self.step + 1}): {what}; {where}. {kept}. Lower the learning rate (--lr is "
+            f"{self.config.lr:g}), limit the gradient (--clip 1), or look for strange images (python -m minidcnn check)"
+        )
+
+    # -- after an epoch ------------------------------------------------------------------------------------------------------
+
+    def _validate(self) -> Evaluation:
+        def progress(done: int, total: int) -> None:
+            self.progress.validating(self._title(), done, total)
+            self.interrupt.check()
+
+        try:
+            return evaluate(
+                self.model, self.val, mean=self.mean, std=self.std, loss=self.loss, batch_size=self.config.batch_size, progress=progress
+            )
+        except FloatingPointError as error:
+            raise self._diverged("the network answers with nan in validation", str(error)) from error
+
+    def _record(self, evaluation: Evaluation) -> dict[str, Any]:
+        """The epoch's line in metrics.jsonl."""
+        entry: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "step": (self.epoch + 1) * self.steps,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "train_loss": self.loss_sum / self.loss_size if self.loss_size else 0.0,
+            "val_loss": evaluation.loss,
+            **evaluation.confusion.scores("val_"),
+        }
+        warning = constant_prediction(evaluation.confusion, self.val.classes)
+        if warning is not None:
+            entry["warning"] = warning
+        return entry
+
+    def _report(self, entry: dict[str, Any], better: bool) -> None:
+        width = len(str(self.config.epochs))
+        self.progress.say(
+            f"epoch {entry['epoch']:{width}}/{self.config.epochs}  loss {entry['train_loss']:.4f}  val loss {entry['val_loss']:.4f}  pixel accuracy "
+            f"{entry['val_pixel_accuracy']:.4f}  mean IoU {entry['val_miou']:.4f}{' *' if better else '  '}  {clock(entry['seconds'])}"
+        )
+        if "warning" in entry and (len(self.history) < 2 or "warning" not in self.history[-2]):  # once, until it gets better
+            self.progress.warn(entry["warning"])
+
+    def _title(self) -> str:
+        return f"epoch {self.epoch + 1}/{self.config.epochs}"
+
+    # -- checkpoints -----------------------------------------------------------------------------------------------------------
+
+    def _checkpoint(self, training: bool) -> Checkpoint:
+        info = prepare.facts(self.train, self.mean, self.std, self.config.data)
+        info["epoch"] = self.epoch
+        info["scores"] = {key: value for key, value in self.history[-1].items() if key.startswith("val_")} if self.history else {}
+        if not training:
+            return Checkpoint(self.model.name, self.model.config, self.model.state_dict(), info)
+        optimizer = self.optimizer.state_dict()
+        arrays = {f"{i}.{key}": v for i, values in optimizer["state"].items() for key, v in values.items() if hasattr(v, "dtype")}
+        numbers = {i: {key: v for key, v in values.items() if not hasattr(v, "dtype")} for i, values in optimizer["state"].items()}
+        state = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "loss_size": self.loss_size,
+            "best": self.best,
+            "images": len(self.train),
+            "optimizer": {"state": numbers, "param_groups": optimizer["param_groups"]},
+            "schedule": self.schedule.state_dict(),
+            "random_state": random_state(),
+        }
+        return Checkpoint(self.model.name, self.model.config, self.model.state_dict(), info, state, arrays)
+
+    def _save_last(self) -> None:
+        save_checkpoint(self.folder.last, self._checkpoint(training=True))
+
+    def restore(self) -> None:
+        """Take up the state in last.safetensors; without that file the run starts from its beginning, which is where it was.
+
+        CheckpointError if the file is damaged or does not fit, DataError if the training images have become more or fewer.
+        """
+        if not self.folder.last.exists():
+            return
+        checkpoint = load_checkpoint(self.folder.last)
+        state = checkpoint.training
+        if "optimizer" not in state:
+            raise CheckpointError(f"{self.folder.last} has no state of a training, only a network; it is for predicting")
+        if state["images"] != len(self.train):
+            raise CheckpointError(
+                f"the run in {self.folder} was started on {state['images']} training images, now there are {len(self.train)}: put the data back "
+                f"as it was, or start a new run with another --out"
+            )
+        load_weights(self.model, checkpoint)
+        values: dict[str, dict[str, Any]] = {i: dict(numbers) for i, numbers in state["optimizer"]["state"].items()}
+        for name, array in checkpoint.training_tensors.items():
+            i, _, key = name.partition(".")
+            values[i][key] = array
+        self.optimizer.load_state_dict({"state": values, "param_groups": state["optimizer"]["param_groups"]})
+        self.schedule.load_state_dict(state["schedule"])
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        self.loss_sum, self.loss_size, self.best = state["loss_sum"], state["loss_size"], state["best"]
+        self.mean, self.std = checkpoint.info["mean"], checkpoint.info["std"]
+        self.history = [entry for entry in self.folder.read_metrics() if entry["epoch"] <= self.epoch]
+        self.folder.write_metrics(self.history)
+        set_random_state(state["random_state"])
+
+    def _best_model(self) -> Segmenter:
+        return model_of(load_checkpoint(self.folder.best)) if self.folder.best.exists() else self.model
+
+    # -- pictures ----------------------------------------------------------------------------------------------------------------
+
+    def _draw_curves(self) -> None:
+        from .figures import curves
+
+        curves(self.history, self.folder.curves)
+
+    def draw_predictions(self, model: Segmenter) -> None:
+        """predictions.png: some of the held-out images, evenly chosen, as `model` sees them."""
+        from .figures import predictions
+
+        count = min(SHOWN, len(self.val))
+        some = sorted({(2 * i + 1) * len(self.val) // (2 * count) for i in range(count)})
+        shown = evaluate(model, Subset(self.val, some), mean=self.mean, std=self.std, batch_size=1, show=range(count)).shown
+        predictions(
+            [s.image for s in shown],
+            [s.truth for s in shown],
+            [s.prediction for s in shown],
+            self.val.classes,
+            self.val.palette,
+            self.folder.predictions,
+            ignore_index=self.val.ignore_index,
+            names=[s.name for s in shown],
+        )
+
+    def describe(self) -> str:
+        """What is about to be trained, in a few lines."""
+        images = f"{self.config.data}: {len(self.train)} images to train on, {len(self.val)} held out"
+        kinds = f"{self.train.channels} channel{'s' * (self.train.channels != 1)}, {len(self.train.classes)} classes"
+        size = sum(parameter.size for parameter in self.model.parameters())
+        return (
+            f"{images}, {kinds}\n{self.model.name}: {size:,} parameters on {backend()}, {self.config.epochs} epochs of {self.steps} steps of "
+            f"{self.loader.batch_size} images\nresults in {self.folder}"
+        )

@@ -152,6 +152,7 @@ class Module(types.ModuleType):
     """The module `cupy`: NumPy's functions on the stand-in's arrays."""
 
     ndarray = ndarray
+    RawModule: Any
     cuda = types.SimpleNamespace(is_available=lambda: True)
 
     def asarray(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
@@ -169,7 +170,21 @@ class Module(types.ModuleType):
         return lambda *args, **kwargs: wrap(real(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
 
 
+class RawModule:
+    """Kernels compiled for the CPU by the simulator; like CuPy's they take arrays of the device, NumPy scalars and nothing else."""
+
+    def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+        from cudasim import SimModule
+
+        self.module = SimModule(code, options=options)
+
+    def get_function(self, name: str) -> Any:
+        function = self.module.get_function(name)
+        return lambda grid, block, args, *, shared_mem=0: function(grid, block, unwrap(tuple(args)), shared_mem=shared_mem)
+
+
 def make_module() -> Module:
     module = Module("cupy")
+    module.RawModule = RawModule
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     return module

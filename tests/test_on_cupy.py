@@ -7,21 +7,25 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from cudasim.build import why_not as why_no_simulator
+from cupy_stand_in import make_module, ndarray
 
 import minidcnn
 from minidcnn import Tensor
 from minidcnn import functional as F
 from minidcnn.backend import switch
 
-from cupy_stand_in import make_module, ndarray
 
-
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture(params=["reference", "fast"])
+def cupy(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The stand-in for CuPy, with the reference kernels and with the CUDA kernels on the simulator."""
+    if request.param == "fast" and why_no_simulator():
+        pytest.skip(why_no_simulator())
     monkeypatch.setitem(sys.modules, "cupy", make_module())
     monkeypatch.setattr(switch, "_made", {})
     minidcnn.use("cupy")
-    yield
+    with minidcnn.use_kernels(request.param):
+        yield
     minidcnn.use("numpy")
 
 

@@ -24,7 +24,8 @@ OPTIMIZERS = {
 def _cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "cupy", make_module())
     monkeypatch.setattr(switch, "_made", {})
-    yield
+    with minidcnn.use_kernels("reference"):  # the same bits; tests/test_cuda_training.py compares the CUDA kernels
+        yield
     minidcnn.use("numpy")
 
 

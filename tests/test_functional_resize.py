@@ -279,6 +279,11 @@ def test_pytorch_agrees_on_scales(shape: Shape, scale: Any, mode: dict[str, Any]
     agree(lambda F, x: F.interpolate(x, scale_factor=scale, recompute_scale_factor=recompute, **mode), tie_free(shape, seed), order=1)
 
 
+@pytest.mark.parametrize("mode", [{}, {"mode": "bilinear"}, {"mode": "bilinear", "align_corners": True}])
+def test_pytorch_agrees_that_images_which_keep_their_size_are_copied_whatever_the_scale(mode: dict[str, Any]) -> None:
+    agree(lambda F, x: F.interpolate(x, scale_factor=(1.1, 1.2), **mode), tie_free((1, 2, 9, 4)), order=1)
+
+
 @given(shape=shapes, size=pairs(1, 12), seed=seeds)
 def test_pytorch_agrees_on_adaptive_pooling(shape: Shape, size: Any, seed: int) -> None:
     agree(lambda F, x: F.adaptive_avg_pool2d(x, size), tie_free(shape, seed), order=1)

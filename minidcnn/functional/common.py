@@ -24,9 +24,7 @@ def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
         elif kind.kind == "b" and not isinstance(value, bool | np.bool_):
             kind = np.dtype(np.int64)
         return Tensor.wrap(kernels_of(like._array).xp.asarray(value, kind))
-    if isinstance(value, np.ndarray) or is_cupy(value):
-        return Tensor.wrap(value)  # type: ignore[arg-type]
-    return Tensor(value)
+    return Tensor(value)  # of an array a copy: its owner may change it before the backward pass
 
 
 def operands(name: str, *values: Operand) -> list[Tensor]:
@@ -37,7 +35,7 @@ def operands(name: str, *values: Operand) -> list[Tensor]:
     like = next((v for v in values if isinstance(v, Tensor)), None)
     tensors = [as_tensor(v, like) for v in values]
     check_backend(name, *tensors)
-    dtype = np.result_type(*(t.dtype for t in tensors))
+    dtype = result_dtype(*tensors)
     tensors = [t if t.dtype == dtype else cast(t, dtype) for t in tensors]
     try:
         shape = np.broadcast_shapes(*(t.shape for t in tensors))
@@ -45,6 +43,14 @@ def operands(name: str, *values: Operand) -> list[Tensor]:
         shapes = " and ".join(str(t.shape) for t in tensors)
         raise ValueError(f"{name}: shapes {shapes} do not broadcast; axes must be equal or 1, counted from the last") from None
     return [t if t.shape == shape else BroadcastTo(shape, t.shape)(t) for t in tensors]
+
+
+def result_dtype(*tensors: Tensor) -> Any:
+    """The dtype of a result by PyTorch's rules: floats outrank integers of any width, and tensors with axes those without."""
+    rank = {"b": 0, "i": 1, "u": 1, "f": 2}
+    top = max(rank[t.dtype.kind] for t in tensors)
+    highest = [t for t in tensors if rank[t.dtype.kind] == top]
+    return np.result_type(*(t.dtype for t in [t for t in highest if t.ndim] or highest))
 
 
 def check_backend(name: str, *tensors: Tensor) -> None:
@@ -56,18 +62,21 @@ def check_backend(name: str, *tensors: Tensor) -> None:
 
 def axes_of(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """`dim` as a tuple of non-negative axes; all axes for None. ValueError if one is out of range or named twice."""
-    dims = tuple(range(ndim)) if dim is None else (dim,) if isinstance(dim, int) else tuple(dim)
+    dims = tuple(range(ndim)) if dim is None else tuple(dim) if isinstance(dim, Sequence) else (dim,)
     axes = tuple(axis(name, d, ndim) for d in dims)
     if len(set(axes)) < len(axes):
         raise ValueError(f"{name}: dim {dim} names an axis twice")
-    return axes
+    return axes if ndim else ()
 
 
 def axis(name: str, dim: int, ndim: int) -> int:
     """`dim` as a non-negative axis. ValueError if it is out of range."""
-    if not -ndim <= dim < max(ndim, 1):
-        raise ValueError(f"{name}: dim {dim} is out of range for a tensor of {ndim} axes ({-ndim} to {ndim - 1})")
-    return dim % ndim if ndim else 0
+    axes = max(ndim, 1)  # a tensor without axes counts as having one, as in PyTorch
+    if not hasattr(dim, "__index__"):
+        raise TypeError(f"{name}: dim must be an int, got {dim!r}")
+    if not -axes <= dim < axes:
+        raise ValueError(f"{name}: dim {dim} is out of range for a tensor of {ndim} axes ({-axes} to {axes - 1})")
+    return int(dim) % axes
 
 
 # -- linear pairs that everything else stands on -----------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Operand, Tensor, register
-from .common import as_tensor, cast, operands
+from .common import as_tensor, cast, check_backend, operands
 
 
 class Elementwise(Function):
@@ -60,7 +60,7 @@ class Div(Elementwise):
         return a / b
 
     def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
-        return lambda: g / b, lambda: -g * a / (b * b)
+        return lambda: g / b, lambda: -(g * (a / b / b))  # b * b might overflow
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Scale(Elementwise):
     factor: float
 
     def compute(self, xp: Any, x: Array) -> Array:
-        return x * x.dtype.type(self.factor)  # type: ignore[no-any-return]
+        return -x if self.factor == -1 else x * x.dtype.type(self.factor)
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
         return (self(g),)
@@ -90,7 +90,7 @@ class Power(Elementwise):
         p = self.exponent
         if p == 0:
             return (None,)
-        return (g * p if p == 1 else g * (p * Power(p - 1)(x)),)
+        return (g * p if p == 1 else g * (p * (x if p == 2 else Power(p - 1)(x))),)
 
 
 @dataclass(frozen=True)
@@ -172,17 +172,19 @@ class Abs(Elementwise):
 
 @dataclass(frozen=True)
 class Clamp(Elementwise):
-    """x limited to [low, high]; the derivative is 1 on the closed interval."""
+    """x limited to [low, high], of which one may be None; the derivative is 1 on the closed interval."""
 
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     needs_inputs = (0,)
 
     def compute(self, xp: Any, x: Array) -> Array:
-        return xp.clip(x, x.dtype.type(self.low), x.dtype.type(self.high))  # type: ignore[no-any-return]
+        low, high = (None if limit is None else x.dtype.type(limit) for limit in (self.low, self.high))
+        return xp.clip(x, low, high)  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
-        inside = (x._array >= self.low) & (x._array <= self.high)
+        low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
+        inside = (x._array >= x.dtype.type(low)) & (x._array <= x.dtype.type(high))
         return (g * Tensor.wrap(inside.astype(g.dtype)),)
 
 
@@ -199,10 +201,23 @@ class Maximum(Elementwise):
         return lambda: g * _share(a, b), lambda: g * _share(b, a)
 
 
+@dataclass(frozen=True)
+class Minimum(Elementwise):
+    """The smaller element; where both are equal each side gets half of the gradient."""
+
+    needs_inputs = (0, 1)
+
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        return xp.minimum(a, b)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
+        return lambda: g * _share(b, a), lambda: g * _share(a, b)
+
+
 def _share(a: Tensor, b: Tensor) -> Tensor:
-    """1 where a > b, 1/2 where equal, else 0."""
+    """What the larger takes of the gradient: 1 where a > b, 1/2 where equal, 0 where a < b, and 1 where one of them is NaN."""
     dtype = a.dtype.type
-    return Tensor.wrap((a._array > b._array).astype(dtype) + (a._array == b._array).astype(dtype) / dtype(2))
+    return Tensor.wrap(dtype(1) - (a._array < b._array).astype(dtype) - (a._array == b._array).astype(dtype) / dtype(2))
 
 
 @dataclass(frozen=True)
@@ -223,14 +238,12 @@ class Where(Elementwise):
 
 def add(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
     """a + alpha b, broadcast."""
-    a, b = operands("add", a, b)
-    return Add()(a, b if alpha == 1 else Scale(alpha)(b))
+    return Add()(*operands("add", a, b if alpha == 1 else alpha * as_tensor(b, a if isinstance(a, Tensor) else None)))
 
 
 def sub(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
-    """a - alpha b, broadcast."""
-    a, b = operands("sub", a, b)
-    return Sub()(a, b if alpha == 1 else Scale(alpha)(b))
+    """a - alpha b, broadcast. TypeError for two booleans, which have no difference."""
+    return Sub()(*operands("sub", a, b if alpha == 1 else alpha * as_tensor(b, a if isinstance(a, Tensor) else None)))
 
 
 def mul(a: Operand, b: Operand) -> Tensor:
@@ -244,8 +257,8 @@ def mul(a: Operand, b: Operand) -> Tensor:
 
 def div(a: Operand, b: Operand) -> Tensor:
     """a / b, broadcast; true division, float32 for integers."""
-    if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f" and b:
-        return Div()(*operands("div", a, b)) if math.frexp(b)[0] != 0.5 else Scale(1 / b)(a)  # exact for powers of two only
+    if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f" and 2**-14 <= b <= 2**14 and math.frexp(b)[0] == 0.5:
+        return Scale(1 / b)(a)  # exact for powers of two only
     a, b = operands("div", a, b)
     if a.dtype.kind != "f":
         a, b = cast(a, "float32"), cast(b, "float32")
@@ -253,8 +266,11 @@ def div(a: Operand, b: Operand) -> Tensor:
 
 
 def neg(x: Operand) -> Tensor:
-    """-x."""
-    return Scale(-1.0)(as_tensor(x))
+    """-x. TypeError for booleans, which have no negative."""
+    x = as_tensor(x)
+    if x.dtype.kind == "b":
+        raise TypeError("neg: a boolean has no negative; use x == False to invert it, or cast it with .astype()")
+    return Scale(-1.0)(x)
 
 
 def pow(a: Operand, b: Operand) -> Tensor:
@@ -270,23 +286,23 @@ def square(x: Tensor) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """e ** x."""
-    return Exp()(x)
+    """e ** x; float32 for integers."""
+    return Exp()(_floating(x))
 
 
 def log(x: Tensor) -> Tensor:
-    """Natural logarithm."""
-    return Log()(x)
+    """Natural logarithm; float32 for integers."""
+    return Log()(_floating(x))
 
 
 def log1p(x: Tensor) -> Tensor:
     """log(1 + x), exact for small x."""
-    return Log1p()(x)
+    return Log1p()(_floating(x))
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """Square root."""
-    return Sqrt()(x)
+    """Square root; float32 for integers."""
+    return Sqrt()(_floating(x))
 
 
 def abs(x: Tensor) -> Tensor:
@@ -301,10 +317,12 @@ def sign(x: Tensor) -> Tensor:
 
 
 def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """x limited to [min, max]. ValueError if neither is given."""
+    """x limited to [min, max], to `max` where they cross. Integers with a limit that is none become float32. ValueError without limits."""
     if min is None and max is None:
         raise ValueError("clamp: give min, max or both")
-    return Clamp(-math.inf if min is None else float(min), math.inf if max is None else float(max))(x)
+    if any(isinstance(limit, float) for limit in (min, max)):
+        x = _floating(x)
+    return Clamp(min, max)(x)
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
@@ -314,17 +332,20 @@ def maximum(a: Operand, b: Operand) -> Tensor:
 
 def minimum(a: Operand, b: Operand) -> Tensor:
     """The smaller of a and b, broadcast; equal elements share the gradient."""
-    a, b = operands("minimum", a, b)
-    return -Maximum()(-a, -b)
+    return Minimum()(*operands("minimum", a, b))
 
 
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     """a where `condition` is true, else b, broadcast."""
-    choice = as_tensor(condition)
-    like = a if isinstance(a, Tensor) else b if isinstance(b, Tensor) else None
-    a, b = operands("where", as_tensor(a, like), as_tensor(b, like))
-    mask, a, b = _broadcast_all(Tensor.wrap(choice._array.astype(bool, copy=False)), a, b)
-    return Where()(mask, a, b)
+    mask = cast(as_tensor(condition), bool)
+    a, b = operands("where", a, b)
+    check_backend("where", mask, a)
+    return Where()(*_broadcast_all(mask, a, b))
+
+
+def _floating(x: Tensor) -> Tensor:
+    """x, or float32 if it is no float: what functions with real values take."""
+    return x if x.dtype.kind == "f" else cast(x, "float32")
 
 
 def _broadcast_all(mask: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:

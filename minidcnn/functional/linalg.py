@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..autograd import Function, Gradient
 from ..backend import Array
 from ..tensor import Tensor, register
-from .common import SumTo, as_tensor, cast, check_backend
+from .common import SumTo, as_tensor, cast, check_backend, result_dtype
 from .shape import reshape, transpose, unsqueeze
 
 
@@ -42,12 +42,11 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     if not a.ndim or not b.ndim:
         raise ValueError(f"matmul: both factors need at least one axis, got shapes {a.shape} and {b.shape}; use * for scalars")
     if a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
-        raise ValueError(f"matmul: the last axis of {a.shape} and the {'last but one' if b.ndim > 1 else 'only'} axis of {b.shape} must be equal")
-    if a.dtype != b.dtype:
-        import numpy as np
-
-        dtype = np.result_type(a.dtype, b.dtype)
-        a, b = cast(a, dtype), cast(b, dtype)
+        raise ValueError(
+            f"matmul: the last axis of {a.shape} and the {'last but one' if b.ndim > 1 else 'only'} axis of {b.shape} must be equal"
+        )
+    dtype = result_dtype(a, b)
+    a, b = cast(a, dtype), cast(b, dtype)
     row, column = a.ndim == 1, b.ndim == 1
     product = MatMul()(unsqueeze(a, 0) if row else a, unsqueeze(b, 1) if column else b)
     shape = list(product.shape)

@@ -6,13 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor, register
-from .common import BroadcastTo, Cast, axes_of
-from .elementwise import exp, log
+from .common import BroadcastTo, axes_of, cast
+from .elementwise import exp, where
 from .shape import reshape
 
 
@@ -32,18 +30,40 @@ class Sum(Function):
 
 @dataclass(frozen=True)
 class Extremum(Function):
-    """The maximum over `axes`, kept as axes of size 1; equal maxima share the gradient evenly, as in PyTorch's amax."""
+    """The maximum over `axes`, or the minimum, kept as axes of size 1; equals share the gradient evenly, as in PyTorch's amax."""
+
+    axes: tuple[int, ...]
+    largest: bool
+    needs_inputs = (0,)
+    needs_outputs = (0,)
+
+    def forward(self, x: Array) -> Array:
+        return x.max(axis=self.axes, keepdims=True) if self.largest else x.min(axis=self.axes, keepdims=True)  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, x: Tensor, y: Tensor) -> tuple[Gradient, ...]:
+        winners = (x._array == y._array).astype(x.dtype)
+        return (g * Tensor.wrap(winners / winners.sum(axis=self.axes, keepdims=True)),)
+
+
+@dataclass(frozen=True)
+class LogSumExp(Function):
+    """log(sum(exp(x))) over `axes`, kept as axes of size 1; the derivative is the softmax, all 0 where every x is -inf."""
 
     axes: tuple[int, ...]
     needs_inputs = (0,)
     needs_outputs = (0,)
 
     def forward(self, x: Array) -> Array:
-        return x.max(axis=self.axes, keepdims=True)  # type: ignore[no-any-return]
+        kernels = kernels_of(x)
+        xp = kernels.xp
+        top = x.max(axis=self.axes, keepdims=True)
+        shift = xp.where(xp.isfinite(top), top, x.dtype.type(0))
+        total = kernels.sum(xp.exp(x - shift), self.axes, keepdims=True)
+        return xp.where(total == 0, -xp.inf, xp.log(xp.where(total == 0, x.dtype.type(1), total)) + shift).astype(x.dtype)  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, x: Tensor, y: Tensor) -> tuple[Gradient, ...]:
-        winners = (x._array == y._array).astype(x.dtype)
-        return (g * Tensor.wrap(winners / winners.sum(axis=self.axes, keepdims=True)),)
+        finite = Tensor.wrap(y._array > -math.inf)
+        return (g * exp(x - where(finite, y, 0.0)),)
 
 
 def _without(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
@@ -63,7 +83,7 @@ def mean(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = Fals
     count = math.prod(x.shape[i] for i in axes)
     if not count:
         raise ValueError(f"mean: shape {x.shape} has no elements over dim {dim}")
-    return sum(x, dim, keepdim) * (1 / count)
+    return sum(x, dim, keepdim) / count
 
 
 def var(x: Tensor, dim: int | Sequence[int] | None = None, correction: int = 1, keepdim: bool = False) -> Tensor:
@@ -73,31 +93,35 @@ def var(x: Tensor, dim: int | Sequence[int] | None = None, correction: int = 1, 
     if count <= correction:
         raise ValueError(f"var: {count} elements over dim {dim} are too few for correction {correction}; use correction=0")
     centred = x - mean(x, dim, keepdim=True)
-    return sum(centred * centred, dim, keepdim) * (1 / (count - correction))
+    return sum(centred * centred, dim, keepdim) / (count - correction)
 
 
 def amax(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Maximum over `dim`; equal maxima share the gradient."""
-    axes = axes_of("amax", dim, x.ndim)
-    return _without(Extremum(axes)(x), axes, keepdim)
+    """Maximum over `dim`; equal maxima share the gradient. ValueError if there is nothing to choose from."""
+    return _extremum("amax", x, dim, keepdim, True)
 
 
 def amin(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Minimum over `dim`; equal minima share the gradient."""
-    return -amax(-x, dim, keepdim)
+    """Minimum over `dim`; equal minima share the gradient. ValueError if there is nothing to choose from."""
+    return _extremum("amin", x, dim, keepdim, False)
+
+
+def _extremum(name: str, x: Tensor, dim: int | Sequence[int] | None, keepdim: bool, largest: bool) -> Tensor:
+    axes = axes_of(name, dim, x.ndim)
+    if not math.prod(x.shape[i] for i in axes):
+        raise ValueError(f"{name}: shape {x.shape} has no elements over dim {dim}")
+    return _without(Extremum(axes, largest)(x), axes, keepdim)
 
 
 def logsumexp(x: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
-    """log(sum(exp(x))) over `dim`, without overflow: the maximum is taken out first."""
+    """log(sum(exp(x))) over `dim`, without overflow: the maximum is taken out first. float32 for integers.
+
+    ValueError if there is nothing to sum.
+    """
     axes = axes_of("logsumexp", dim, x.ndim)
-    top = x._array.max(axis=axes, keepdims=True)
-    shift = Tensor.wrap(np.nan_to_num(top, neginf=0.0, posinf=0.0) if isinstance(top, np.ndarray) else kernels_of(top).xp.nan_to_num(top, neginf=0.0, posinf=0.0))
-    return _without(log(sum(exp(x - shift), dim, keepdim=True)) + shift, axes, keepdim)
-
-
-def cumulative_dtype(x: Tensor) -> Tensor:
-    """x in float64 if it is float32: for sums that must not lose digits."""
-    return Cast(np.dtype(np.float64), x.dtype)(x) if x.dtype == np.float32 else x
+    if not math.prod(x.shape[i] for i in axes):
+        raise ValueError(f"logsumexp: shape {x.shape} has no elements over dim {dim}")
+    return _without(LogSumExp(axes)(x if x.dtype.kind == "f" else cast(x, "float32")), axes, keepdim)
 
 
 register(sum=sum, mean=mean)

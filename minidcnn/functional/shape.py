@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, inverse, kernels_of
 from ..tensor import Tensor, _raw, register
-from .common import BroadcastTo, axes_of, axis, cast, check_backend
+from .common import BroadcastTo, axes_of, axis, cast, check_backend, result_dtype
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     known = math.prod(n for n in shape if n != -1)
     if shape.count(-1) == 1 and known and x.size % known == 0:
         shape = tuple(x.size // known if n == -1 else n for n in shape)
-    if -1 in shape or math.prod(shape) != x.size:
+    if min(shape, default=0) < 0 or math.prod(shape) != x.size:
         raise ValueError(f"reshape: {x.size} elements of shape {x.shape} do not fill shape {shape}")
     return x if shape == x.shape else Reshape(shape, x.shape)(x)
 
@@ -103,6 +103,8 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Axes start_dim .. end_dim joined into one, row-major."""
     start, end = axis("flatten", start_dim, x.ndim), axis("flatten", end_dim, x.ndim)
+    if start > end:
+        raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim} for a tensor of {x.ndim} axes")
     return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
 
 
@@ -118,7 +120,8 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     """Axes dim0 and dim1 exchanged."""
     order = list(range(x.ndim))
     i, j = axis("transpose", dim0, x.ndim), axis("transpose", dim1, x.ndim)
-    order[i], order[j] = order[j], order[i]
+    if i != j:
+        order[i], order[j] = order[j], order[i]
     return Permute(tuple(order))(x)
 
 
@@ -158,11 +161,13 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise ValueError("cat: give at least one tensor")
     check_backend("cat", *tensors)
     first = tensors[0]
+    if not first.ndim:
+        raise ValueError("cat: tensors without axes cannot be joined; use stack")
     i = axis("cat", dim, first.ndim)
     for n, t in enumerate(tensors[1:], 1):
         if t.ndim != first.ndim or any(a != b for j, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if j != i):
             raise ValueError(f"cat: tensor {n} has shape {t.shape}, tensor 0 has {first.shape}; all axes but dim {i} must agree")
-    dtype = np.result_type(*(t.dtype for t in tensors))
+    dtype = result_dtype(*tensors)
     return Cat(i, tuple(t.shape[i] for t in tensors))(*(cast(t, dtype) for t in tensors))
 
 
@@ -178,15 +183,17 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """x cut along `dim` into parts of `split_size` (the last may be smaller) or of the sizes listed."""
+    if not x.ndim:
+        raise ValueError("split: a tensor without axes cannot be cut")
     i = axis("split", dim, x.ndim)
     n = x.shape[i]
-    if isinstance(split_size, int):
+    if not isinstance(split_size, Sequence):
         if split_size < 1:
             raise ValueError(f"split: split_size must be at least 1, got {split_size}")
         sizes = [min(split_size, n - at) for at in range(0, n, split_size)] or [0]
     else:
         sizes = list(split_size)
-        if builtins_sum(sizes) != n:
+        if min(sizes, default=0) < 0 or builtins_sum(sizes) != n:
             raise ValueError(f"split: sizes {sizes} add up to {builtins_sum(sizes)}, but dim {i} has {n}")
     ends = np.cumsum(sizes).tolist()
     before = (slice(None),) * i
@@ -195,12 +202,15 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
 
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] by NumPy's rules: integers, slices, ..., None, boolean masks and integer arrays or tensors. IndexError if out of range."""
+    return Index(_frozen(index, x), x.shape)(x)
+
+
+def _frozen(index: Any, x: Tensor) -> Any:
+    """`index` with the arrays in it copied, to where x lives: their owner may change them before the backward pass."""
+    if isinstance(index, tuple):
+        return tuple(_frozen(i, x) for i in index)
     index = _raw(index)
-    if isinstance(index, list):
-        index = np.asarray(index)
-    if isinstance(index, np.ndarray) and index.dtype.kind in "iub" and index.dtype != bool:
-        index = index.astype(np.int64)
-    return Index(index, x.shape)(x)
+    return kernels_of(x._array).xp.array(index) if isinstance(index, list) or hasattr(index, "dtype") else index
 
 
 builtins_sum = sum

@@ -36,7 +36,7 @@ class BaseKernels:
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         """Sum over `axes` in x's own dtype (int64 for integers); float16 and float32 are added up in float64 and rounded once."""
-        total = x.sum(axis=axes, keepdims=keepdims, dtype="float64" if x.dtype.kind == "f" else None)
+        total = x.sum(axis=axes, keepdims=keepdims, dtype="float64" if x.dtype.kind == "f" else "int64")
         return self.xp.asarray(total, x.dtype if x.dtype.kind == "f" else total.dtype)  # type: ignore[no-any-return]
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *rest = argv
     if name not in COMMANDS:
         near = get_close_matches(name, COMMANDS, 1)
-        return fail(program, f"there is no command {name!r}{f', did you mean {near[0]}?' if near else ''}; {program} --help lists them")
+        return fail(f"there is no command {name!r}{f', did you mean {near[0]}?' if near else ''}; {program} --help lists them")
     command = importlib.import_module(f"{__name__}.{name}")
     parser = Parser(prog=f"{program} {name}", description=command.__doc__)
     command.arguments(parser)
@@ -49,13 +49,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        return fail(parser.prog, "interrupted", 130)
+        return fail("interrupted", 130)
     except MemoryError as error:
-        return fail(parser.prog, f"out of memory ({str(error).rstrip('.') or 'no more is to be had'})")
+        return fail(f"out of memory ({str(error).rstrip('.') or 'no more is to be had'})")
     except OSError as error:
-        return fail(parser.prog, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences
-        return fail(parser.prog, str(error))
+        return fail(str(error))
 
 
 def _help(program: str) -> str:

@@ -25,17 +25,26 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise SystemExit(fail(self.prog, f"{message}; {self.prog} --help explains the options"))
+        raise SystemExit(fail(f"{message}; {self.prog} --help explains the options"))
 
 
-def fail(program: str, message: str, code: int = 2) -> int:
+def fail(message: str, code: int = 2) -> int:
     """Say what is wrong, in one line on stderr; returns the exit code."""
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    _say("error", message)
     return code
 
 
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    """Say what is odd, in one line on stderr."""
+    _say("warning", message)
+
+
+def _say(kind: str, message: str) -> None:
+    """One line, in which arguments of the library are called as the options are."""
+    text = " ".join(message.split())
+    for argument in ("white", "channels", "suffix"):
+        text = text.replace(f"{argument}=", f"--{argument} ")
+    print(f"{kind}: {text.replace('(--channels ...)', '(--channels)')}", file=sys.stderr, flush=True)
 
 
 # -- data sets ---------------------------------------------------------------------------------------------------------------------------
@@ -159,10 +168,12 @@ def open_checkpoint(path: Path, backend: str) -> tuple[Checkpoint, Segmenter]:
     return checkpoint, model_of(checkpoint)
 
 
-def tile_of(args: argparse.Namespace) -> int | None:
-    """--tile as `scores` takes it."""
-    if args.tile < 0:
-        raise ValueError(f"--tile must be a number of pixels, or 0 for none, got {args.tile}")
+def tile_of(args: argparse.Namespace, model: Segmenter) -> int | None:
+    """--tile as `scores` takes it. ValueError if the network takes no tile so small."""
+    from ..segmentation.predict import smallest_tile
+
+    if args.tile and args.tile < smallest_tile(model):
+        raise ValueError(f"--tile must be at least {smallest_tile(model)} pixels for this network, or 0 for whole images, got {args.tile}")
     return args.tile or None
 
 

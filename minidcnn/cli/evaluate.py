@@ -35,15 +35,17 @@ def run(args: argparse.Namespace) -> int:
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
 
-    tile = tile_of(args)
     if args.confusion is not None:
         if args.confusion.suffix.lower() != ".png":
             raise ValueError(f"--confusion writes a PNG: its name must end in .png, got {args.confusion}")
         new_files([args.confusion], args)
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend)
+    tile = tile_of(args, model)
     classes = list(checkpoint.info["classes"])
     as_in_training(args)
-    data = open_data(args, args.split or "val", **meaning(checkpoint.info))
+    data = open_data(args, args.split or "val", **meaning(checkpoint.info), strict=False)
+    for problem in data.problems:
+        warn(problem)
     if len(data.classes) != len(classes):
         ours, theirs = (
             f"{len(names)} classes ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})" for names in (classes, data.classes)

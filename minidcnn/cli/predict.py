@@ -41,8 +41,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from .images import find_images
 
-    tile = tile_of(args)
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend)
+    tile = tile_of(args, model)
     jobs, problems = find_images(args.images, model.in_channels)
     results = [path for job in jobs for path in outputs(args.out, job.name)]
     given = {job.source.path.resolve() for job in jobs}
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"{own[0]} is one of the images, and its prediction would overwrite it; choose another --out")
     new_files(results, args)
     for problem in problems:
-        fail("predict", problem)
+        fail(problem)
     if not jobs:
         return 2
     args.out.mkdir(parents=True, exist_ok=True)
@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
             counts = predict(job, checkpoint, model, args, tile, f"{number}/{len(jobs)}")
             totals = counts if totals is None else totals + counts
         except (ValueError, ArithmeticError, OSError) as error:
-            fail("predict", str(error) if str(job.source.path) in str(error) else f"{job.source}: {error}")
+            fail(str(error) if str(job.source.path) in str(error) else f"{job.source}: {error}")
             failed += 1
         except MemoryError as error:
             smaller = max((tile or 2048) // 2, 64)
-            fail("predict", f"{job.source}: out of memory ({str(error).rstrip('.') or 'no more is to be had'}); try --tile {smaller}")
+            fail(f"{job.source}: out of memory ({str(error).rstrip('.') or 'no more is to be had'}); try --tile {smaller}")
             failed += 1
     done = len(jobs) + len(problems) - failed
     if totals is not None and len(jobs) > 1:

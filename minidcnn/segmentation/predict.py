@@ -18,7 +18,7 @@ from .. import functional as F
 from ..autograd import no_grad
 from ..backend import Array, nchw, nhwc, to_backend
 from ..tensor import Tensor
-from .tiles import Axis, cut
+from .tiles import Axis, cut, smallest_and_period
 
 if TYPE_CHECKING:
     from ..models import Segmenter
@@ -61,6 +61,11 @@ def predict_mask(
     for _, (start, stop), band in _predict(model, images, tile, flips, progress):
         mask[start:stop] = band[0].argmax(axis=0)
     return mask
+
+
+def smallest_tile(model: Segmenter) -> int:
+    """The least `tile` that `scores` takes for this network."""
+    return smallest_and_period(lambda n: int(model.suitable_size((n, n))[0]), model.margin)[0]
 
 
 def _predict(

@@ -89,22 +89,27 @@ def cut(size: int, suitable: Callable[[int], int], margin: int, tile: int | None
     offset = (whole - size) // 2
     if tile is None or whole + 2 * margin <= tile:
         return Axis(size, margin, offset, ((0, whole),))
-    smallest = suitable(1)
-    period = suitable(smallest - 2 * margin + 1) - smallest  # between an input size that the network takes and the next
-    if period > 1:
-        tile_fits = tile - (tile - smallest) % period
-    else:  # it takes any size, which hides its stride; none here has more than 32
-        period, tile_fits = 32, tile
-        smallest = 2 * period + 2 * margin
+    smallest, period = smallest_and_period(suitable, margin)
     if tile < smallest:
         raise ValueError(f"tile must be at least {smallest} pixels for this network, got {tile}")
-    length = tile_fits - 2 * margin
+    if suitable(tile - 2 * margin) != tile:
+        tile -= (tile - smallest) % period
+    length = tile - 2 * margin
     shared = 0 if margin else min(OVERLAP, length // 2)  # with a margin, every window's answer is exact to its edge
     step = max((length - shared) // period * period, period)
     count = 1 + -(-(whole - length) // step)
     last = -(-(whole - length) // period) * period  # the last window ends where the whole does
     begins = [min(i * step, last) for i in range(count)]
     return Axis(size, margin, offset, tuple((begin, min(begin + length, whole)) for begin in begins))
+
+
+def smallest_and_period(suitable: Callable[[int], int], margin: int) -> tuple[int, int]:
+    """The smallest tile, and the distance at which tiles may begin: the network's stride."""
+    smallest = suitable(1)
+    period = suitable(smallest - 2 * margin + 1) - smallest  # between an input size that the network takes and the next
+    if period > 1:
+        return smallest, period
+    return 32 + max(32, smallest), 32  # it takes any size, which hides its stride; none here has more than 32. The last tile may be 31 less
 
 
 def _smoothstep(t: Array) -> Array:

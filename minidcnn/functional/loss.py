@@ -20,17 +20,18 @@ from .shape import reshape, unsqueeze
 
 @dataclass(frozen=True)
 class CrossEntropy(Function):
-    """Logits x (N, C, ...), target (N, ...), weight (C,) -> losses (N, ...) and, without gradient, log(sum(exp(x))), all its backward keeps."""
+    """Logits x (N, C, ...), target (N, ...), weight (C,) -> losses (N, ...) and, without gradient, top = max(x) and
+    logs = log(sum(exp(x - top))) over C, from which the backward pass has softmax(x) again."""
 
     smoothing: float
     needs_inputs = (0, 1, 2)
-    needs_outputs = (1,)
+    needs_outputs = (1, 2)
 
-    def forward(self, x: Array, target: Array, weight: Array) -> tuple[Array, Array]:
+    def forward(self, x: Array, target: Array, weight: Array) -> tuple[Array, Array, Array]:
         return kernels_of(x).cross_entropy(x, target, weight, self.smoothing)
 
-    def vjp(self, g: Tensor, x: Tensor, target: Tensor, weight: Tensor, lse: Tensor) -> tuple[Gradient, ...]:
-        return CrossEntropyGrad(self.smoothing)(g, x, lse, target, weight), None, None
+    def vjp(self, g: Tensor, x: Tensor, target: Tensor, weight: Tensor, top: Tensor, logs: Tensor) -> tuple[Gradient, ...]:
+        return CrossEntropyGrad(self.smoothing)(g, x, top, logs, target, weight), None, None
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,15 @@ class CrossEntropyGrad(Function):
     """The gradient of <g, losses> with respect to x: g (t softmax(x) - what does not depend on x), with t the pixel's total weight."""
 
     smoothing: float
-    needs_inputs = (0, 1, 2, 3, 4)
+    needs_inputs = (0, 1, 2, 3, 4, 5)
 
-    def forward(self, g: Array, x: Array, lse: Array, target: Array, weight: Array) -> Array:
-        return kernels_of(x).cross_entropy_grad(g, x, lse, target, weight, self.smoothing)
+    def forward(self, g: Array, x: Array, top: Array, logs: Array, target: Array, weight: Array) -> Array:
+        return kernels_of(x).cross_entropy_grad(g, x, top, logs, target, weight, self.smoothing)
 
-    def vjp(self, h: Tensor, g: Tensor, x: Tensor, lse: Tensor, target: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
+    def vjp(self, h: Tensor, g: Tensor, x: Tensor, top: Tensor, logs: Tensor, target: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
         def by_g() -> Tensor:
             one = Tensor.wrap(kernels_of(g._array).xp.ones(g.shape, g.dtype))
-            return sum(h * self(one, x, lse, target, weight), 1)
+            return sum(h * self(one, x, top, logs, target, weight), 1)
 
         def by_x() -> Tensor:
             classes, s = x.shape[1], softmax(x, 1)
@@ -54,7 +55,7 @@ class CrossEntropyGrad(Function):
             total = AtClass(classes)(every, target)
             return s * (h - sum(s * h, 1, keepdim=True)) * unsqueeze(g * total, 1)
 
-        return by_g, by_x, None, None, None
+        return by_g, by_x, None, None, None, None
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ class LossKernels(BaseKernels):
         first = int(wrong.reshape(-1).argmax()) if bool(wrong.any()) else -1
         return self.xp.where(ignored, -1, target), first
 
-    def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array]:
-        """Logits x (N, C, ...), target (N, ...), weight (C,) -> losses (N, ...) in x's dtype, and log(sum(exp(x))) over C in float64.
+    def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array, Array]:
+        """Logits x (N, C, ...), target (N, ...), weight (C,) -> losses, top = max(x) and logs = log(sum(exp(x - top))), each (N, ...).
 
-        With y = target and r_c = log(sum(exp(x))) - x_c, the loss is (1 - smoothing) weight_y r_y + smoothing / C sum_c weight_c r_c, 0
-        where a pixel is left out, whatever its logits. The maximum is taken out first: nothing overflows, and small losses are exact.
+        With y = target and r_c = top + logs - x_c, the loss is (1 - smoothing) weight_y r_y + smoothing / C sum_c weight_c r_c, 0
+        where a pixel is left out, whatever its logits. The maximum is taken out first: nothing overflows, and losses keep
+        their digits down to 1e-16, float32 ones too.
         """
         top = x.max(axis=1, keepdims=True)
         shifted = self.map(lambda x, top: x - top, x, top)
@@ -35,10 +36,10 @@ class LossKernels(BaseKernels):
             along = weight.reshape(1, -1, *(1,) * (x.ndim - 2))
             weighted = self.map(lambda x, w: x * w, shifted, along).sum(axis=1, dtype="float64")
             losses = losses + smoothing / x.shape[1] * (weight.sum(dtype="float64") * logs - weighted)
-        return self.xp.where(target >= 0, losses, 0.0).astype(x.dtype), logs + top[:, 0]
+        return self.xp.where(target >= 0, losses, 0.0).astype(x.dtype), top[:, 0], logs.astype(x.dtype)
 
-    def cross_entropy_grad(self, g: Array, x: Array, lse: Array, target: Array, weight: Array, smoothing: float) -> Array:
-        """The gradient of <g, losses> with respect to x, in channels-last memory; `lse` is the second result of cross_entropy.
+    def cross_entropy_grad(self, g: Array, x: Array, top: Array, logs: Array, target: Array, weight: Array, smoothing: float) -> Array:
+        """The gradient of <g, losses> with respect to x, in channels-last memory; top and logs are from cross_entropy.
 
         With a = (1 - smoothing) weight_y and b = smoothing / C, per pixel: g ((a + b sum(weight)) softmax(x) - a e_y - b weight), else 0.
         """
@@ -47,11 +48,11 @@ class LossKernels(BaseKernels):
         scale = g * (own + b * weight.sum(dtype="float64"))
         dx = self.place_class((-g * own).astype(kind), target, x.shape[1])
 
-        def rest(x: Array, lse: Array, scale: Array, g: Array, weight: Array, kept: Array) -> Array:
-            slope = scale * self.xp.exp((x - lse).astype(kind)) - kind(b) * weight * g
+        def rest(x: Array, top: Array, logs: Array, scale: Array, g: Array, weight: Array, kept: Array) -> Array:
+            slope = scale * self.xp.exp(x - top - logs) - kind(b) * weight * g
             return self.xp.where(kept, slope, kind(0))  # type: ignore[no-any-return]
 
-        pixels = (v[:, None] for v in (lse, scale.astype(kind), g))  # (N, 1, ...)
+        pixels = (v[:, None] for v in (top, logs, scale.astype(kind), g))  # (N, 1, ...)
         dx += self.map(rest, x, *pixels, weight.reshape(1, -1, *(1,) * (x.ndim - 2)), (target >= 0)[:, None])
         return dx
 

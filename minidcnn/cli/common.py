@@ -114,24 +114,18 @@ def splits(args: argparse.Namespace, default: Sequence[str]) -> list[str]:
 
 def mask_value(text: str) -> Value:
     """ "255" -> 255, "255,0,0" -> (255, 0, 0)."""
-    numbers = [int(part) for part in text.split(",")]
-    if len(numbers) == 1:
-        return numbers[0]
-    red, green, blue = numbers
-    return red, green, blue
-
-
-mask_value.__name__ = "value"  # as argparse names it: invalid value value
+    parts = text.split(",")
+    if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is no mask value: give a number, or a colour as red,green,blue")
+    numbers = [int(part) for part in parts]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
 
 
 def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
-positive.__name__ = "positive integer"
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 # -- networks ----------------------------------------------------------------------------------------------------------------------------

@@ -44,10 +44,12 @@ class Tensor:
             array = np.asarray(data, dtype)
             if dtype is None and array.dtype == np.float64:
                 array = array.astype(np.float32)
-            if array.dtype == object:
-                raise TypeError(f"Tensor: data must be numbers or equally long nested lists of numbers, got {type(data).__name__}")
         else:
             array = np.asarray(data) if isinstance(data, np.generic) else data
+        if array.dtype.kind not in "biuf":
+            raise TypeError(
+                f"Tensor: data must be real numbers or equally long nested lists of them, got {type(data).__name__} of dtype {array.dtype}"
+            )
         if not is_cupy(array) and backend() != "numpy":
             array = to_backend(array)
         self._array: Array = array.astype(array.dtype if dtype is None else dtype, order="K", copy=True)
@@ -90,7 +92,9 @@ class Tensor:
         if not isinstance(array, np.ndarray) and not is_cupy(array):
             array = to_backend(np.asarray(array, self._array.dtype), "cupy" if is_cupy(self._array) else "numpy")
         if array.shape != self._array.shape:
-            raise ValueError(f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead")
+            raise ValueError(
+                f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead"
+            )
         self._storage.version += 1
         self._array = array.astype(self._array.dtype, copy=False)
 

@@ -64,7 +64,7 @@ def agree(
 
 
 def _array(t: Any) -> Array:
-    return np.asarray(t.numpy() if isinstance(t, Tensor) else t.detach().numpy())
+    return np.asarray(t.numpy() if isinstance(t, Tensor) else t.detach().numpy(force=True))
 
 
 def _leaf(torch: Any, array: Array, ours: bool, requires_grad: bool = True) -> Any:

@@ -243,7 +243,10 @@ def add(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
 
 def sub(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
     """a - alpha b, broadcast. TypeError for two booleans, which have no difference."""
-    return Sub()(*operands("sub", a, b if alpha == 1 else alpha * as_tensor(b, a if isinstance(a, Tensor) else None)))
+    a, b = operands("sub", a, b if alpha == 1 else alpha * as_tensor(b, a if isinstance(a, Tensor) else None))
+    if a.dtype.kind == "b":
+        raise TypeError("sub: booleans have no difference; compare them with !=, or cast them with .astype()")
+    return Sub()(a, b)
 
 
 def mul(a: Operand, b: Operand) -> Tensor:

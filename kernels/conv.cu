@@ -139,9 +139,9 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real*
     Product tile;
     tile.multiply(Columns{g, x}, Matrix{w, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, channels, 0, depth);
     #pragma unroll
-    for (int i = 0; i < BM / Product::STRIDE_M; i++)
+    for (int i = 0; i < Product::ROWS; i++)
         #pragma unroll
-        for (int j = 0; j < BN / Product::STRIDE_N; j++) {
+        for (int j = 0; j < Product::COLUMNS; j++) {
             int m = tile.row(i), o = tile.column(j);
             if (m < positions && o < channels) y[m * channels + o] = Real(tile.result[i][j] + (bias ? Sum(bias[o]) : Sum(0)));
         }
@@ -158,13 +158,13 @@ conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Re
     Product tile;
     tile.multiply(Gradients{g, ph, pw, y, channels}, PhaseWeights{g, ph, pw, w, channels}, m0, pixels, blockIdx.y * BN, g.c, 0, depth);
     #pragma unroll
-    for (int i = 0; i < BM / Product::STRIDE_M; i++) {
+    for (int i = 0; i < Product::ROWS; i++) {
         int m = tile.row(i);
         if (m >= pixels) continue;
         int v = m % pw.pixels, u = m / pw.pixels % ph.pixels, n = m / (pw.pixels * ph.pixels);
         int at = ((n * g.h + ph.first + u * g.sh) * g.w + pw.first + v * g.sw) * g.c;
         #pragma unroll
-        for (int j = 0; j < BN / Product::STRIDE_N; j++) {
+        for (int j = 0; j < Product::COLUMNS; j++) {
             int c = tile.column(j);
             if (c < g.c) x[at + c] = Real(tile.result[i][j] + (bias ? Sum(bias[c]) : Sum(0)));
         }
@@ -181,9 +181,9 @@ conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restr
                   min(begin + share, positions));
     Sum* to = parts + blockIdx.z * channels * columns;
     #pragma unroll
-    for (int i = 0; i < BM / Product::STRIDE_M; i++)
+    for (int i = 0; i < Product::ROWS; i++)
         #pragma unroll
-        for (int j = 0; j < BN / Product::STRIDE_N; j++) {
+        for (int j = 0; j < Product::COLUMNS; j++) {
             int o = tile.row(i), k = tile.column(j);
             if (o < channels && k < columns) to[o * columns + k] = tile.result[i][j];
         }

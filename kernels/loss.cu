@@ -8,10 +8,11 @@
 __device__ __forceinline__ float exponential(float v) { return expf(v); }
 __device__ __forceinline__ double exponential(double v) { return exp(v); }
 
-// losses (P,) = (1 - s) w_y r_y + s / C sum_c w_c r_c with r_c = lse - x_c, and lse (P,) = log(sum(exp(x))).
+// losses (P,) = (1 - s) w_y r_y + s / C sum_c w_c r_c with r_c = top + logs - x_c;
+// top (P,) = max(x) and logs (P,) = log(sum(exp(x - top))), kept apart so that small losses keep their digits.
 extern "C" __global__ void __launch_bounds__(256)
 cross_entropy(const Real* __restrict__ x, const long long* __restrict__ target, const Real* __restrict__ weight, Real* __restrict__ losses,
-              double* __restrict__ lse, double weight_sum, double smoothing, int pixels, int classes) {
+              Real* __restrict__ tops, Real* __restrict__ logs, double weight_sum, double smoothing, int pixels, int classes) {
     FOR_EACH(p, pixels) {
         const Real* row = x + p * classes;
         Sum top = row[0];
@@ -29,20 +30,21 @@ cross_entropy(const Real* __restrict__ x, const long long* __restrict__ target, 
             if (smoothing != 0) loss += smoothing / classes * (weight_sum * logarithm - weighted);
         }
         losses[p] = Real(loss);
-        lse[p] = logarithm + double(top);
+        tops[p] = Real(top);
+        logs[p] = Real(logarithm);
     }
 }
 
 // dx (P, C) = g ((a + b sum(w)) softmax(x) - a e_y - b w), a = (1 - s) w_y, b = s / C; 0 where the pixel is left out. One thread per element.
 extern "C" __global__ void __launch_bounds__(256)
-cross_entropy_grad(const Real* __restrict__ g, const Real* __restrict__ x, const double* __restrict__ lse, const long long* __restrict__ target,
-                   const Real* __restrict__ weight, Real* __restrict__ dx, double weight_sum, double smoothing, int pixels, int classes) {
+cross_entropy_grad(const Real* __restrict__ g, const Real* __restrict__ x, const Real* __restrict__ tops, const Real* __restrict__ logs,
+                   const long long* __restrict__ target, const Real* __restrict__ weight, Real* __restrict__ dx, double weight_sum, double smoothing, int pixels, int classes) {
     FOR_EACH(e, pixels * classes) {
         int p = e / classes, c = e % classes, y = (int)target[p];
         Sum slope = 0;
         if (y >= 0) {
             Sum a = Sum((1 - smoothing) * double(weight[y])), b = Sum(smoothing / classes);
-            slope = (a + b * Sum(weight_sum)) * exponential(Sum(double(x[e]) - lse[p])) - b * Sum(weight[c]);
+            slope = (a + b * Sum(weight_sum)) * exponential(Sum(x[e]) - Sum(tops[p]) - Sum(logs[p])) - b * Sum(weight[c]);
             if (c == y) slope -= a;
             slope *= Sum(g[p]);
         }

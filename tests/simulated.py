@@ -16,7 +16,7 @@ def _module(code: str, options: tuple[str, ...], settings: tuple[tuple[str, Any]
     return SimModule(code, options=options, **dict(settings))
 
 
-def simulated(planted: tuple[str, str] | None = None, **settings: Any) -> CudaKernels:
+def simulated(planted: tuple[str, str] | None = None, precision: str = "float32", **settings: Any) -> CudaKernels:
     """CudaKernels on NumPy arrays; settings as SimModule takes them. `planted`: (text, what stands there instead) in every source with it."""
 
     def module(*, code: str, options: tuple[str, ...]) -> SimModule:
@@ -24,4 +24,4 @@ def simulated(planted: tuple[str, str] | None = None, **settings: Any) -> CudaKe
             code = code.replace(*planted)
         return _module(code, options, tuple(sorted(settings.items())))
 
-    return CudaKernels(np, module)
+    return CudaKernels(np, module, precision)

@@ -16,7 +16,10 @@ from minidcnn.backend.cuda.source import folder, source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
 QUICK = ("sm_75", "sm_80", "sm_90a", "sm_120")  # in the usual run; the others in the exhaustive one
-VARIANTS = {"conv.cu": (("SMALL", "0"), ("SMALL", "1")), "pool.cu": (("TAP", "unsigned char"), ("TAP", "unsigned short"))}
+VARIANTS = {
+    "conv.cu": ((("SMALL", "0"),), (("SMALL", "1"),)),
+    "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),)),
+}
 
 
 @functools.cache
@@ -56,13 +59,18 @@ def files() -> list[str]:
 
 
 def check(name: str, arch: str, dtype: str) -> None:
-    for define in VARIANTS.get(name, ((),)):
-        _, log = compile_kernels(name, arch, dtype, *([define] if define else []))
-        compiled = set(re.findall(r"Compiling entry function '(\w+)'", log))
-        assert compiled == set(kernel_names(source(name)))
-        spills = re.findall(r"(\d+) bytes spill stores", log)
-        assert len(spills) >= len(compiled)
-        assert set(spills) == {"0"}, log
+    for defines in VARIANTS.get(name, ((),)):
+        check_spills(name, arch, dtype, *defines)
+
+
+def check_spills(name: str, arch: str, dtype: str, *defines: tuple[str, str]) -> None:
+    """Compiles every kernel of the file, and none of them keeps registers in local memory."""
+    _, log = compile_kernels(name, arch, dtype, *defines)
+    compiled = set(re.findall(r"Compiling entry function '(\w+)'", log))
+    assert compiled == set(kernel_names(source(name)))
+    spills = re.findall(r"(\d+) bytes spill stores", log)
+    assert len(spills) >= len(compiled)
+    assert set(spills) == {"0"}, log
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)
@@ -78,6 +86,39 @@ def test_kernels_compile_without_spills(name: str, arch: str, dtype: str) -> Non
 def test_kernels_compile_for_every_architecture(name: str, arch: str) -> None:
     for dtype in NUMBERS:
         check(name, arch, dtype)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+@pytest.mark.parametrize("small", ["0", "1"])
+@pytest.mark.parametrize(
+    ("tensor", "instruction"), [("1", "mma.sync.aligned.m16n8k8.row.col.f32.tf32"), ("2", "mma.sync.aligned.m16n8k16.row.col.f32.bf16")]
+)
+def test_tensor_core_kernels_contain_their_instruction(tensor: str, instruction: str, small: str, arch: str) -> None:
+    defines = ("TENSOR", tensor), ("SMALL", small)
+    check_spills("conv.cu", arch, "float32", *defines)
+    kernels = dict(re.findall(r"\.entry (\w+)\((.*?)(?=\.entry|\Z)", ptx("conv.cu", arch, *defines), re.S))
+    for name in ("conv_forward", "conv_transposed", "conv_weight"):
+        assert instruction in kernels[name]
+    assert "mma.sync" not in kernels["sum_parts"]
+    assert "mma.sync" not in ptx("conv.cu", arch)
+
+
+def ptx(name: str, arch: str, *defines: tuple[str, str]) -> str:
+    """The assembly text of kernels/`name`, from NVRTC itself: cuda.core would ask a driver whether it could load it."""
+    program()
+    nvrtc: Any = __import__("cuda.bindings.nvrtc", fromlist=["nvrtc"])
+
+    def call(function: str, *arguments: Any) -> Any:
+        status, *values = getattr(nvrtc, function)(*arguments)
+        assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, (function, status)
+        return values[0] if values else None
+
+    handle = call("nvrtcCreateProgram", source(name).encode(), name.encode(), 0, [], [])
+    options = [b"-std=c++17", f"-arch={arch.replace('sm', 'compute')}".encode(), *(f"-D{key}={value}".encode() for key, value in defines)]
+    call("nvrtcCompileProgram", handle, len(options), options)
+    text = b" " * call("nvrtcGetPTXSize", handle)
+    call("nvrtcGetPTX", handle, text)
+    return text.decode()
 
 
 def test_a_kernel_that_is_wrong_does_not_compile() -> None:

@@ -101,10 +101,51 @@ def test_results_larger_than_a_tile(rng: np.random.Generator, dtype: Any) -> Non
     for large in (False, True):
         kernels = simulated(order=2)
         if large:
-            kernels._tile = lambda *_: (128, ("SMALL=0",))  # type: ignore[method-assign]
+            kernels._tile = lambda *_: (128, ("SMALL=0", "TENSOR=0"))  # type: ignore[method-assign]
         same(kernels.conv2d(x, w, None, window, (30, 34)), REFERENCE.conv2d(x, w, None, window, (30, 34)))
         same(kernels.conv_transpose2d(y, w, None, window, (30, 34)), REFERENCE.conv_transpose2d(y, w, None, window, (30, 34)))
         same(kernels.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
+
+
+@given(case=convs(), layout=layouts, order=orders, seed=seeds, precision=st.sampled_from(["tf32", "bf16"]))
+def test_convolution_on_tensor_cores(case: Conv, layout: str, order: dict[str, Any], seed: int, precision: str) -> None:
+    """Small whole numbers are exact in tf32 and bf16, and their sums in float32: the results are the reference's, bit for bit."""
+    kernels = simulated(precision=precision, **order)
+    out = case.window.positions(case.size)
+    x, w, y = (lay_out(integers(shape, seed + i, np.float32), layout) for i, shape in enumerate((case.x, case.w, case.y)))
+    same(kernels.conv2d(x, w, None, case.window, out, case.groups), REFERENCE.conv2d(x, w, None, case.window, out, case.groups))
+    arguments = (y, w, None, case.window, case.size, case.groups)
+    same(kernels.conv_transpose2d(*arguments), REFERENCE.conv_transpose2d(*arguments))
+    same(kernels.conv2d_weight(x, y, case.window, case.groups), REFERENCE.conv2d_weight(x, y, case.window, case.groups))
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("tf32", 10), ("bf16", 7)])
+def test_tensor_cores_round_the_factors_and_nothing_else(rng: np.random.Generator, precision: str, bits: int) -> None:
+    x, w = rng.standard_normal((1, 40, 9, 12)).astype(np.float32), rng.standard_normal((20, 40, 3, 3)).astype(np.float32)
+    window = Window((3, 3), padding=(1, 1))
+
+    def rounded(a: Array) -> Array:
+        mantissa, exponent = np.frexp(a.astype(np.float64))
+        scaled = mantissa * 2.0 ** (bits + 1)
+        nearest = (
+            np.round(scaled) if precision == "bf16" else np.trunc(scaled + np.copysign(0.5, scaled))
+        )  # ties to even, or away from zero
+        return np.ldexp(nearest / 2.0 ** (bits + 1), exponent)
+
+    y = simulated(precision=precision).conv2d(x, w, None, window, (9, 12))
+    np.testing.assert_allclose(y, REFERENCE.conv2d(rounded(x), rounded(w), None, window, (9, 12)), rtol=0, atol=2e-4)
+    exact = REFERENCE.conv2d(x, w, None, window, (9, 12))
+    assert abs(y - exact).max() > 2.0 ** -(bits + 4)  # it really rounded
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_tensor_core_results_larger_than_a_tile(rng: np.random.Generator, precision: str) -> None:
+    window = Window((3, 3), padding=(1, 1))
+    x, w = rng.integers(-3, 4, (1, 19, 14, 34)).astype(np.float32), rng.integers(-3, 4, (130, 19, 3, 3)).astype(np.float32)
+    kernels = simulated(order=2, precision=precision)
+    tensor = {"tf32": 1, "bf16": 2}[precision]
+    kernels._tile = lambda *_: (128, ("SMALL=0", f"TENSOR={tensor}"))  # type: ignore[method-assign]
+    same(kernels.conv2d(x, w, None, window, (14, 34)), REFERENCE.conv2d(x, w, None, window, (14, 34)))
 
 
 def test_the_same_bits_in_every_order(rng: np.random.Generator) -> None:

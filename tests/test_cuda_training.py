@@ -75,9 +75,9 @@ def test_cross_entropy(shape: tuple[int, ...], dtype: Any, layout: str, order: d
     pixels = shape[0], *shape[2:]
     target = np.random.default_rng(seed).integers(-1, c, pixels)  # -1: left out
     weight, g = abs(normal((c,), seed + 1, dtype)), normal(pixels, seed + 2, dtype)
-    losses, lse = REFERENCE.cross_entropy(x, target, weight, smoothing)
-    close(kernels.cross_entropy(x, target, weight, smoothing), (losses, lse), dtype)
-    arguments = g, x, lse, target, weight, smoothing
+    losses, top, logs = REFERENCE.cross_entropy(x, target, weight, smoothing)
+    close(kernels.cross_entropy(x, target, weight, smoothing), (losses, top, logs), dtype)
+    arguments = g, x, top, logs, target, weight, smoothing
     close(kernels.cross_entropy_grad(*arguments), REFERENCE.cross_entropy_grad(*arguments), dtype)
 
 

@@ -30,8 +30,18 @@ WIDE, LABELS = RNG.standard_normal((2, 40, 7, 14)).astype(np.float32), RNG.integ
 POOLED = Window((3, 3), (2, 2), (1, 1))
 AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
 
+
+def as_precision(kernels: Kernels, precision: str) -> Kernels:
+    """The same kernels on tensor cores, if they are CUDA kernels."""
+    if isinstance(kernels, CudaKernels):
+        kernels.precision = precision
+    return kernels
+
+
 RUNS: dict[str, Callable[[Kernels], Any]] = {
     "forward": lambda k: k.conv2d(X, W, None, WINDOW, OUT),
+    "tf32": lambda k: as_precision(k, "tf32").conv2d(X, W, None, WINDOW, OUT),
+    "bf16": lambda k: as_precision(k, "bf16").conv2d(X, W, None, WINDOW, OUT),
     "transposed": lambda k: k.conv_transpose2d(Y, W, None, WINDOW, SIZE),
     "weight": lambda k: k.conv2d_weight(LARGE_X, LARGE_Y, WINDOW),  # more than 256 positions: in parts
     "im2col": lambda k: k.im2col(X, WINDOW, OUT),
@@ -47,6 +57,9 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "cross_entropy": lambda k: k.cross_entropy(WIDE, LABELS, np.ones(40, np.float32), 0.1)[0],
     "dropout": lambda k: k.dropout(WIDE, 0.5, 7, (2, 40, 1, 1)),
 }
+
+EXACT = {"rtol": 1e-4, "atol": 1e-5}
+TOLERANCE = {"tf32": {"rtol": 1e-2, "atol": 1e-2}, "bf16": {"rtol": 5e-2, "atol": 1e-1}}  # the factors are rounded
 
 # what is wrong -> (run, text of a source, what stands there instead)
 PLANTED: dict[str, tuple[str, str, str]] = {
@@ -80,6 +93,24 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     ),
     "overwriting where indices repeat": ("scatter", "total += y[least];", "total = y[least];"),
     "rows and planes exchanged": ("gather", "y[e] = x[(e / (q * c) * p", "y[e] = x[(e / (p * c) * q"),
+    "fragments: rows 8 apart exchanged": ("tf32", "r / 2, wm + i * 16 + r % 2 * 8 + g", "r / 2, wm + i * 16 + (1 - r % 2) * 8 + g"),
+    "fragments: halves of k exchanged in one factor": ("tf32", "fragment(bs[stage], k, t, r, wn", "fragment(bs[stage], k, t, 1 - r, wn"),
+    "fragments: lanes transposed": (
+        "bf16",
+        "fragment(bs[stage], k, t, r, wn + j * 8 + g)",
+        "fragment(bs[stage], k, g % 4, r, wn + j * 8 + t)",
+    ),
+    "fragments: one number twice in a pair": (
+        "bf16",
+        "to_bf16(tile[pair][at], tile[pair + 1][at])",
+        "to_bf16(tile[pair][at], tile[pair][at])",
+    ),
+    "results: columns of a pair exchanged": ("bf16", "j / 2 * 8 + j % 2; }", "j / 2 * 8 + 1 - j % 2; }"),
+    "tensor cores: the first barrier is dropped": (
+        "tf32",
+        "            feed_b.write(bs[0], n0);\n        }\n        __syncthreads();\n",
+        "            feed_b.write(bs[0], n0);\n        }\n",
+    ),
     "sums over rows without a barrier": (
         "sum",
         "    part[threadIdx.y][threadIdx.x] = v;\n    __syncthreads();\n",
@@ -99,7 +130,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize("run", RUNS)
 def test_sound_kernels_have_no_findings(run: str) -> None:
-    np.testing.assert_allclose(RUNS[run](simulated(mode="check", order=2)), RUNS[run](Kernels(np)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(RUNS[run](simulated(mode="check", order=2)), RUNS[run](Kernels(np)), **TOLERANCE.get(run, EXACT))
 
 
 @pytest.mark.parametrize("bug", PLANTED)
@@ -115,7 +146,7 @@ def test_planted_bugs_are_caught(bug: str) -> None:
             result = RUNS[run](simulated((text, instead), mode="check", order=order))
         except RuntimeError as error:
             return bool(re.search("RACE|OUT OF BOUNDS|UNINITIALISED|DEADLOCK", str(error)))
-        return not np.allclose(result, expected, rtol=1e-4, atol=1e-5)
+        return not np.allclose(result, expected, **TOLERANCE.get(run, EXACT))
 
     assert any(caught(order) for order in (0, 1))
 

@@ -18,24 +18,31 @@ class BackendError(RuntimeError):
     """The backend that was asked for cannot be had; the message says what is missing and how to install it."""
 
 
+PRECISIONS = ("float32", "tf32", "bf16")
+
 _current = "numpy"
+_precision = "float32"
 _which: str | Kernels = "fast"
-_made: dict[tuple[str, str], Kernels] = {}
+_made: dict[tuple[str, str, str], Kernels] = {}
 
 
-def use(name: str) -> str:
+def use(name: str, precision: str = "float32") -> str:
     """Make new tensors on "numpy" or "cupy"; "auto" takes cupy if a GPU is usable, else numpy. Returns the name chosen.
 
-    BackendError if cupy is asked for and CuPy or a GPU is missing; ValueError for any other name.
+    `precision`: of the factors in float32 convolutions on a GPU, "float32", or on its tensor cores "tf32" (10 bits of mantissa) or "bf16"
+    (7 bits); weights stay float32, sums are float32. It needs an Ampere GPU or newer, and changes nothing on numpy. BackendError if cupy is
+    asked for and CuPy or a GPU is missing; ValueError for any other name or precision.
     """
-    global _current
+    global _current, _precision
+    if precision not in PRECISIONS:
+        raise ValueError(f'precision "{precision}" is unknown; use one of {", ".join(PRECISIONS)}')
     if name == "auto":
         name = "numpy" if why_no_cupy() else "cupy"
     if name not in ("numpy", "cupy"):
         raise ValueError(f'backend "{name}" is unknown; use "numpy", "cupy" or "auto"')
     if name == "cupy" and (reason := why_no_cupy()):
         raise BackendError(reason)
-    _current = name
+    _current, _precision = name, precision
     return name
 
 
@@ -56,7 +63,7 @@ def why_no_cupy() -> str:
         available = cupy.cuda.is_available()
     except Exception as error:  # a broken installation fails in many ways: missing libraries, two CuPy wheels at once, an old driver
         return (
-            f"backend \"cupy\": CuPy is installed but does not load ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__}); "
+            f'backend "cupy": CuPy is installed but does not load ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__}); '
             'keep exactly one of cupy-cuda12x and cupy-cuda13x, the one that matches the driver, or use backend "numpy"'
         )
     if not available:
@@ -71,13 +78,13 @@ def kernels(name: str | None = None) -> Kernels:
     """The kernels of backend `name` (default: the current one)."""
     if isinstance(_which, Kernels):
         return _which
-    key = (name or _current, _which)
+    key = (name or _current, _which, _precision)
     if key not in _made:
         _made[key] = _make(*key)
     return _made[key]
 
 
-def _make(name: str, which: str) -> Kernels:
+def _make(name: str, which: str, precision: str) -> Kernels:
     if name == "numpy" and which == "fast":
         from .cpu import CpuKernels
 
@@ -85,7 +92,7 @@ def _make(name: str, which: str) -> Kernels:
     if name == "cupy" and which == "fast":
         from .cuda import CudaKernels
 
-        return CudaKernels()
+        return CudaKernels(precision=precision)
     return Kernels(np if name == "numpy" else importlib.import_module("cupy"))
 
 

@@ -14,13 +14,16 @@ from .pool import CudaPool
 
 
 class CudaKernels(CudaConv, CudaElementwise, CudaLoss, CudaNorm, CudaPool):
-    """Kernels for CuPy arrays, or for those of another module `xp` if `module` compiles CUDA sources for them (a simulator)."""
+    """Kernels for CuPy arrays, or for those of another module `xp` if `module` compiles CUDA sources for them (a simulator).
+
+    precision: of the factors in float32 convolutions: "float32", or on tensor cores "tf32" or "bf16"; sums are float32 in any case.
+    """
 
     name = "cuda"
 
-    def __init__(self, xp: Any = None, module: Callable[..., Any] | None = None) -> None:
+    def __init__(self, xp: Any = None, module: Callable[..., Any] | None = None, precision: str = "float32") -> None:
         xp = importlib.import_module("cupy") if xp is None else xp
-        super().__init__(xp, module or xp.RawModule)
+        super().__init__(xp, module or xp.RawModule, precision)
 
 
 __all__ = ["CudaKernels"]

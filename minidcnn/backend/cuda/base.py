@@ -14,8 +14,9 @@ from .launcher import Launcher
 class CudaBase(Kernels):
     """The reference on `xp`, with a launcher beside it. Overrides fall back to the reference for what their kernels do not take."""
 
-    def __init__(self, xp: Any, module: Callable[..., Any]) -> None:
+    def __init__(self, xp: Any, module: Callable[..., Any], precision: str = "float32") -> None:
         super().__init__(xp)
+        self.precision = precision
         self.launcher = Launcher(xp, module)
 
     def images(self, x: Array) -> Array:

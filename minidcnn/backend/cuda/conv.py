@@ -11,6 +11,7 @@ from .launcher import LIMIT
 
 FILE = "conv.cu"
 WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a weight gradient is split into parts until there are so many
+TENSOR = {"float32": 0, "tf32": 1, "bf16": 2}
 
 
 class CudaConv(CudaBase):
@@ -80,9 +81,11 @@ class CudaConv(CudaBase):
         return nchw(w)
 
     def _tile(self, rows: int, columns: int, like: Array) -> tuple[int, tuple[str, ...]]:
-        """Rows and columns of a block's tile, and the definition that chooses it in kernels/tile.cuh."""
-        large = like.dtype.itemsize == 4 and columns > 64 and -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
-        return (128, ("SMALL=0",)) if large else (64, ("SMALL=1",))
+        """Rows and columns of a block's tile, and the definitions that choose it in kernels/tile.cuh."""
+        single = like.dtype.itemsize == 4
+        large = single and columns > 64 and -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
+        tensor = TENSOR[self.precision] if single else 0
+        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={tensor}")
 
     def _weight(self, w: Array) -> Array:
         """(O, C, KH, KW) -> (O, KH, KW, C) without gaps."""

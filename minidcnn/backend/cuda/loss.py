@@ -11,21 +11,21 @@ FILE = "loss.cu"
 class CudaLoss(CudaBase):
     """cross_entropy and its gradient, for logits of any number of axes."""
 
-    def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array]:
+    def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array, Array]:
         if not self.launcher.suits(x, weight):
             return super().cross_entropy(x, target, weight, smoothing)
         xp, rows = self.xp, self._pixels(x)
-        losses, lse = xp.empty(target.shape, x.dtype), xp.empty(target.shape, "float64")
-        arguments = rows, self._plain(target), self._plain(weight), losses, lse, *self._terms(weight, smoothing), *rows.shape
+        losses, top, logs = (xp.empty(target.shape, x.dtype) for _ in range(3))
+        arguments = rows, self._plain(target), self._plain(weight), losses, top, logs, *self._terms(weight, smoothing), *rows.shape
         self.launcher.over(len(rows), FILE, "cross_entropy", x.dtype, *arguments)
-        return losses, lse
+        return losses, top, logs
 
-    def cross_entropy_grad(self, g: Array, x: Array, lse: Array, target: Array, weight: Array, smoothing: float) -> Array:
+    def cross_entropy_grad(self, g: Array, x: Array, top: Array, logs: Array, target: Array, weight: Array, smoothing: float) -> Array:
         if not self.launcher.suits(x, weight) or g.dtype != x.dtype:
-            return super().cross_entropy_grad(g, x, lse, target, weight, smoothing)
+            return super().cross_entropy_grad(g, x, top, logs, target, weight, smoothing)
         rows = self._pixels(x)
         dx: Array = self.xp.empty((*target.shape, x.shape[1]), x.dtype)
-        arrays = self._plain(g), rows, self._plain(lse), self._plain(target), self._plain(weight), dx
+        arrays = (*(self._plain(a) for a in (g, rows, top, logs, target, weight)), dx)
         self.launcher.over(dx.size, FILE, "cross_entropy_grad", x.dtype, *arrays, *self._terms(weight, smoothing), *rows.shape)
         last = dx.ndim - 1
         return dx.transpose(0, last, *range(1, last))

@@ -1,0 +1,81 @@
+// Tensor-core products: the only file with PTX in it. Each primitive has a second definition in C++ for the simulator, with the same
+// fragments, so that the kernels above it are one and the same source.
+//
+// Fragments of mma.sync.m16n8kK, by lane (g = lane / 4, t = lane % 4), as PTX's documentation of the instruction lays them out:
+//     result   c[r] is row g + 8 (r / 2), column 2 t + r % 2
+//     tf32     K = 8:  a[i] is row g + 8 (i % 2), k = t + 4 (i / 2);   b[i] is k = t + 4 i, column g
+//     bf16     K = 16: two ks in a register, the lower in the lower half: a[i] is row g + 8 (i % 2), k = 2 t + 8 (i / 2) and the next;
+//              b[i] is k = 2 t + 8 i and the next, column g
+// Not yet confirmed on a device; tests/gpu will do that before anything else is believed.
+#pragma once
+
+#ifdef CUDASIM
+
+// float -> the nearest tf32 (10 bits of mantissa), ties away from zero, as cvt.rna does.
+__device__ __forceinline__ unsigned to_tf32(float v) { return (__float_as_uint(v) + 0x1000u) & 0xffffe000u; }
+// Two floats -> two bf16, nearest, ties to even, as cvt.rn does.
+__device__ __forceinline__ unsigned to_bf16(float low, float high) {
+    auto round = [](float v) {
+        unsigned u = __float_as_uint(v);
+        return v != v ? 0x7fffu : (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+    };
+    return round(low) | round(high) << 16;
+}
+
+namespace sim {
+struct Mma { const unsigned *a, *b; float* c[4]; };
+
+// c += a b for the fragments of 32 lanes; `element` gives the number at (row or column, k) from its holder's registers.
+template <int K, class Element> SIM_UNCHECKED void multiply_fragments(void** lanes, Element element) {
+    for (int lane = 0; lane < 32; lane++)
+        for (int r = 0; r < 4; r++) {
+            int row = lane / 4 + r / 2 * 8, column = lane % 4 * 2 + r % 2;
+            float sum = 0;
+            for (int k = 0; k < K; k++) sum += element(lanes, true, row, k) * element(lanes, false, column, k);
+            *static_cast<Mma*>(lanes[lane])->c[r] += sum;
+        }
+}
+}  // namespace sim
+
+inline void mma_tf32(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) {
+    sim::Mma payload{a, b, {&c0, &c1, &c2, &c3}};
+    sim::warp_collective(~0u, &payload, [](void** lanes, unsigned) SIM_UNCHECKED {
+        sim::multiply_fragments<8>(lanes, [](void** l, bool is_a, int row, int k) SIM_UNCHECKED {
+            auto* holder = static_cast<sim::Mma*>(l[row % 8 * 4 + k % 4]);
+            return __uint_as_float((is_a ? holder->a[row / 8 + k / 4 * 2] : holder->b[k / 4]) & 0xffffe000u);
+        });
+    }, line, false);
+}
+inline void mma_bf16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) {
+    sim::Mma payload{a, b, {&c0, &c1, &c2, &c3}};
+    sim::warp_collective(~0u, &payload, [](void** lanes, unsigned) SIM_UNCHECKED {
+        sim::multiply_fragments<16>(lanes, [](void** l, bool is_a, int row, int k) SIM_UNCHECKED {
+            auto* holder = static_cast<sim::Mma*>(l[row % 8 * 4 + k % 8 / 2]);
+            unsigned pair = is_a ? holder->a[row / 8 + k / 8 * 2] : holder->b[k / 8];
+            return __uint_as_float(k % 2 ? pair & 0xffff0000u : pair << 16);
+        });
+    }, line, false);
+}
+
+#else
+
+__device__ __forceinline__ unsigned to_tf32(float v) {
+    unsigned bits;
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(v));
+    return bits;
+}
+__device__ __forceinline__ unsigned to_bf16(float low, float high) {
+    unsigned bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));  // the first source becomes the upper half
+    return bits;
+}
+__device__ __forceinline__ void mma_tf32(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void mma_bf16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+#endif

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from .backend import Array, float_dtype, is_cupy, to_backend
+from .backend import Array, float_dtype, is_cupy, kernels_of, to_backend
 from .tensor import Tensor
 
 Gradient: TypeAlias = "Tensor | None | Callable[[], Tensor]"  # a vjp may return functions: they run only if somebody needs the result
@@ -217,7 +217,7 @@ def grad(
         if result is None:
             if not allow_unused:
                 raise RuntimeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get zeros for it")
-            results[i] = Tensor.wrap(t._array * 0)
+            results[i] = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
     return tuple(results)  # type: ignore[arg-type]
 
 
@@ -229,8 +229,10 @@ def _seed(output: Tensor, grad: Tensor | Array | None, name: str) -> Tensor:
     """The gradient to start from, checked: shape and dtype of `output`."""
     if grad is None:
         if output.size != 1:
-            raise RuntimeError(f"{name}: a tensor of shape {output.shape} needs a grad argument of that shape; only one element has a default")
-        return Tensor.wrap(output._array * 0 + 1)
+            raise RuntimeError(
+                f"{name}: a tensor of shape {output.shape} needs a grad argument of that shape; only one element has a default"
+            )
+        return Tensor.wrap(kernels_of(output._array).xp.ones_like(output._array))
     tensor = grad if isinstance(grad, Tensor) else Tensor.wrap(to_backend(np.asarray(grad) if not is_cupy(grad) else grad, output.backend))
     if tensor.shape != output.shape:
         raise ValueError(f"{name}: grad has shape {tensor.shape}, the tensor has {output.shape}")

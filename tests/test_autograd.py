@@ -95,6 +95,13 @@ def test_unused_inputs_are_an_error_or_zeros() -> None:
     assert gy.numpy().tolist() == [0.0, 0.0]
 
 
+def test_infinite_values_do_not_falsify_seeds_and_zeros() -> None:
+    x, unused = leaf(np.inf), leaf(np.nan, np.inf)
+    gx, gu = grad(x * 2, [x, unused], allow_unused=True)
+    assert gx.item() == 2.0
+    assert gu.numpy().tolist() == [0.0, 0.0]
+
+
 def test_derivatives_of_any_order() -> None:
     x = leaf(2.0)
     y = x**5

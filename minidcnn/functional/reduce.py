@@ -62,8 +62,8 @@ class LogSumExp(Function):
         return xp.where(total == 0, -xp.inf, xp.log(xp.where(total == 0, x.dtype.type(1), total)) + shift).astype(x.dtype)  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, x: Tensor, y: Tensor) -> tuple[Gradient, ...]:
-        finite = Tensor.wrap(y._array > -math.inf)
-        return (g * exp(x - where(finite, y, 0.0)),)
+        some = Tensor.wrap(y._array != -math.inf)  # true of NaN, which must not be hidden
+        return (g * exp(x - where(some, y, 0.0)),)
 
 
 def _without(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:

@@ -110,8 +110,10 @@ def test_everything_wrong_is_in_the_report() -> None:
         "x.png has no mask",
         "0.png cannot be read",
         "one: the image is 4x6 but its mask 3x6 (height x width)",
-        "two: the mask holds class 7, but there are 3 classes, 0 to 2, and the ignore index 255; "
-        "is background missing from the classes, or are the masks not indices?",
+        (
+            "two: the mask holds class 7, but there are 3 classes, 0 to 2, and the ignore index 255; "
+            "is background missing from the classes, or are the masks not indices?"
+        ),
         "three: the image has 1 channels, the data set 2",
         "six: the image holds NaN or infinity",
     )
@@ -153,3 +155,18 @@ def test_notes_about_sizes() -> None:
 def test_an_empty_data_set_is_an_error() -> None:
     report = check(Cells(count=0))
     assert report.errors == ("cells train is empty",) and "unknown" in str(report)
+
+
+def test_check_tells_what_stands_for_each_class_in_the_masks_and_which_occur_once() -> None:
+    masks = [[[0, 0, 1, 1]]] * 5 + [[[0, 1, 2, 2]]]
+    data = arrays(*masks)
+    assert [w for w in check(data).warnings if "one image only, 0005: is it meant" in w and w.startswith("class 2 occurs")]
+    assert "in masks" not in str(check(data))
+    data.mask_values = (0, 255, 7)
+    shown = str(check(data)).splitlines()
+    assert shown[1].split()[:3] == ["class", "in", "masks"] and shown[3].split()[:4] == ["1", "class", "1", "255"]
+    assert len({line.index("%") for line in shown[2:5]}) == 1 == len({len(line) for line in shown[1:5]})  # columns stand below each other
+    assert any(w.startswith("class 2 (7 in the masks) occurs in one image only") for w in check(data).warnings)
+    data.mask_values = ((0, 0, 0), (255, 0, 0), (0, 128, 255))
+    assert "255,0,0" in str(check(data))
+    assert not any("one image only" in w for w in check(arrays(*masks[2:])).warnings)  # of four images, that is nothing odd

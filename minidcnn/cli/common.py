@@ -42,9 +42,14 @@ def warn(message: str) -> None:
 def _say(kind: str, message: str) -> None:
     """One line, in which arguments of the library are called as the options are."""
     text = " ".join(message.split())
-    for argument in ("white", "channels", "suffix"):
-        text = text.replace(f"{argument}=", f"--{argument} ")
-    print(f"{kind}: {text.replace('(--channels ...)', '(--channels)')}", file=sys.stderr, flush=True)
+    for written, typed in (
+        ("white=", "--white "),
+        ("values=(...)", "--values"),
+        ("(see channels=...)", "(--channels)"),
+        ("split='all'", "--split all"),
+    ):
+        text = text.replace(written, typed)
+    print(f"{kind}: {text}", file=sys.stderr, flush=True)
 
 
 # -- data sets ---------------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,8 @@ def run(args: argparse.Namespace) -> int:
 
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend)
     tile = tile_of(args, model)
-    jobs, problems = find_images(args.images, model.in_channels)
+    with any_size():
+        jobs, problems = find_images(args.images, model.in_channels)
     results = [path for job in jobs for path in outputs(args.out, job.name)]
     given = {job.source.path.resolve() for job in jobs}
     if own := [path for path in results if path.resolve() in given]:
@@ -81,26 +84,41 @@ def predict(job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.N
     from tqdm import tqdm
 
     from ..data import read_image
-    from ..segmentation.paint import as_palette, index_png, overlay, rgb_png
+    from ..segmentation.paint import as_palette, as_rgb, index_png, overlay, rgb_png
     from ..segmentation.predict import predict_mask
 
     classes, palette = checkpoint.info["classes"], checkpoint.info.get("palette")
-    image = read_image(job.source, model.in_channels, args.white)
-    mean, std = (np.array(checkpoint.info[name], np.float32)[:, None, None] for name in ("mean", "std"))
+    with any_size():
+        image = read_image(job.source, model.in_channels, args.white)
+    shown = as_rgb(image).transpose(2, 0, 1)  # a quarter of the bytes
+    image -= np.array(checkpoint.info["mean"], np.float32)[:, None, None]
+    image /= np.array(checkpoint.info["std"], np.float32)[:, None, None]
     with tqdm(desc=f"{label} {job.name}", unit="tile", leave=False, delay=1, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update()
 
-        mask = predict_mask(model, (image - mean) / std, tile=tile, flips=args.flips, progress=progress)
+        mask = predict_mask(model, image, tile=tile, flips=args.flips, progress=progress)
     colours = as_palette(None if palette is None else np.array(palette, np.uint8), len(classes))
     index, over = outputs(args.out, job.name)
     index_png(mask, index, colours)
-    rgb_png(overlay(image, mask, colours), over)
+    rgb_png(overlay(shown, mask, colours), over)
     counts = np.bincount(mask.ravel(), minlength=len(classes))
     print(f"{job.source} -> {index}: {shares(counts, classes)}", flush=True)
     return counts
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Lets Pillow open images of more than 89 million pixels, which it takes for an attack: here the user has named them."""
+    from PIL import Image
+
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def outputs(out: Path, name: str) -> tuple[Path, Path]:

@@ -214,9 +214,11 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
     if names is None and len(values) > (_MOST_INDICES if ascending else _MOST_GUESSED):
         rare = min(values, key=lambda v: found.pixels[v])
         raise DataError(
-            f"{where}: the masks hold {len(values)} different values ({_some(values, 5)}), too many for classes "
+            f"{where}: the masks hold {len(values)} different values ({', '.join(map(str, values[:5]))} ...), too many for classes "
             f"({rare} occurs in {found.example[rare]}); save them as PNG without smooth edges, or name the classes with values=(...)"
         )
+    if not values and found.unread:
+        raise DataError(f"{where}: none of the masks can be read: {found.unread[0]}")
     if not values:
         raise DataError(f"{where}: no mask holds a label; are all pixels ignored?")
     if names is not None:

@@ -11,6 +11,7 @@ from .dataset import Dataset
 from .sample import Array, DataError, size_text, validate
 from .statistics import LabelCounts
 
+_FEW = 5  # images from which on a class in one of them is odd
 _RARE = 0.005  # share of labelled pixels below which a class is called rare
 
 
@@ -20,6 +21,7 @@ class Report:
 
     errors: samples that cannot be used and pairs that are incomplete. warnings: what may be meant but often is not.
     notes: what one should know. sizes: (height, width) -> number of images. images: their number; counts: labels per class.
+    stored: what stands for each class in the mask files, empty if that is its index.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Report:
     errors: tuple[str, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    stored: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -46,13 +49,15 @@ class Report:
         width = max([len(n) for n in self.classes] + [len("ignored"), 5])
         channels = f"{self.channels} channel" + ("s" if self.channels != 1 else "")
         lines = [f"{self.name}: {self.images} images, {channels}, {len(self.classes)} classes, sizes {_sizes_text(self.sizes)}"]
-        lines.append(f"  {'':>3} {'class':<{width}} {'pixels':>8} {'images':>7} {'median-frequency weight':>24}")
+        column = max(map(len, ("in masks", *self.stored))) if self.stored else -1
+        stored = [f" {text:>{column}}" for text in ("in masks", *self.stored)] if self.stored else [""] * (1 + len(self.classes))
+        lines.append(f"  {'':>3} {'class':<{width}}{stored[0]} {'pixels':>8} {'images':>7} {'median-frequency weight':>24}")
         weights = self.counts.median_weights()
         for k, name in enumerate(self.classes):
             share, weight = f"{100 * self.frequencies[k]:.2f} %", weights[k]
-            lines.append(f"  {k:>3} {name:<{width}} {share:>8} {self.counts.images[k]:>7} {weight:>24.4f}")
+            lines.append(f"  {k:>3} {name:<{width}}{stored[k + 1]} {share:>8} {self.counts.images[k]:>7} {weight:>24.4f}")
         if self.counts.ignored:
-            lines.append(f"  {'':>3} {'ignored':<{width}} {100 * self.counts.ignored / self.counts.total:>6.2f} %")
+            lines.append(f"  {'':>3} {'ignored':<{width + column + 1}} {100 * self.counts.ignored / self.counts.total:>6.2f} %")
         for kind, messages in (("error", self.errors), ("warning", self.warnings), ("note", self.notes)):
             lines += [f"{kind}: {message}" for message in messages]
         counts = (len(self.errors), len(self.warnings))
@@ -72,6 +77,7 @@ def check(dataset: Dataset) -> Report:
     unlabelled: list[str] = []
     single: Counter[int] = Counter()  # class -> images that hold nothing else
     names: Counter[str] = Counter()
+    example: dict[int, str] = {}  # class -> the first image that holds it
     darkest, brightest = np.inf, -np.inf
     for index in range(len(dataset)):
         try:
@@ -92,6 +98,8 @@ def check(dataset: Dataset) -> Report:
             unlabelled.append(sample.name)
         elif len(present) == 1:
             single[int(present[0])] += 1
+        for k in present.tolist():
+            example.setdefault(k, sample.name)
         low, high = float(sample.image.min(initial=np.inf)), float(sample.image.max(initial=-np.inf))
         darkest, brightest = min(darkest, low), max(brightest, high)
         if low == high:
@@ -108,7 +116,7 @@ def check(dataset: Dataset) -> Report:
     if unlabelled:
         warnings.append(f"{_some(unlabelled)}: every pixel is ignored")
     if read:
-        warnings += _class_warnings(dataset, counts, single, read)
+        warnings += _class_warnings(dataset, counts, single, example, read)
         if brightest > 1 or darkest < 0:
             warnings.append(f"image values run from {darkest:g} to {brightest:g}; 0 to 1 is expected")
         elif brightest < 0.2:
@@ -117,11 +125,28 @@ def check(dataset: Dataset) -> Report:
             )
         notes += _size_notes(sizes)
     return Report(
-        dataset.name, dataset.classes, dataset.channels, len(dataset), dict(sizes), counts, tuple(errors), tuple(warnings), tuple(notes)
+        dataset.name,
+        dataset.classes,
+        dataset.channels,
+        len(dataset),
+        dict(sizes),
+        counts,
+        tuple(errors),
+        tuple(warnings),
+        tuple(notes),
+        _stored(dataset),
     )
 
 
-def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int], read: int) -> list[str]:
+def _stored(dataset: Dataset) -> tuple[str, ...]:
+    """What stands for each class in the mask files, if that isn't its index."""
+    values = dataset.mask_values or ()
+    if values == tuple(range(len(values))):
+        return ()
+    return tuple(str(v) if isinstance(v, int) else ",".join(map(str, v)) for v in values)
+
+
+def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int], example: dict[int, str], read: int) -> list[str]:
     warnings = []
     labelled = int(counts.pixels.sum())
     absent = [name for name, pixels in zip(dataset.classes, counts.pixels, strict=True) if pixels == 0]
@@ -131,6 +156,12 @@ def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int],
     if rare:
         way_out = "class weights or a Dice loss keep it from being overlooked"
         warnings.append(f"{', '.join(rare)}: below {100 * _RARE:g} % of the pixels; {way_out}")
+    if read >= _FEW:
+        stored = _stored(dataset)
+        for k, name in enumerate(dataset.classes):
+            if counts.images[k] == 1:
+                value = f" ({stored[k]} in the masks)" if stored else ""
+                warnings.append(f"{name}{value} occurs in one image only, {example[k]}: is it meant, or a stray value?")
     if counts.ignored > labelled:
         warnings.append(f"{100 * counts.ignored / max(counts.total, 1):.0f} % of the pixels are ignored")
     for k, images in single.items():

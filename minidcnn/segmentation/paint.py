@@ -11,6 +11,7 @@ from ..data.palette import default_palette
 from ..interop.atomic import replacing
 
 STRIPES = (np.uint8(150), np.uint8(205))  # the two grays of pixels without a class
+_BLOCK = 1 << 20  # pixels of a large image that are painted together
 UNUSED = (128, 128, 128)  # the colour, in an index PNG, of indices that are no class
 
 
@@ -69,11 +70,19 @@ def overlay(image: Array, mask: Array, palette: Array | None = None, alpha: floa
     if not 0 <= alpha <= 1:
         raise ValueError(f"overlay: alpha must be between 0 (the image alone) and 1 (the classes alone), got {alpha}")
     palette = as_palette(palette, int(mask.max(initial=0)) + 1) if palette is None else as_palette(palette, 0)
-    known = (mask >= 0) & (mask < len(palette))
-    colours = palette[np.where(known, mask, 0)]
-    shown = known & colours.any(axis=-1)
-    weight = np.where(_lines(mask, max(1, round(min(mask.shape) / 400))), max(alpha, 0.9 * (alpha > 0)), alpha) * shown
-    return np.round(rgb + weight[..., None] * (colours.astype(np.float64) - rgb)).astype(np.uint8)
+    width = max(1, round(min(mask.shape) / 400))
+    result = np.empty_like(rgb)
+    rows = max(1, _BLOCK // max(mask.shape[1], 1))
+    for start in range(0, mask.shape[0], rows):  # block by block, since the sums are made in floating point
+        here = slice(start, start + rows)
+        above = min(start, width)
+        part = mask[here]
+        known = (part >= 0) & (part < len(palette))
+        colours = palette[np.where(known, part, 0)]
+        lines = _lines(mask[start - above : start + rows + width], width)[above : above + len(part)]
+        weight = np.where(lines, max(alpha, 0.9 * (alpha > 0)), alpha) * (known & colours.any(axis=-1))
+        result[here] = np.round(rgb[here] + weight[..., None] * (colours.astype(np.float64) - rgb[here])).astype(np.uint8)
+    return result
 
 
 def index_png(mask: Array, path: str | os.PathLike[str], palette: Array | None = None) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from .backend import Array, float_dtype, is_cupy, kernels_of, to_backend
 from .tensor import Tensor
 
-Gradient: TypeAlias = "Tensor | None | Callable[[], Tensor]"  # a vjp may return functions: they run only if somebody needs the result
+Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
 
 
 # -- switching -----------------------------------------------------------------------------------------------------------

@@ -264,6 +264,7 @@ def _mark_best(axes: Axes, epochs: Array, values: Array) -> None:
     axes.annotate(
         f"best {values[best]:.3f}, epoch {epochs[best]:g}", (epochs[best], values[best]), xytext=(-4 if left else 4, -18),
         textcoords="offset points", ha="right" if left else "left", fontsize=8.5, color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
     )  # fmt: skip
 
 

@@ -360,7 +360,7 @@ assert dict(matplotlib.rcParams) == before
 def test_overlays_of_large_images_are_painted_in_blocks(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same to the bit, lines between classes included, wherever a block ends."""
     image, mask = rng.integers(0, 256, (3, 900, 830), dtype=np.uint8), rng.integers(0, 3, (90, 83)).repeat(10, 0).repeat(10, 1)
-    whole = overlay(image, mask)
+    whole = figures.overlay(image, mask)
     for pixels in (1, 830 * 9, 830 * 10, 830 * 451):
         monkeypatch.setattr("minidcnn.segmentation.paint._BLOCK", pixels)
-        np.testing.assert_array_equal(overlay(image, mask), whole)
+        np.testing.assert_array_equal(figures.overlay(image, mask), whole)

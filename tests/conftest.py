@@ -28,6 +28,7 @@ SHARED = Path(os.environ.get("MINIDCNN_SHARED") or ROOT.parent / "shared")
 settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=30, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
+settings.register_profile("short", settings.get_profile("ci"), max_examples=5)  # where every access is watched from outside
 settings.register_profile("exhaustive", settings.get_profile("ci"), derandomize=False, max_examples=2000, print_blob=True)
 
 

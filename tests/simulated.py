@@ -1,14 +1,20 @@
-"""CUDA kernels on the simulator, as the tests use them: kernels for NumPy arrays, with faults planted if wanted."""
+"""CUDA kernels as the tests use them, on NumPy arrays: on the simulator, or with MINIDCNN_CUDA=device on a real GPU."""
 
 from __future__ import annotations
 
 import functools
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 from cudasim import SimModule
 
+from minidcnn.backend import to_backend
 from minidcnn.backend.cuda import CudaKernels
+
+ON_DEVICE = os.environ.get("MINIDCNN_CUDA", "") == "device"
 
 
 @functools.cache
@@ -16,8 +22,15 @@ def _module(code: str, options: tuple[str, ...], settings: tuple[tuple[str, Any]
     return SimModule(code, options=options, **dict(settings))
 
 
-def simulated(planted: tuple[str, str] | None = None, precision: str = "float32", **settings: Any) -> CudaKernels:
-    """CudaKernels on NumPy arrays; settings as SimModule takes them. `planted`: (text, what stands there instead) in every source with it."""
+def simulated(planted: tuple[str, str] | None = None, precision: str = "float32", **settings: Any) -> Any:
+    """CudaKernels on NumPy arrays; settings as SimModule takes them. `planted`: (text, what stands there instead) in every source with it.
+
+    On a device, settings mean nothing, and what asks for check mode or plants a bug is skipped.
+    """
+    if ON_DEVICE:
+        if planted is not None:
+            pytest.skip("bugs are planted on the simulator only")
+        return OnDevice(CudaKernels(precision=precision))
 
     def module(*, code: str, options: tuple[str, ...]) -> SimModule:
         if planted is not None:
@@ -25,3 +38,34 @@ def simulated(planted: tuple[str, str] | None = None, precision: str = "float32"
         return _module(code, options, tuple(sorted(settings.items())))
 
     return CudaKernels(np, module, precision)
+
+
+class OnDevice:
+    """Kernels for the GPU that take and return NumPy arrays, in the same memory order; arrays changed in place come back too."""
+
+    def __init__(self, kernels: CudaKernels) -> None:
+        object.__setattr__(self, "_kernels", kernels)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._kernels, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        method: Callable[..., Any] = getattr(self._kernels, name)
+        if not callable(method):
+            return method
+
+        def call(*args: Any, **named: Any) -> Any:
+            there = [to_backend(a, "cupy") if isinstance(a, np.ndarray) else a for a in args]
+            result = method(*there, **named)
+            for host, device in zip(args, there, strict=True):
+                if isinstance(host, np.ndarray) and host.flags.writeable:
+                    host[...] = to_backend(device, "numpy")
+            return _back(result)
+
+        return call
+
+
+def _back(result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(map(_back, result))
+    return to_backend(result, "numpy") if hasattr(result, "get") else result

@@ -8,20 +8,22 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from cudasim.build import why_not as why_no_simulator
-from cupy_stand_in import make_module, ndarray
+from cupy_stand_in import make_module
+from simulated import ON_DEVICE
 
 import minidcnn
 from minidcnn import Tensor
 from minidcnn import functional as F
-from minidcnn.backend import switch
+from minidcnn.backend import is_cupy, switch
 
 
 @pytest.fixture(params=["reference", "fast"])
 def cupy(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
-    """The stand-in for CuPy, with the reference kernels and with the CUDA kernels on the simulator."""
-    if request.param == "fast" and why_no_simulator():
-        pytest.skip(why_no_simulator())
-    monkeypatch.setitem(sys.modules, "cupy", make_module())
+    """The stand-in for CuPy, with the reference kernels and with the CUDA kernels on the simulator; on a device CuPy itself."""
+    if not ON_DEVICE:
+        if request.param == "fast" and why_no_simulator():
+            pytest.skip(why_no_simulator())
+        monkeypatch.setitem(sys.modules, "cupy", make_module())
     monkeypatch.setattr(switch, "_made", {})
     minidcnn.use("cupy")
     with minidcnn.use_kernels(request.param):
@@ -51,6 +53,24 @@ def data(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape) / np.prod(shape) + 0.25
 
 
+def data_like(*shape: int) -> Tensor:
+    return Tensor(data(*shape))
+
+
+def running() -> tuple[Tensor, Tensor]:
+    return data_like(3), data_like(3)
+
+
+def classes() -> Tensor:
+    """Three classes, and 9 for pixels that are ignored."""
+    return Tensor(np.resize([0, 1, 2, 2, 9, 0, 1], (2, 4, 5)))
+
+
+def seeded(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    minidcnn.manual_seed(5)
+    return f
+
+
 FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...]]] = {
     "arithmetic": (lambda x, y: (x * y + 2.0) / (1.5 + x) - x**2 + y**x, (data(2, 3, 4, 5), data(3, 1, 1))),
     "elementwise": (lambda x: F.exp(x) + F.log(x) + F.sqrt(x) + F.abs(-x) + F.clamp(x, 0.3, 0.9) + F.maximum(x, 0.5), (data(2, 3, 4),)),
@@ -65,6 +85,21 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...]]] = {
     "max_pool2d": (lambda x: F.max_pool2d(x * x, (3, 2), 2, 1, ceil_mode=True), (data(2, 3, 7, 6),)),
     "avg_pool2d": (lambda x: F.avg_pool2d(x * x, (3, 2), 2, 1, count_include_pad=False), (data(2, 3, 7, 6),)),
     "max_unpool2d": (lambda x: F.max_unpool2d(*F.max_pool2d(x * x, 2, return_indices=True), 2, output_size=(7, 6)), (data(2, 3, 7, 6),)),
+    "activations": (lambda x: F.relu(x - 0.5) + F.leaky_relu(x - 0.5) * F.sigmoid(x) + F.tanh(x), (data(2, 3, 4, 5),)),
+    "softmax": (lambda x: F.softmax(x, 1) + F.log_softmax(x * x, 2), (data(2, 3, 4, 5),)),
+    "dropout": (lambda x: seeded(F.dropout)(x * x, 0.4) + seeded(F.dropout2d)(x, 0.4), (data(2, 3, 4, 5),)),
+    "batch_norm": (lambda x, w, b: F.batch_norm(x, *running(), w, b, True) ** 2, (data(2, 3, 4, 5), data(3), data(3))),
+    "batch_norm_eval": (lambda x, w, b: F.batch_norm(x, *running(), w, b) ** 2, (data(2, 3, 4, 5), data(3), data(3))),
+    "local_response_norm": (lambda x: F.local_response_norm(x, 2, 0.5), (data(2, 3, 4, 5),)),
+    "cross_entropy": (
+        lambda x, w: F.cross_entropy(x, classes(), w.detach(), 9, "mean", 0.1, data_like(2, 4, 5)),
+        (data(2, 3, 4, 5), data(3)),
+    ),
+    "soft_targets": (lambda x, t: F.cross_entropy(x, t, label_smoothing=0.1), (data(2, 3, 4, 5), data(2, 3, 4, 5))),
+    "nll_loss": (lambda x: F.nll_loss(x * x, classes(), None, 9), (data(2, 3, 4, 5),)),
+    "focal_loss": (lambda x: F.focal_loss(x, classes(), ignore_index=9), (data(2, 3, 4, 5),)),
+    "overlap": (lambda x: F.dice_loss(x, classes(), ignore_index=9) + F.tversky_loss(x, classes(), ignore_index=9), (data(2, 3, 4, 5),)),
+    "pairs": (lambda x: F.binary_cross_entropy_with_logits(x, x) + F.mse_loss(x, x * x) + F.l1_loss(x, x * x), (data(2, 3, 4, 5) * 0.5,)),
     "adaptive_avg_pool2d": (lambda x: F.adaptive_avg_pool2d(x * x, (3, 4)) * F.adaptive_avg_pool2d(x, 1), (data(2, 3, 7, 6),)),
     "pad": (lambda x: F.pad(x * x, (1, -1, 0, 2), value=0.5) * F.pad(x, (-1, 1, 2, 0)), (data(2, 3, 4, 5),)),
     "pad_of_three_axes": (lambda x: F.pad(x * x, (1, 0, -1, 2, 0, 1)), (data(2, 3, 4),)),
@@ -93,7 +128,7 @@ def test_tensors_move_and_gradients_move_back() -> None:
     minidcnn.use("numpy")
     x = Tensor(data(2, 3), requires_grad=True)
     y = x.to("cupy")
-    assert isinstance(y._array, ndarray)
+    assert is_cupy(y._array)
     (y * y).sum().backward()
     assert x.grad.backend == "numpy"
     np.testing.assert_allclose(x.grad.numpy(), 2 * x.numpy())

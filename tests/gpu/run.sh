@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Everything that needs a GPU, in one call: tests/gpu/run.sh [FOLDER for logs, default gpu-results]. Ends with a table.
+# Needs CuPy (either wheel) and pytest with hypothesis; compute-sanitizer of the CUDA toolkit is used where it is installed.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+out=${1:-gpu-results}
+mkdir -p "$out"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 MINIDCNN_CUDA=device
+rows=()
+
+step() { # step NAME COMMAND...: run it, keep what it prints in a log of that name, remember how it ended
+    local name=$1 start=$SECONDS status
+    shift
+    "$@" >"$out/$name.log" 2>&1
+    status=$?
+    rows+=("$(printf '%-14s %-9s %5d s   %s' "$name" "$([ $status = 0 ] && echo passed || echo "FAILED $status")" $((SECONDS - start)) "$(tail -n 1 "$out/$name.log" | cut -c1-100)")")
+    echo "${rows[-1]}"
+}
+
+step device python3 -c "
+import cupy, minidcnn
+d = cupy.cuda.runtime.getDeviceProperties(0)
+minidcnn.use('cupy')
+print(d['name'].decode(), 'compute', d['major'], d['minor'], '| CuPy', cupy.__version__, '| CUDA', cupy.cuda.runtime.runtimeGetVersion())"
+
+# The tests of the simulator, on the device: first the tensor cores' fragments, on which the rest of tf32 and bf16 stands.
+step fragments python3 -m pytest -q -n0 tests/test_cuda_kernels.py -k "tensor"
+step kernels python3 -m pytest -q -n0 tests/test_cuda_kernels.py tests/test_cuda_training.py -k "not tensor and not names and not in_check_mode and not unet_trains"
+step engine python3 -m pytest -q -n0 tests/test_on_cupy.py
+
+if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck initcheck; do
+        step "$tool" env CUPY_CUDA_MEMORY_POOL_TYPE=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
+            python3 -m pytest -q -n0 tests/test_cuda_kernels.py tests/test_cuda_training.py -k "larger or pooling or cross or norm"
+    done
+else
+    rows+=("sanitizer      skipped: compute-sanitizer is not installed")
+fi
+
+for precision in float32 tf32 bf16; do
+    step "train-$precision" python3 examples/train_unet.py --backend cupy --precision $precision --epochs 2 --out "$out/run-$precision"
+done
+
+printf '\n%s\n' "${rows[@]}"
+! printf '%s\n' "${rows[@]}" | grep -q FAILED

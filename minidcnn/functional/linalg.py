@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..autograd import Function, Gradient
 from ..backend import Array
 from ..tensor import Tensor, register
@@ -35,7 +37,7 @@ class MatMul(Function):
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """Matrix product by torch.matmul's rules: vectors count as a row on the left, a column on the right; leading axes broadcast.
 
-    ValueError if the inner sizes differ or a factor has no axes.
+    ValueError if the inner sizes differ, the leading axes do not broadcast or a factor has no axes.
     """
     a, b = as_tensor(a), as_tensor(b)
     check_backend("matmul", a, b)
@@ -45,6 +47,10 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         raise ValueError(
             f"matmul: the last axis of {a.shape} and the {'last but one' if b.ndim > 1 else 'only'} axis of {b.shape} must be equal"
         )
+    try:
+        np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    except ValueError:
+        raise ValueError(f"matmul: the leading axes of {a.shape} and {b.shape} do not broadcast; they must be equal or 1") from None
     dtype = result_dtype(a, b)
     a, b = cast(a, dtype), cast(b, dtype)
     row, column = a.ndim == 1, b.ndim == 1
@@ -58,9 +64,15 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x: (..., I), weight: (O, I), bias: (O,) -> (..., O): y = x weight^T + bias. ValueError if I differs."""
-    if x.shape[-1:] != weight.shape[-1:]:
-        raise ValueError(f"linear: weight expects {weight.shape[-1]} features, got {x.shape[-1:] and x.shape[-1]} (input {x.shape})")
+    """x: (..., I), weight: (O, I) or (I,), bias: (O,) -> (..., O) or (...): y = x weight^T + bias. ValueError if the sizes do not fit."""
+    if weight.ndim not in (1, 2):
+        raise ValueError(f"linear: weight must be (O, I) or (I,), got shape {weight.shape}")
+    if not x.ndim or x.shape[-1] != weight.shape[-1]:
+        raise ValueError(
+            f"linear: weight expects {weight.shape[-1]} features, got {x.shape[-1] if x.ndim else 'no axis'} (input {x.shape})"
+        )
+    if bias is not None and bias.shape != weight.shape[:-1]:
+        raise ValueError(f"linear: bias must have shape {weight.shape[:-1]}, one number for each output feature, got {bias.shape}")
     y = matmul(x, transpose(weight, 0, 1)) if weight.ndim == 2 else matmul(x, weight)
     return y if bias is None else y + bias
 

@@ -193,7 +193,9 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
         sizes = [min(split_size, n - at) for at in range(0, n, split_size)] or [0]
     else:
         sizes = list(split_size)
-        if min(sizes, default=0) < 0 or builtins_sum(sizes) != n:
+        if min(sizes, default=0) < 0:
+            raise ValueError(f"split: sizes {sizes} include a negative one")
+        if builtins_sum(sizes) != n:
             raise ValueError(f"split: sizes {sizes} add up to {builtins_sum(sizes)}, but dim {i} has {n}")
     ends = np.cumsum(sizes).tolist()
     before = (slice(None),) * i

@@ -245,7 +245,7 @@ def test_names_of_results(tmp_path: Path) -> None:
     assert names("a.png", "a.jpg", "a_png.png") == ["a_png", "a_jpg", "a_png_png"]
     image = tmp_path / "a.png"
     Image.fromarray(pixels(0, 4, 4)).save(image)
-    jobs, problems = find_images([image, tmp_path, tmp_path / "." / "a.png"], 3)
+    jobs, problems = find_images([image, tmp_path, tmp_path / ".." / tmp_path.name / "a.png"], 3)
     assert [job.name for job in jobs] == ["a"] and not problems  # named three times, predicted once
 
 
@@ -425,10 +425,13 @@ def test_evaluate_scores_in_words_and_in_json(command: Command, checkpoint: Path
 
 def test_evaluate_knows_masks_as_in_training(command: Command, checkpoint: Path, dataset: Path) -> None:
     """A folder in which a class does not occur must not number the others anew."""
+    loaded = load_checkpoint(checkpoint)
+    stored = dataset / "best.safetensors"
+    save_checkpoint(stored, Checkpoint("unet", loaded.config, loaded.tensors, loaded.info | {"mask_values": [10, 100, 200]}))
     for path in (dataset / "masks").iterdir():
         mask = np.asarray(Image.open(path))
-        Image.fromarray(np.where(mask == 1, 0, mask).astype(np.uint8)).save(path)
-    numbers = json.loads(command("evaluate", checkpoint, "--data", "folder", "--root", dataset, "--split", "all", "--json").out)
+        Image.fromarray(np.where(mask == 2, 200, 10).astype(np.uint8)).save(path)
+    numbers = json.loads(command("evaluate", stored, "--data", "folder", "--root", dataset, "--split", "all", "--json").out)
     true = np.array(numbers["confusion"]).sum(axis=1)
     assert true[1] == 0 and true[2] > 0 and numbers["classes"] == ["sky", "road", "tree"]
 

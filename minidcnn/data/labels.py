@@ -226,9 +226,10 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
             return LabelTable(tuple(range(len(names))), ignored)
         if len(names) != len(values):
             extra = "; is background missing from the names? It is a class, too" if len(names) == len(values) - 1 else ""
+            rare = min(values, key=lambda v: found.pixels[v])
             raise DataError(
                 f"{where}: {len(names)} classes are named ({', '.join(names[:5])}) but the masks hold {len(values)} values "
-                f"({_some(values)}){extra}"
+                f"({_some(values)}; {rare} in {found.example[rare]}){extra}"
             )
     if len(values) == 1:
         raise DataError(f"{where}: all masks hold the one value {values[0]}: nothing can be learned from them; were they exported right?")

@@ -35,7 +35,9 @@ def open_dataset(name: str, root: str | Path | None = None, split: str = "train"
         raise DataError(f"there is no data set called {name!r}; known are {', '.join(DATASETS)}")
     if cls is Cells:
         if root is not None:
-            raise DataError(f"the data set cells is generated and takes no folder, got {root}; for your own images use the data set folder")
+            raise DataError(
+                f"the data set cells is generated and takes no folder, got {root}; for your own images use the data set folder (--data folder)"
+            )
         return Cells(split, **options)
     if root is None:
         raise DataError(f"the data set {name} needs a folder; say where it lies (root, or --root on the command line)")

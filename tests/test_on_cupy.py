@@ -46,7 +46,7 @@ def both(f: Callable[..., Tensor], *arrays: np.ndarray) -> None:
         second = minidcnn.grad(total, wanted, allow_unused=True) if total.requires_grad else ()
         results.append([t.to("numpy").numpy() for t in (y, *first, *second)])
     for a, b in zip(*results, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)  # other kernels add up in another order
 
 
 def data(*shape: int) -> np.ndarray:
@@ -92,8 +92,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...]]] = {
     "batch_norm_eval": (lambda x, w, b: F.batch_norm(x, *running(), w, b) ** 2, (data(2, 3, 4, 5), data(3), data(3))),
     "local_response_norm": (lambda x: F.local_response_norm(x, 2, 0.5), (data(2, 3, 4, 5),)),
     "cross_entropy": (
-        lambda x, w: F.cross_entropy(x, classes(), w.detach(), 9, "mean", 0.1, data_like(2, 4, 5)),
-        (data(2, 3, 4, 5), data(3)),
+        lambda x: F.cross_entropy(x, classes(), data_like(3), 9, "mean", 0.1, data_like(2, 4, 5)),
+        (data(2, 3, 4, 5),),
     ),
     "soft_targets": (lambda x, t: F.cross_entropy(x, t, label_smoothing=0.1), (data(2, 3, 4, 5), data(2, 3, 4, 5))),
     "nll_loss": (lambda x: F.nll_loss(x * x, classes(), None, 9), (data(2, 3, 4, 5),)),

@@ -85,6 +85,8 @@ class TrainConfig:
             raise ValueError(f"--data must be one of {', '.join(DATASETS)}, got {self.data!r}")
         if self.class_weights == "published" and self.data != "camvid":
             raise ValueError(f"--class-weights published exist for camvid only, not for {self.data}; use median, computed from the masks")
+        if self.schedule == "plateau" and self.warmup:
+            raise ValueError("--warmup does not go with --schedule plateau, which follows the validation loss; use another schedule")
         if self.border_weight and self.loss != "cross_entropy":
             raise ValueError(f"--border-weight needs --loss cross_entropy, which weighs pixels; {self.loss} does not")
 
@@ -110,7 +112,7 @@ def _option(name: str) -> str:
 
 
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {
-    "cells": {"epochs": 6, "batch_size": 8, "lr": 3e-3, "augment": ("mirror", "turns")},
+    "cells": {"epochs": 5, "batch_size": 8, "lr": 3e-3, "augment": ("mirror", "turns")},
     "isbi": {"epochs": 12, "batch_size": 4, "crop": (256, 256), "repeat": 8, "lr": 3e-3, "augment": ("mirror", "turns")},
     "camvid": {"epochs": 60, "batch_size": 4, "lr": 1e-3, "augment": ("mirror",), "class_weights": "published"},
     "folder": {"epochs": 40, "batch_size": 4, "crop": (256, 256), "lr": 1e-3, "augment": ("mirror",)},

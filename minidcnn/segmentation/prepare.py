@@ -59,9 +59,6 @@ def look_over(train: Dataset, val: Dataset, warn: Callable[[str], object]) -> La
     if errors:
         others = f" ({len(errors) - 1} more; python -m minidcnn check lists them)" if len(errors) > 1 else ""
         raise DataError(errors[0] + others)
-    for report in reports:
-        if not report.images:
-            raise DataError(f"{report.name} holds no images")
     for warning in reports[0].warnings:
         warn(f"{train.name}: {warning}")
     return reports[0].counts

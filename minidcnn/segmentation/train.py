@@ -77,7 +77,8 @@ class Trainer:
         Stopped after Ctrl-C, when the state is saved; TrainingError if the loss is no number any more, DataError for bad files.
         """
         total, done = self.steps * self.config.epochs, self.epoch * self.steps + self.step
-        with Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress:
+        quiet = np.errstate(all="ignore")  # NumPy need not warn of NaN: every step is checked
+        with Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress, quiet:
             for warning in self.warnings:
                 self.progress.warn(warning)
             self.drawn = time.perf_counter()

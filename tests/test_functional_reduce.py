@@ -63,6 +63,13 @@ def test_all_axes_are_the_default(name: str) -> None:
     assert getattr(F, name)(Tensor(x), None, keepdim=True).shape == (1, 1, 1)
 
 
+def test_axes_may_be_numpys_integers_and_lists() -> None:
+    x = tie_free((2, 3, 4))
+    for dim in (np.int64(1), [0, 2], (np.int32(-1), 0)):
+        expected = tuple(int(d) for d in dim) if isinstance(dim, list | tuple) else int(dim)
+        np.testing.assert_array_equal(F.amax(Tensor(x), dim).numpy(), x.max(axis=expected))
+
+
 def test_a_tensor_without_axes_reduces_to_itself() -> None:
     x = np.array(0.75)
     for dim in (0, -1):

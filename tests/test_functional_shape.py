@@ -251,6 +251,15 @@ def test_tensors_without_axes() -> None:
         agree(f, x)
 
 
+def test_numpys_integers_are_integers() -> None:
+    x, two = Tensor(tie_free((2, 3, 4))), np.int64(2)
+    assert F.reshape(x, (np.int32(-1), two)).shape == (12, 2)
+    assert F.unsqueeze(x, two).shape == (2, 3, 1, 4)
+    assert F.permute(x, np.array([2, 0, 1]).tolist()).shape == F.permute(x, (two, 0, 1)).shape == (4, 2, 3)
+    assert [p.shape for p in F.split(x, two, np.int64(1))] == [(2, 2, 4), (2, 1, 4)]
+    assert F.flip(x, two).shape == x.shape
+
+
 def test_reshape_of_a_permuted_tensor_copies_in_row_major_order() -> None:
     x = tie_free((2, 3, 4, 5))
     agree(lambda F, x: F.reshape(F.permute(x, (0, 2, 3, 1)), (2, -1)) * F.reshape(x, (2, -1)), x)

@@ -12,6 +12,8 @@ from ..autograd import Function, Gradient
 from ..backend import Array, is_cupy, kernels_of, to_backend
 from ..tensor import Operand, Tensor, register
 
+RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
+
 
 def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
     """`value` as a Tensor; a Python number takes the dtype of `like`, so that it never promotes (int tensors promote to float32 for floats)."""
@@ -47,9 +49,10 @@ def operands(name: str, *values: Operand) -> list[Tensor]:
 
 def result_dtype(*tensors: Tensor) -> Any:
     """The dtype of a result by PyTorch's rules: floats outrank integers of any width, and tensors with axes those without."""
-    rank = {"b": 0, "i": 1, "u": 1, "f": 2}
-    top = max(rank[t.dtype.kind] for t in tensors)
-    highest = [t for t in tensors if rank[t.dtype.kind] == top]
+    if len({t.dtype for t in tensors}) == 1:
+        return tensors[0].dtype
+    top = max(RANK[t.dtype.kind] for t in tensors)
+    highest = [t for t in tensors if RANK[t.dtype.kind] == top]
     return np.result_type(*(t.dtype for t in [t for t in highest if t.ndim] or highest))
 
 

@@ -216,8 +216,7 @@ class Minimum(Elementwise):
 
 def _share(a: Tensor, b: Tensor) -> Tensor:
     """What the larger takes of the gradient: 1 where a > b, 1/2 where equal, 0 where a < b, and 1 where one of them is NaN."""
-    dtype = a.dtype.type
-    return Tensor.wrap(dtype(1) - (a._array < b._array).astype(dtype) - (a._array == b._array).astype(dtype) / dtype(2))
+    return Tensor.wrap(1 - (a._array < b._array).astype(a.dtype) - (a._array == b._array).astype(a.dtype) / 2)
 
 
 @dataclass(frozen=True)

@@ -274,6 +274,10 @@ def test_wrong_checkpoints(command: Command, checkpoint: Path, photos: Path, tmp
     assert "is a safetensors file but no checkpoint of minidcnn" in said(tmp_path / "bare.safetensors")
     assert "(2, 3, 3, 3) in the checkpoint and (3, 3, 3, 3) in the model" in said(tmp_path / "other.safetensors")
     assert "vnet" in said(tmp_path / "unknown.safetensors")
+    save_checkpoint(tmp_path / "plain.safetensors", Checkpoint("unet", loaded.config, loaded.tensors))
+    assert "does not say the classes that it was trained with" in said(tmp_path / "plain.safetensors")
+    save_checkpoint(tmp_path / "odd.safetensors", Checkpoint("unet", loaded.config, loaded.tensors, loaded.info | {"classes": ["a", "b"]}))
+    assert "classes has 2 entries, its network needs 3" in said(tmp_path / "odd.safetensors")
 
 
 def test_wrong_options(command: Command, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
@@ -304,7 +308,7 @@ def test_cupy_says_what_is_missing(
 
 
 def test_out_of_memory_is_told_with_a_way_out(
-    command: Command, checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, checkpoint: Path, photos: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def exhausted(*args: object, **kwargs: object) -> None:
         raise MemoryError("Unable to allocate 30.0 GiB for an array")
@@ -313,6 +317,9 @@ def test_out_of_memory_is_told_with_a_way_out(
     said = command("predict", checkpoint, photos / "gray.png", "--out", tmp_path / "out")
     assert said.code == 1
     assert f"error: {photos / 'gray.png'}: out of memory (Unable to allocate 30.0 GiB for an array); try --tile 512\n" in said.err
+    monkeypatch.setattr("minidcnn.segmentation.evaluate.evaluate", exhausted)
+    said = command("evaluate", checkpoint, "--data", "folder", "--root", dataset)
+    assert said.error == "out of memory (Unable to allocate 30.0 GiB for an array); a smaller --tile needs less"
 
 
 # -- check, show -------------------------------------------------------------------------------------------------------------------------

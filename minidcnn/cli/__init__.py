@@ -51,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return fail("interrupted", 130)
     except MemoryError as error:
-        return fail(f"out of memory ({str(error).rstrip('.') or 'no more is to be had'})")
+        way_out = "; a smaller --tile needs less" if hasattr(args, "tile") else ""
+        return fail(f"out of memory ({str(error).rstrip('.') or 'no more is to be had'}){way_out}")
     except OSError as error:
         return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences

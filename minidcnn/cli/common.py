@@ -158,13 +158,22 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_checkpoint(path: Path, backend: str) -> tuple[Checkpoint, Segmenter]:
-    """A checkpoint and its network on `backend`. CheckpointError, BackendError."""
+    """A checkpoint and its network on `backend`. CheckpointError, also if it does not say what its images and classes are; BackendError."""
     from ..backend import use
-    from ..interop import load_checkpoint, model_of
+    from ..interop import CheckpointError, load_checkpoint, model_of
 
     checkpoint = load_checkpoint(path)
     use(backend)
-    return checkpoint, model_of(checkpoint)
+    model = model_of(checkpoint)
+    info = checkpoint.info
+    if missing := [name for name in ("classes", "mean", "std") if name not in info]:
+        raise CheckpointError(
+            f"{path} does not say the {missing[0]} that it was trained with (info[{missing[0]!r}]); predict with the library instead"
+        )
+    for name, count in (("classes", model.classes), ("mean", model.in_channels), ("std", model.in_channels)):
+        if len(info[name]) != count:
+            raise CheckpointError(f"{path} is damaged: {name} has {len(info[name])} entries, its network needs {count}")
+    return checkpoint, model
 
 
 def tile_of(args: argparse.Namespace, model: Segmenter) -> int | None:

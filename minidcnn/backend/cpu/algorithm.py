@@ -15,7 +15,7 @@ from ..arrays import Array
 
 VARIABLE = "MINIDCNN_CONV"
 NAMES = ("reference", "gemm", "winograd")
-LEAST = 8  # channels on either side from which on Winograd is faster: below, most lanes of its vectors are idle
+LEAST = 16  # channels on either side from which on Winograd is faster: below, lanes of its vectors are idle
 
 
 def algorithm(x: Array, c: int, o: int, window: Window, groups: int = 1) -> str:

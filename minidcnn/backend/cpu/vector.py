@@ -2,7 +2,7 @@
 
 numba vectorises plain loops well, but keeps no block of a product in registers; the three makers here write the instructions
 themselves, for as many lanes as the processor has (16 with AVX-512, 8 with AVX2, else 4). All addresses are plain integers, all strides
-count float32 elements, and a width of 1 gives the same in scalars, for what is left over at the end of a row.
+count float32 elements.
 
 Importing this module imports numba: only kernels that are about to run do that.
 """
@@ -66,10 +66,10 @@ def make_product(rows: int, vectors: int, accumulate: bool) -> Callable[..., Non
     return _intrinsic(body)
 
 
-def make_transform(matrix: Matrix, width: int) -> Callable[..., None]:
+def make_transform(matrix: Matrix) -> Callable[..., None]:
     """transform(src, src_row, src_col, dst, dst_row, dst_col, first, count): dst = matrix src matrix^T, for square tiles of channels.
 
-    src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, `width` at once.
+    src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, LANES at once.
     """
     m, n = len(matrix), len(matrix[0])
 
@@ -79,14 +79,14 @@ def make_transform(matrix: Matrix, width: int) -> Callable[..., None]:
         def at(row: Any, i: int, column: Any, j: int, c: Any) -> Any:
             return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), c)
 
-        with _Loop(bd, first, count, width) as loop:
+        with _Loop(bd, first, count, LANES) as loop:
             halfway = [
-                _apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j, loop.index), width) for i in range(n)], width)
+                _apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j, loop.index), LANES) for i in range(n)], LANES)
                 for j in range(n)
             ]
             for i in range(m):
-                for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], width)):
-                    _store(bd, value, dp, at(dst_row, i, dst_col, j, loop.index), width)
+                for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], LANES)):
+                    _store(bd, value, dp, at(dst_row, i, dst_col, j, loop.index), LANES)
             loop.update([])
 
     return _intrinsic(body)

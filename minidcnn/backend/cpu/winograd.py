@@ -14,6 +14,7 @@ Importing this module imports numba.
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import numpy as np
 
@@ -27,9 +28,9 @@ from .winograd_loops import (
     ADDS,
     BLOCK,
     Shape,
-    all_filters,
-    both_tiles,
     collect,
+    filters,
+    gradient_tiles,
     image_blocks,
     input_tiles,
     some_sums,
@@ -49,18 +50,27 @@ TILES = 1 << 23  # numbers in transformed pixels and gradients that are held at 
 
 def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair) -> Array:
     """x (N, C, H, W), w (O, C, 3, 3), bias (O,) or None -> y (N, O, *out), float32."""
-    return _convolve(x, w, bias, False, window.padding, len(w), out)
+    c, o = x.shape[1], len(w)
+    if min(c, o) < LANES:
+        return conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, out)[:, :o]
+    return _convolve(x, w, bias, False, window.padding, o, out)
 
 
 def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, size: Pair) -> Array:
     """y (N, O, OH, OW), w (O, C, 3, 3), bias (C,) or None -> x (N, C, *size): conv2d by the weight turned by half a turn."""
+    o, c = w.shape[:2]
+    if min(c, o) < LANES:
+        return conv_transpose2d(_pad(y, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, size)[:, :c]
     padding = (TAPS - 1 - window.padding[0], TAPS - 1 - window.padding[1])
-    return _convolve(y, w, bias, True, padding, w.shape[1], size)
+    return _convolve(y, w, bias, True, padding, c, size)
 
 
 def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C, 3, 3) in C order."""
-    s = _shape(x, y.shape[1], window.padding, y.shape[2:])
+    c, o = x.shape[1], y.shape[1]
+    if min(c, o) < LANES:
+        return conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o, :c]
+    s = _shape(x, o, window.padding, y.shape[2:])
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, s.c, TAPS, TAPS), np.float32)
     flat, side = w.reshape(-1), XI * max(s.c, s.o)
@@ -80,7 +90,21 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
         def some(start: int, stop: int) -> None:
             tiles, products = _scratch("tiles", XI * t_plane + ADDS), _scratch("products", XI * g_plane)
             weight_parts(
-                images, gradients, s, step, blocks, parts, total, plane, tiles, t_plane, products, g_plane, _scratch("patch", side), start, stop
+                images,
+                gradients,
+                s,
+                step,
+                blocks,
+                parts,
+                total,
+                plane,
+                tiles,
+                t_plane,
+                products,
+                g_plane,
+                _scratch("patch", side),
+                start,
+                stop,
             )
 
         parallel(some, parts)
@@ -89,8 +113,14 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     held = max(STEP, min(s.tiles, TILES // (XI * (s.c + s.wide))))  # tiles at a time
     t_plane, g_plane = _odd(held * s.c), _odd(held * s.wide)
     tiles, products = _scratch("all tiles", XI * t_plane + ADDS), _scratch("all gradients", XI * g_plane)
+
+    def transform(first: int, start: int, stop: int) -> None:
+        patch = _scratch("patch", side)
+        input_tiles(images, s, first + start, stop - start, tiles, start * s.c, t_plane, patch)
+        gradient_tiles(gradients, s, first + start, stop - start, products, start * s.wide, g_plane, patch)
+
     if held >= s.tiles:
-        parallel(lambda a, b: both_tiles(images, gradients, s, tiles, t_plane, products, g_plane, 0, _scratch("patch", side), a, b), s.tiles, 4)
+        parallel(partial(transform, 0), s.tiles, 4)
         part = max(LANES, min(64, -(-s.c // 4) // LANES * LANES))
         size = _odd(part * s.columns)
 
@@ -104,9 +134,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     total[...] = 0
     for first in range(0, s.tiles, held):
         count = min(held, s.tiles - first)
-        parallel(
-            lambda a, b: both_tiles(images, gradients, s, tiles, t_plane, products, g_plane, first, _scratch("patch", side), a, b), count, 4  # noqa: B023
-        )
+        parallel(partial(transform, first), count, 4)
         parallel(lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, a, b), XI * (s.wide // s.columns))  # noqa: B023
     gather(total, 1)
     return w
@@ -133,10 +161,18 @@ def _convolve(x: Array, w: Array, bias: Array | None, turned: bool, padding: Pai
 
         parallel(stream, panels * -(-s.tiles // rows))
         return nchw(y)
-    steps = -(-s.c // LANES)
-    u_plane = _odd(steps * LANES * s.columns)
+    parts = -(-s.c // STEP)
+    u_plane = _odd(-(-s.c // LANES) * LANES * s.columns)
     u = _scratch("all weights", panels * XI * u_plane)
-    parallel(lambda a, b: all_filters(weights, s, turned, u, u_plane, _scratch("block", BLOCK), a, b), panels * steps)
+
+    def transform(start: int, stop: int) -> None:
+        block = _scratch("block", BLOCK)
+        for item in range(start, stop):
+            panel, first = item // parts, item % parts * STEP
+            at = panel * XI * u_plane + first * s.columns
+            filters(weights, s, turned, panel, first, min(STEP, s.c - first), u, at, u_plane, block)
+
+    parallel(transform, panels * parts)
     step = _block(s, ROWS[s.vectors - 1])
     t_plane, p_plane = _odd(step * s.c), _odd(step * s.wide)
 
@@ -146,6 +182,13 @@ def _convolve(x: Array, w: Array, bias: Array | None, turned: bool, padding: Pai
 
     parallel(blocks, -(-s.tiles // step))
     return nchw(y)
+
+
+def _pad(x: Array, axis: int) -> Array:
+    """x with zeros up to LANES channels: vectors are at least full once. The choice by shape leaves so few channels to other algorithms."""
+    missing = max(0, LANES - x.shape[axis])
+    zeros = np.zeros((*x.shape[:axis], missing, *x.shape[axis + 1 :]), x.dtype)
+    return np.concatenate([x, zeros], axis)
 
 
 def _shape(x: Array, o: int, padding: Pair, out: Pair) -> Shape:

@@ -4,12 +4,16 @@ Tiles are counted through all images, rows of tiles and columns of tiles. Transf
 weights as (36, channels, columns of a panel) for each panel of output channels; consecutive ones of the 36 planes are `plane` numbers
 apart, an odd number of cache lines, since at multiples of 4096 bytes they would throw each other out of the cache.
 
+A number written as it is would have numba compile the called function for that number alone: hence np.int64(0).
+
 Importing this module imports numba.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+import numpy as np
 
 from .jit import _dispatcher as njit
 from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
@@ -20,15 +24,13 @@ ADDS = 4  # rows of a sum of products are a multiple of this
 ADD1, ADD2, ADD3, ADD4 = (min(ADDS, rows) & ~1 for rows in ROWS)
 product1, product2, product3, product4 = (make_product(rows, vectors, False) for vectors, rows in enumerate(ROWS, 1))
 add1, add2, add3, add4 = (make_product(rows, vectors, True) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
-input_map, input_rest = make_transform(B_T, LANES), make_transform(B_T, 1)
-output_map, output_rest = make_transform(A_T, LANES), make_transform(A_T, 1)
-gradient_map, gradient_rest = make_transform(transposed(A_T), LANES), make_transform(transposed(A_T), 1)
-weight_map, back_map = make_transform(G, LANES), make_transform(transposed(G), LANES)
+input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T)
+weight_map, back_map = make_transform(G), make_transform(transposed(G))
 transpose = make_transpose()
 
 SQUARE = LANES * LANES
 TAPS2 = TAPS * TAPS
-BLOCK = (TAPS2 + XI + 1) * SQUARE  # scratch for the filters between LANES x LANES channels, their transforms, and one transform turned
+BLOCK = TAPS2 * SQUARE + SQUARE  # scratch for the filters between LANES x LANES channels
 
 
 class Shape(NamedTuple):
@@ -73,22 +75,19 @@ def copy_patch(x, base, patch, h, w, c, h0, w0, side):  # type: ignore[no-untype
 def input_tiles(x, s, first, count, tiles, at, plane, patch):  # type: ignore[no-untyped-def]
     """tiles (36, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at]."""
     c = s.c
-    whole = c // LANES * LANES
+    whole = c // LANES * LANES  # at least LANES
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
         h0, w0, base = r // s.tw * OUT - s.ph, r % s.tw * OUT - s.pw, n * s.h * s.w * c
         if h0 >= 0 and w0 >= 0 and h0 + SIDE <= s.h and w0 + SIDE <= s.w:
             source, row = x.ctypes.data + 4 * (base + (h0 * s.w + w0) * c), s.w * c
         else:
-            copy_patch(x, base, patch, s.h, s.w, c, h0, w0, SIDE)
+            copy_patch(x, base, patch, s.h, s.w, c, h0, w0, np.int64(SIDE))
             source, row = patch.ctypes.data, SIDE * c
         to = tiles.ctypes.data + 4 * (at + q * c)
         input_map(source, row, c, to, SIDE * plane, plane, 0, whole)
-        if whole < c:
-            if whole:  # the last channels once more, with those before them
-                input_map(source, row, c, to, SIDE * plane, plane, c - LANES, c)
-            else:
-                input_rest(source, row, c, to, SIDE * plane, plane, 0, c)
+        if whole < c:  # the last channels once more, with those before them
+            input_map(source, row, c, to, SIDE * plane, plane, c - LANES, c)
 
 
 @njit
@@ -102,15 +101,12 @@ def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore
         if h0 + OUT <= s.oh and w0 + OUT <= s.ow:
             source, row = g.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o
         else:
-            copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, OUT)
+            copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, np.int64(OUT))
             source, row = patch.ctypes.data, OUT * o
         to = tiles.ctypes.data + 4 * (at + q * s.wide)
         gradient_map(source, row, o, to, SIDE * plane, plane, 0, whole)
         if whole < o:
-            if whole:
-                gradient_map(source, row, o, to, SIDE * plane, plane, o - LANES, o)
-            else:
-                gradient_rest(source, row, o, to, SIDE * plane, plane, 0, o)
+            gradient_map(source, row, o, to, SIDE * plane, plane, o - LANES, o)
 
 
 @njit
@@ -132,10 +128,7 @@ def output_tiles(products, row, plane, bias, y, s, first, count, start, stop, pa
         source = products.ctypes.data + 4 * q * row
         output_map(source, SIDE * plane, plane, to, line, pixel, 0, whole)
         if whole < part:
-            if whole:
-                output_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part)
-            else:
-                output_rest(source, SIDE * plane, plane, to, line, pixel, 0, part)
+            output_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
@@ -159,6 +152,23 @@ def load_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
         for i in range(TAPS2 * LANES):
             inside = o0 + k < o and c0 * TAPS2 + i < c * TAPS2
             block[i * LANES + k] = w[((o0 + k) * c + c0) * TAPS2 + i] if inside else 0
+
+
+@njit
+def load_other_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
+    """block (LANES of O, 3, 3, LANES of C) = the same weights (O, C, 3, 3), each (C, 3, 3) transposed."""
+    if o0 + LANES <= o and c0 + LANES <= c and (((o0 + LANES - 1) * c + c0 + LANES - 1) * TAPS2 + max(LANES, TAPS2)) <= w.size:
+        for k in range(LANES):
+            source, to = w.ctypes.data + 4 * ((o0 + k) * c + c0) * TAPS2, block.ctypes.data + 4 * k * TAPS2 * LANES
+            for tap in range(0, TAPS2, LANES):
+                tap = max(0, min(tap, TAPS2 - LANES))  # squares overlap, or their last rows are overwritten by what follows
+                transpose(source + 4 * tap, TAPS2, to + 4 * tap * LANES, LANES, 0, 0, 0, 0)
+        return
+    for k in range(LANES):
+        for j in range(LANES):
+            for i in range(TAPS2):
+                inside = o0 + k < o and c0 + j < c
+                block[(k * TAPS2 + i) * LANES + j] = w[((o0 + k) * c + c0 + j) * TAPS2 + i] if inside else 0
 
 
 @njit
@@ -190,22 +200,10 @@ def filters(w, s, turned, panel, first, count, u, at, plane, block):  # type: ig
                     at_k = source + 4 * k * TAPS2 * LANES
                     weight_map(at_k, TAPS * LANES, LANES, to + 4 * k * s.columns, SIDE * plane, plane, 0, LANES)
                 continue
-            load_filters(w, s.c, s.o, k0, o0, block)
-            maps = source + 4 * TAPS2 * SQUARE
-            for j in range(LANES):
-                last = source + 4 * (j * TAPS2 + TAPS2 - 1) * LANES
-                weight_map(last, -TAPS * LANES, -LANES, maps + 4 * j * LANES, SIDE * SQUARE, SQUARE, 0, LANES)
-            for xi in range(XI):
-                transpose(maps + 4 * xi * SQUARE, LANES, to + 4 * xi * plane, s.columns, 0, 0, 0, 0)
-
-
-@njit
-def all_filters(w, s, turned, u, plane, block, start, stop):  # type: ignore[no-untyped-def]
-    """u (panels, 36, C, columns), for items of LANES channels of one panel."""
-    steps = (s.c + LANES - 1) // LANES
-    for item in range(start, stop):
-        panel, k0 = item // steps, item % steps * LANES
-        filters(w, s, turned, panel, k0, LANES, u, panel * XI * plane + k0 * s.columns, plane, block)
+            load_other_filters(w, s.c, s.o, k0, o0, block)
+            for k in range(LANES):
+                last = source + 4 * (k * TAPS2 + TAPS2 - 1) * LANES
+                weight_map(last, -TAPS * LANES, -LANES, to + 4 * k * s.columns, SIDE * plane, plane, 0, LANES)
 
 
 @njit
@@ -266,13 +264,13 @@ def image_blocks(x, u, u_plane, bias, y, s, step, tiles, t_plane, products, p_pl
     for block in range(start, stop):
         first = block * step
         count = min(step, s.tiles - first)
-        input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
+        input_tiles(x, s, first, count, tiles, np.int64(0), t_plane, patch)
         for xi in range(XI):
             a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
             for panel in range(s.wide // s.columns):
                 b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
                 multiply(a, s.c, b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors)
-        output_tiles(products, s.wide, p_plane, bias, y, s, first, count, 0, s.o, patch)
+        output_tiles(products, s.wide, p_plane, bias, y, s, first, count, np.int64(0), s.o, patch)
 
 
 @njit
@@ -289,20 +287,13 @@ def weight_stream(w, turned, tiles, t_plane, bias, y, s, part, step, u, u_plane,
             products[i] = 0
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
-            filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block)
+            filters(w, s, turned, panel, c0, channels, u, np.int64(0), u_plane, block)
             for xi in range(XI):
                 a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.c + c0)
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
-                add(a, s.c, 1, b, s.columns, to, s.columns, channels, count, s.vectors)
+                add(a, s.c, np.int64(1), b, s.columns, to, s.columns, channels, count, s.vectors)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, bias, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
-
-
-@njit
-def both_tiles(x, g, s, tiles, t_plane, gradients, g_plane, first, patch, start, stop):  # type: ignore[no-untyped-def]
-    """The transforms of pixels and of gradients for tiles `start` up to `stop`, counted from tile `first` on."""
-    input_tiles(x, s, first + start, stop - start, tiles, start * s.c, t_plane, patch)
-    gradient_tiles(g, s, first + start, stop - start, gradients, start * s.wide, g_plane, patch)
 
 
 @njit
@@ -312,7 +303,7 @@ def some_sums(tiles, t_plane, gradients, g_plane, s, count, total, plane, start,
     for item in range(start, stop):
         xi, j0 = item // panels, item % panels * s.columns
         a, b = tiles.ctypes.data + 4 * xi * t_plane, gradients.ctypes.data + 4 * (xi * g_plane + j0)
-        add(a, 1, s.c, b, s.wide, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors)
+        add(a, np.int64(1), s.c, b, s.wide, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors)
 
 
 @njit
@@ -325,9 +316,9 @@ def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gra
         for block in range(part * blocks // parts, (part + 1) * blocks // parts):
             first = block * step
             count = min(step, s.tiles - first)
-            input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
-            gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch)
-            some_sums(tiles, t_plane, gradients, g_plane, s, count, of_part, plane, 0, XI * (s.wide // s.columns))
+            input_tiles(x, s, first, count, tiles, np.int64(0), t_plane, patch)
+            gradient_tiles(g, s, first, count, gradients, np.int64(0), g_plane, patch)
+            some_sums(tiles, t_plane, gradients, g_plane, s, count, of_part, plane, np.int64(0), XI * (s.wide // s.columns))
 
 
 @njit
@@ -341,7 +332,7 @@ def collect(total, plane, parts, w, s, block, start, stop):  # type: ignore[no-u
                 to, more = total[0, xi * plane + c0 * s.wide :], total[part, xi * plane + c0 * s.wide :]
                 for k in range(count * s.wide):
                     to[k] += more[k]
-        back(total[0, c0 * s.wide :], s.wide, plane, w, s, 0, c0, count, s.o, block)
+        back(total[0, c0 * s.wide :], s.wide, plane, w, s, np.int64(0), c0, count, s.o, block)
 
 
 @njit
@@ -355,5 +346,5 @@ def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, bl
             sums[i] = 0
         for xi in range(XI):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
-            add(a, 1, s.c, b, s.wide, sums.ctypes.data + 4 * xi * plane, s.columns, s.tiles, count, s.vectors)
+            add(a, np.int64(1), s.c, b, s.wide, sums.ctypes.data + 4 * xi * plane, s.columns, s.tiles, count, s.vectors)
         back(sums, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

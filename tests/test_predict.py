@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from cupy_stand_in import make_module
 from hypothesis import given
 from hypothesis import strategies as st
 
 import minidcnn
 from minidcnn import functional as F
-from minidcnn import nn
+from minidcnn import models, nn
+from minidcnn.backend import switch
 from minidcnn.segmentation import predict_mask, scores
+from minidcnn.segmentation.predict import smallest_tile
 from minidcnn.segmentation.tiles import cut, mirrored
 
 
@@ -307,3 +312,60 @@ def test_nan_is_no_class() -> None:
     net.last.bias.data = np.array([0, np.nan, 0], np.float32)
     with pytest.raises(FloatingPointError, match="answers with NaN"):
         predict_mask(net, np.zeros((2, 8, 8), np.float32))
+
+
+# -- the real networks, and the other backend ----------------------------------------------------------------------------------------------
+
+NETWORKS: dict[str, Callable[[], models.Segmenter]] = {
+    "unet valid": lambda: models.UNet(2, 3, base=2, depth=2),
+    "unet same": lambda: models.UNet(2, 3, base=2, padding="same", norm="batch"),
+    "unet bilinear": lambda: models.UNet(2, 3, base=2, depth=3, padding="same", upsample="bilinear"),
+    "segnet": lambda: models.SegNet(2, 3, width=1),
+    "segnet_basic": lambda: models.SegNetBasic(2, 3, width=4),
+    "fcn8s": lambda: models.FCN8s(3, 2, width=1),
+    "fcn16s, light": lambda: models.FCN16s(3, 2, width=1, pad=1, fc_kernel=1),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_predicts_every_size(name: str, rng: np.random.Generator) -> None:
+    model = NETWORKS[name]()
+    state = model.state_dict()
+    model.load_state_dict({k: v + 0.05 * rng.standard_normal(v.shape) if v.dtype.kind == "f" else v for k, v in state.items()})
+    for size in ((1, 1), (17, 50)):
+        whole = scores(model, image(rng, *size))
+        assert whole.shape == (1, 3, *size)
+        np.testing.assert_allclose(whole.sum(axis=1), 1, rtol=1e-5)
+    x = image(rng, 40, 290)
+    whole, tiled = scores(model, x), scores(model, x, tile=224)
+    assert tiled.shape == whole.shape
+    if model.margin:
+        np.testing.assert_allclose(tiled, whole, rtol=1e-4, atol=1e-6)
+    else:  # these see farther than a tile reaches
+        assert np.corrcoef(tiled.ravel(), whole.ravel())[0, 1] > 0.95
+    with pytest.raises(ValueError, match="tile must be at least"):
+        scores(model, x, tile=smallest_tile(model) - 1)
+
+
+def test_the_u_net_of_the_paper_is_tiled_exactly(rng: np.random.Generator) -> None:
+    """Depth 4, margin 92: tiles of 348 pixels answer for 164, and fit together to what the whole image gives."""
+    model = models.UNet(2, 2, base=1).double()
+    x = image(rng, 200, 300).astype(np.float64)
+    runs: list[int] = []
+    tiled = scores(model, x, tile=350, progress=lambda done, total: runs.append(total))
+    assert model.margin == 92 and len(runs) == 4
+    np.testing.assert_allclose(tiled, scores(model, x), rtol=1e-6)
+
+
+def test_on_the_cupy_backend(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """The network where it lives, images and results on NumPy; played by a strict stand-in for CuPy, with the reference kernels."""
+    x, model = image(rng, 50, 21), models.UNet(2, 3, base=2, depth=2, padding="same")
+    expected = scores(model, x, tile=32, flips=True)
+    monkeypatch.setitem(sys.modules, "cupy", make_module())
+    monkeypatch.setattr(switch, "_made", {})
+    minidcnn.use("cupy")
+    with minidcnn.use_kernels("reference"):
+        found = scores(model.to("cupy"), x, tile=32, flips=True)
+    minidcnn.use("numpy")
+    assert type(found) is np.ndarray and next(model.parameters()).backend == "cupy"
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)

@@ -32,12 +32,12 @@ def pairs(low: int, high: int) -> st.SearchStrategy[Pair]:
 
 
 @st.composite
-def windows(draw: st.DrawFn, pooling: bool = False) -> tuple[Window, Pair]:
+def windows(draw: st.DrawFn, pooling: bool = False, dilated: bool = True) -> tuple[Window, Pair]:
     """A window and an image size that it fits: with kernels larger than the image, strides larger than the kernel, images of one pixel.
 
     With `pooling`, padding is at most half of the span, no window sees padding only, and ceil_mode may be set.
     """
-    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 4)), draw(pairs(1, 3))
+    kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 4)), draw(pairs(1, 3)) if dilated else (1, 1)
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     most = [span // 2 if pooling else span + 1 for span in spans]
     padding = (draw(st.integers(0, most[0])), draw(st.integers(0, most[1])))
@@ -126,9 +126,9 @@ class Pool:
 
 
 @st.composite
-def pools(draw: st.DrawFn) -> Pool:
+def pools(draw: st.DrawFn, dilated: bool = True) -> Pool:
     """A pooling: window with ceil_mode, image, batch (also empty), channels."""
-    window, size = draw(windows(pooling=True))
+    window, size = draw(windows(pooling=True, dilated=dilated))
     return Pool(window, size, draw(batches), draw(st.integers(1, 4)))
 
 

@@ -14,6 +14,7 @@ from simulated import simulated
 from strategies import Conv, Pool, convs, float_dtypes, integers, lay_out, layouts, pools, seeds
 
 from minidcnn.backend import Kernels
+from minidcnn.backend.axis_map import AxisMap
 from minidcnn.backend.cuda import CudaKernels, source
 from minidcnn.window import Window
 
@@ -82,6 +83,24 @@ def test_gather_and_scatter_at_indices_that_repeat(case: Pool, dtype: Any, layou
     indices = np.random.default_rng(seed).integers(0, case.size[0] * case.size[1], case.y)
     same(kernels.gather(x, indices), REFERENCE.gather(x, indices))
     same(kernels.scatter(y, indices, case.size), REFERENCE.scatter(y, indices, case.size))
+
+
+@st.composite
+def axis_maps(draw: st.DrawFn) -> AxisMap:
+    """A sparse map with rows of no, one and several taps, and weights in quarters or none."""
+    size, counts = draw(st.integers(1, 6)), draw(st.lists(st.integers(0, 3), min_size=1, max_size=7))
+    indices = draw(st.lists(st.integers(0, size - 1), min_size=sum(counts), max_size=sum(counts)))
+    weights = np.arange(1, len(indices) + 1) / 4 if draw(st.booleans()) else None
+    return AxisMap(size, np.concatenate([[0], np.cumsum(counts)]), np.array(indices, np.int64), weights)
+
+
+@given(rows=axis_maps(), columns=axis_maps(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+def test_maps_along_axes(rows: AxisMap, columns: AxisMap, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
+    kernels = simulated(**order)
+    x = lay_out(integers((2, 3, rows.size, columns.size), seed, dtype), layout)
+    same(kernels.resample(x, rows, columns), REFERENCE.resample(x, rows, columns))
+    y = integers((2, 3, rows.outputs, columns.outputs), seed, dtype)
+    same(kernels.resample(y, rows.transposed, columns.transposed), REFERENCE.resample(y, rows.transposed, columns.transposed))
 
 
 def test_nan_and_infinities_win_as_in_the_reference() -> None:

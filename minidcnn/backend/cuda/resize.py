@@ -1,0 +1,34 @@
+"""Interpolation, adaptive pooling and padding by pixels on the GPU: kernels/resize.cu."""
+
+from __future__ import annotations
+
+import math
+
+from ..arrays import Array, nchw
+from ..axis_map import AxisMap
+from .base import CudaBase
+from .launcher import LIMIT
+
+
+class CudaResize(CudaBase):
+    """Any map that is linear along rows and along columns."""
+
+    def resample(self, x: Array, rows: AxisMap, columns: AxisMap) -> Array:
+        n, c, h, w = x.shape
+        largest = n * c * max(h, rows.outputs) * max(w, columns.outputs)
+        if not self.launcher.suits(x) or not 0 < n * c * rows.outputs * columns.outputs or largest >= LIMIT:
+            return super().resample(x, rows, columns)
+        return nchw(self._axis(self._axis(self.images(x), 1, rows), 2, columns))
+
+    def _axis(self, x: Array, axis: int, to: AxisMap) -> Array:
+        """The map `to` along `axis` of x (N, H, W, C) without gaps."""
+        if to.is_identity:
+            return x
+        xp = self.xp
+        y: Array = xp.empty((*x.shape[:axis], to.outputs, *x.shape[axis + 1 :]), x.dtype)
+        starts, indices = (xp.asarray(a.astype("int32")) for a in (to.starts, to.indices))
+        weights = None if to.weights is None else xp.asarray(to.weights.astype(x.dtype))
+        inner = math.prod(x.shape[axis + 1 :])
+        arguments = x, y, starts, indices, weights, y.size, to.size, to.outputs, inner
+        self.launcher.over(y.size, "resize.cu", "along_axis", x.dtype, *arguments)
+        return y

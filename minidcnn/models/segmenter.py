@@ -22,7 +22,7 @@ class Segmenter(nn.Module):
     """
 
     name: ClassVar[str]
-    needs: str = "any size"  # what `takes` asks for, in words
+    needs: str = "any size from 1 pixel on"  # what `takes` asks for, in words
     margin: int = 0  # pixels that the output lacks on each side: its pixel (0, 0) lies on the input's (margin, margin)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -43,14 +43,22 @@ def options(**changes: Any) -> TrainConfig:
 
 
 def make(
-    out: Path, config: TrainConfig | None = None, data: tuple[Dataset, Dataset] | None = None, build: Build = unet, resume: bool = False
+    out: Path,
+    config: TrainConfig | None = None,
+    data: tuple[Dataset, Dataset] | None = None,
+    build: Build = unet,
+    resume: bool = False,
+    draw: bool = False,
 ) -> Trainer:
-    """A trainer as command.make_trainer makes it, on data in memory."""
+    """A trainer as command.make_trainer makes it, on data in memory; without pictures, which take longer than such a run."""
     config = config or options()
     train, val = data or cells()
     minidcnn.manual_seed(config.seed)
     folder = RunFolder(out) if resume else RunFolder.new(str(out), "tiny")
     trainer = Trainer(build(train), train, val, config, folder, shown=False)
+    if not draw:
+        trainer.draw_curves = lambda: None  # type: ignore[method-assign]
+        trainer.draw_predictions = lambda model: None  # type: ignore[method-assign]
     if resume:
         trainer.restore()
     folder.write_config(config)

@@ -87,9 +87,9 @@ class Trainer:
                     self._epoch()
             except Stopped:
                 self._save_last()
-                self._draw_curves()
+                self.draw_curves()
                 raise
-        self._draw_curves()
+        self.draw_curves()
         self.draw_predictions(self._best_model())
         return self.history
 
@@ -119,7 +119,7 @@ class Trainer:
         self._save_last()
         self._report(entry, better)
         if time.perf_counter() - self.drawn > REDRAW:
-            self._draw_curves()
+            self.draw_curves()
             self.draw_predictions(self.model)
             self.drawn = time.perf_counter()
 
@@ -269,7 +269,8 @@ class Trainer:
 
     # -- pictures ----------------------------------------------------------------------------------------------------------------
 
-    def _draw_curves(self) -> None:
+    def draw_curves(self) -> None:
+        """curves.png: losses and scores of all epochs."""
         from .figures import curves
 
         curves(self.history, self.folder.curves)

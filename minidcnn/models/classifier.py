@@ -107,9 +107,9 @@ def _as_conv(linear: nn.Linear, side: int) -> nn.Conv2d:
     """The same products as a convolution: weight (O, C side side) as (O, C, side, side)."""
     with init.skipped():
         conv = nn.Conv2d(linear.in_features // side**2, linear.out_features, side, bias=linear.bias is not None)
-    conv.to(linear.weight.dtype).to(linear.weight.backend)
-    conv.load_state_dict({name: p._array.reshape(getattr(conv, name).shape) for name, p in linear.named_parameters()})
     for name, p in linear.named_parameters():
-        getattr(conv, name).requires_grad_(p.requires_grad)
+        setattr(conv, name, nn.Parameter.empty(getattr(conv, name).shape, p.dtype).requires_grad_(p.requires_grad))
+    conv.to(linear.weight.backend)
+    conv.load_state_dict({name: p._array.reshape(getattr(conv, name).shape) for name, p in linear.named_parameters()})
     conv.train(linear.training)
     return conv

@@ -118,7 +118,7 @@ def test_all_three_agree_with_the_reference(n, c, o, h, w, padding, layout, seed
     out = window.positions((h, w))
     rng = np.random.default_rng(seed)
     x, y = images(rng, n, c, h, w, layout), images(rng, n, o, *out, layout)
-    weight = rng.standard_normal((o, c, 3, 3), dtype="f4")
+    weight = images(rng, o, c, 3, 3, layout)
     bias, back_bias = rng.standard_normal(o, dtype="f4"), rng.standard_normal(c, dtype="f4")
     close(winograd.conv2d(x, weight, bias, window, out), REFERENCE.conv2d(x, weight, bias, window, out))
     close(winograd.conv_transpose2d(y, weight, back_bias, window, (h, w)), REFERENCE.conv_transpose2d(y, weight, back_bias, window, (h, w)))
@@ -130,7 +130,7 @@ def test_results_lie_in_the_memory_that_the_next_layer_reads(rng: np.random.Gene
     x, y, weight = images(rng, 2, 16, 9, 6, "C"), images(rng, 2, 24, 9, 6, "C"), rng.standard_normal((24, 16, 3, 3), dtype="f4")
     assert winograd.conv2d(x, weight, None, window, (9, 6)).transpose(0, 2, 3, 1).flags.c_contiguous
     assert winograd.conv_transpose2d(y, weight, None, window, (9, 6)).transpose(0, 2, 3, 1).flags.c_contiguous
-    assert winograd.conv2d_weight(x, y, window).flags.c_contiguous
+    assert winograd.conv2d_weight(x, y, window).transpose(0, 2, 3, 1).flags.c_contiguous
 
 
 def test_the_same_call_gives_the_same_bits(rng: np.random.Generator) -> None:

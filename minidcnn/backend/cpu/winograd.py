@@ -66,13 +66,13 @@ def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, siz
 
 
 def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
-    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C, 3, 3) in C order."""
+    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C, 3, 3) in channels-last memory."""
     c, o = x.shape[1], y.shape[1]
     if min(c, o) < LANES:
         return conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o, :c]
     s = _shape(x, o, window.padding, y.shape[2:])
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
-    w = np.empty((s.o, s.c, TAPS, TAPS), np.float32)
+    w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
     flat, side = w.reshape(-1), XI * max(s.c, s.o)
     step = _block(s, 1)
     high = -(-s.c // ADDS) * ADDS
@@ -109,7 +109,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
 
         parallel(some, parts)
         gather(total, parts)
-        return w
+        return nchw(w)
     held = max(STEP, min(s.tiles, TILES // (XI * (s.c + s.wide))))  # tiles at a time
     t_plane, g_plane = _odd(held * s.c), _odd(held * s.wide)
     tiles, products = _scratch("all tiles", XI * t_plane + ADDS), _scratch("all gradients", XI * g_plane)
@@ -129,7 +129,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
             weight_items(tiles, t_plane, products, g_plane, s, part, flat, sums, size, block, start, stop)
 
         parallel(items, -(-s.c // part) * (s.wide // s.columns))
-        return w
+        return nchw(w)
     total = _scratch("sums", XI * plane).reshape(1, -1)
     total[...] = 0
     for first in range(0, s.tiles, held):
@@ -137,13 +137,13 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
         parallel(partial(transform, first), count, 4)
         parallel(lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, a, b), XI * (s.wide // s.columns))  # noqa: B023
     gather(total, 1)
-    return w
+    return nchw(w)
 
 
 def _convolve(x: Array, w: Array, bias: Array | None, turned: bool, padding: Pair, o: int, out: Pair) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, `turned`, (C, O, 3, 3) -> y (N, O, *out)."""
     s = _shape(x, o, padding, out)
-    images, weights, y = plain(nhwc(x)).reshape(-1), plain(w).reshape(-1), np.empty((s.n, *out, o), np.float32)
+    images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), np.empty((s.n, *out, o), np.float32)
     flat, offsets, side = y.reshape(-1), np.zeros(o, np.float32) if bias is None else plain(bias), XI * max(s.c, o)
     panels = s.wide // s.columns
     if s.c * o >= LARGE and s.tiles <= FEW:

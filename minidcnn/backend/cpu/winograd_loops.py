@@ -28,9 +28,8 @@ input_map, gradient_map, output_map = make_transform(B_T), make_transform(transp
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
 transpose = make_transpose()
 
-SQUARE = LANES * LANES
 TAPS2 = TAPS * TAPS
-BLOCK = TAPS2 * SQUARE + SQUARE  # scratch for the filters between LANES x LANES channels
+BLOCK = TAPS2 * LANES * LANES  # scratch for the filters between LANES x LANES channels
 
 
 class Shape(NamedTuple):
@@ -142,73 +141,67 @@ def output_tiles(products, row, plane, bias, y, s, first, count, start, stop, pa
 
 @njit
 def load_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
-    """block (LANES of C, 3, 3, LANES of O) = weights (O, C, 3, 3) from (o0, c0) on, 0 beyond the last: nine transposed squares."""
-    if o0 + LANES <= o and c0 + LANES <= c:
-        for i in range(TAPS2):
-            source = w.ctypes.data + 4 * (o0 * c * TAPS2 + c0 * TAPS2 + i * LANES)
-            transpose(source, c * TAPS2, block.ctypes.data + 4 * i * SQUARE, LANES, 0, 0, 0, 0)
-        return
-    for k in range(LANES):
-        for i in range(TAPS2 * LANES):
-            inside = o0 + k < o and c0 * TAPS2 + i < c * TAPS2
-            block[i * LANES + k] = w[((o0 + k) * c + c0) * TAPS2 + i] if inside else 0
-
-
-@njit
-def load_other_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
-    """block (LANES of O, 3, 3, LANES of C) = the same weights (O, C, 3, 3), each (C, 3, 3) transposed."""
-    if o0 + LANES <= o and c0 + LANES <= c and (((o0 + LANES - 1) * c + c0 + LANES - 1) * TAPS2 + max(LANES, TAPS2)) <= w.size:
+    """block (LANES of C, 3, 3, LANES of O) = weights (O, 3, 3, C) from (o0, c0) on, 0 beyond the last: nine transposed squares."""
+    for tap in range(TAPS2):
+        if o0 + LANES <= o and c0 + LANES <= c:
+            source, to = w.ctypes.data + 4 * ((o0 * TAPS2 + tap) * c + c0), block.ctypes.data + 4 * tap * LANES
+            transpose(source, TAPS2 * c, to, TAPS2 * LANES, 0, 0, 0, 0)
+            continue
         for k in range(LANES):
-            source, to = w.ctypes.data + 4 * ((o0 + k) * c + c0) * TAPS2, block.ctypes.data + 4 * k * TAPS2 * LANES
-            for tap in range(0, TAPS2, LANES):
-                tap = max(0, min(tap, TAPS2 - LANES))  # squares overlap, or their last rows are overwritten by what follows
-                transpose(source + 4 * tap, TAPS2, to + 4 * tap * LANES, LANES, 0, 0, 0, 0)
-        return
-    for k in range(LANES):
-        for j in range(LANES):
-            for i in range(TAPS2):
+            for j in range(LANES):
                 inside = o0 + k < o and c0 + j < c
-                block[(k * TAPS2 + i) * LANES + j] = w[((o0 + k) * c + c0 + j) * TAPS2 + i] if inside else 0
+                block[(j * TAPS2 + tap) * LANES + k] = w[((o0 + k) * TAPS2 + tap) * c + c0 + j] if inside else 0
 
 
 @njit
 def store_filters(block, w, o, c, o0, c0):  # type: ignore[no-untyped-def]
-    """The way back: weights (O, C, 3, 3) from (o0, c0) on = block (LANES of C, 3, 3, LANES of O)."""
-    if o0 + LANES <= o and c0 + LANES <= c:
-        for i in range(TAPS2):
-            to = w.ctypes.data + 4 * (o0 * c * TAPS2 + c0 * TAPS2 + i * LANES)
-            transpose(block.ctypes.data + 4 * i * SQUARE, LANES, to, c * TAPS2, 0, 0, 0, 0)
-        return
-    for k in range(min(LANES, o - o0)):
-        for i in range(min(TAPS2 * LANES, (c - c0) * TAPS2)):
-            w[((o0 + k) * c + c0) * TAPS2 + i] = block[i * LANES + k]
+    """The way back: weights (O, 3, 3, C) from (o0, c0) on = block (LANES of C, 3, 3, LANES of O)."""
+    for tap in range(TAPS2):
+        if o0 + LANES <= o and c0 + LANES <= c:
+            source, to = block.ctypes.data + 4 * tap * LANES, w.ctypes.data + 4 * ((o0 * TAPS2 + tap) * c + c0)
+            transpose(source, TAPS2 * LANES, to, TAPS2 * c, 0, 0, 0, 0)
+            continue
+        for k in range(min(LANES, o - o0)):
+            for j in range(min(LANES, c - c0)):
+                w[((o0 + k) * TAPS2 + tap) * c + c0 + j] = block[(j * TAPS2 + tap) * LANES + k]
+
+
+@njit
+def turned_filters(w, o, c, o0, c0, u, at, columns, plane, block):  # type: ignore[no-untyped-def]
+    """u (36, LANES of O, LANES of C) = G w G^T of weights (O, 3, 3, C) turned by half a turn, from (o0, c0) on, 0 beyond the last."""
+    for k in range(LANES):
+        source, row = w.ctypes.data + 4 * ((o0 + k) * TAPS2 * c + c0), c
+        if o0 + k >= o or c0 + LANES > c:
+            for tap in range(TAPS2):
+                for j in range(LANES):
+                    inside = o0 + k < o and c0 + j < c
+                    block[tap * LANES + j] = w[((o0 + k) * TAPS2 + tap) * c + c0 + j] if inside else 0
+            source, row = block.ctypes.data, LANES
+        to = u.ctypes.data + 4 * (at + k * columns)
+        weight_map(source + 4 * (TAPS2 - 1) * row, -TAPS * row, -row, to, SIDE * plane, plane, 0, LANES)
 
 
 @njit
 def filters(w, s, turned, panel, first, count, u, at, plane, block):  # type: ignore[no-untyped-def]
     """u (36, count, columns) = G w G^T of one panel for `count` of the channels that are summed over, from `first` on; it lies at u[at].
 
-    w is (O, C, 3, 3) or, `turned`, (C, O, 3, 3) and turned by half a turn. `count` is rounded up to LANES, with zeros for what is beyond.
+    w is (O, 3, 3, C) or, `turned`, (C, 3, 3, O) and turned by half a turn. `count` is rounded up to LANES, with zeros for what is beyond.
     """
     for k0 in range(first, first + count, LANES):
         for j0 in range(0, s.columns, LANES):
-            to = u.ctypes.data + 4 * (at + (k0 - first) * s.columns + j0)
-            o0, source = panel * s.columns + j0, block.ctypes.data
-            if not turned:
-                load_filters(w, s.o, s.c, o0, k0, block)
-                for k in range(LANES):
-                    at_k = source + 4 * k * TAPS2 * LANES
-                    weight_map(at_k, TAPS * LANES, LANES, to + 4 * k * s.columns, SIDE * plane, plane, 0, LANES)
+            to, o0 = at + (k0 - first) * s.columns + j0, panel * s.columns + j0
+            if turned:
+                turned_filters(w, s.c, s.o, k0, o0, u, to, s.columns, plane, block)
                 continue
-            load_other_filters(w, s.c, s.o, k0, o0, block)
+            load_filters(w, s.o, s.c, o0, k0, block)
             for k in range(LANES):
-                last = source + 4 * (k * TAPS2 + TAPS2 - 1) * LANES
-                weight_map(last, -TAPS * LANES, -LANES, to + 4 * k * s.columns, SIDE * plane, plane, 0, LANES)
+                source, target = block.ctypes.data + 4 * k * TAPS2 * LANES, u.ctypes.data + 4 * (to + k * s.columns)
+                weight_map(source, TAPS * LANES, LANES, target, SIDE * plane, plane, 0, LANES)
 
 
 @njit
 def back(sums, row, plane, w, s, o0, c0, count, rest, block):  # type: ignore[no-untyped-def]
-    """Weights (O, C, 3, 3) from (o0, c0) on = G^T m G of sums m (36, count of C, row), of which `rest` columns are used."""
+    """Weights (O, 3, 3, C) from (o0, c0) on = G^T m G of sums m (36, count of C, row), of which `rest` columns are used."""
     for k0 in range(0, count, LANES):
         for j0 in range(0, rest, LANES):
             for k in range(min(LANES, count - k0)):
@@ -275,7 +268,7 @@ def image_blocks(x, u, u_plane, bias, y, s, step, tiles, t_plane, products, p_pl
 
 @njit
 def weight_stream(w, turned, tiles, t_plane, bias, y, s, part, step, u, u_plane, products, p_plane, block, patch, start, stop):  # type: ignore[no-untyped-def]
-    """y of transformed pixels and weights (O, C, 3, 3) that are transformed on their way, `part` channels at a time: each is used at once.
+    """y of transformed pixels and weights (O, 3, 3, C) that are transformed on their way, `part` channels at a time: each is used at once.
 
     An item is `step` tiles of one panel.
     """

@@ -200,6 +200,9 @@ def test_a_bad_image_does_not_cost_the_others(command: Command, checkpoint: Path
         assert sum(part in line for line in errors) == 1, said.err
     assert len(errors) == 6 and said.err.splitlines()[-1] == "7 of 13 images are done"
     assert command("predict", checkpoint, photos / "counts.npy", "--white", 4095, "--out", tmp_path / "white").code == 0
+    loaded = load_checkpoint(checkpoint)
+    save_checkpoint(tmp_path / "white.safetensors", Checkpoint("unet", loaded.config, loaded.tensors, loaded.info | {"white": 4095.0}))
+    assert command("predict", tmp_path / "white.safetensors", photos / "counts.npy", "--out", tmp_path / "as in training").code == 0
 
 
 def test_predict_overwrites_nothing_unasked(command: Command, checkpoint: Path, photos: Path, tmp_path: Path) -> None:

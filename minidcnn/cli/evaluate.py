@@ -104,5 +104,6 @@ def meaning(info: dict[str, Any]) -> dict[str, Any]:
     return {
         "classes": info["classes"],
         "values": None if values is None else [tuple(v) if isinstance(v, list) else v for v in values],
-        "channels": info["channels"],
+        "channels": info.get("channels"),
+        "white": info.get("white"),
     }

@@ -35,9 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="image files; a folder stands for the images in it")
     output_arguments(parser)
     run_arguments(parser)
-    parser.add_argument(
-        "--white", type=float, metavar="X", help="the value that is white, if it was given for training, too (default: by the file's type)"
-    )
+    parser.add_argument("--white", type=float, metavar="X", help="the value that is white (default: as in training)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,7 +87,7 @@ def predict(job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.N
 
     classes, palette = checkpoint.info["classes"], checkpoint.info.get("palette")
     with any_size():
-        image = read_image(job.source, model.in_channels, args.white)
+        image = read_image(job.source, model.in_channels, args.white or checkpoint.info.get("white"))
     shown = as_rgb(image).transpose(2, 0, 1)  # a quarter of the bytes
     image -= np.array(checkpoint.info["mean"], np.float32)[:, None, None]
     image /= np.array(checkpoint.info["std"], np.float32)[:, None, None]

@@ -22,6 +22,7 @@ class TrainConfig:
     """Options of a training run. ValueError, one sentence that names the option, for values that make no sense.
 
     network: a name for the run; network_options: the options of its own, as the example's `build` reads them.
+    channels, white: how images of a folder are read, see `data.read_image`; None takes them as they are.
     crop: (height, width), or None for whole images. repeat: how often an epoch goes through the training images; limit: the most steps in
     an epoch, 0 for no limit. augment: any of AUGMENTATIONS. warmup: steps in which the learning rate rises. clip: the largest norm of
     the gradient, 0 for no limit. border_weight: w0 of the U-Net paper's pixel weights, 0 for none.
@@ -31,6 +32,8 @@ class TrainConfig:
     data: str = "cells"
     root: str | None = None
     val_fraction: float = 0.2
+    channels: int | None = None
+    white: float | None = None
     epochs: int = 10
     batch_size: int = 4
     crop: tuple[int, int] | None = None
@@ -78,6 +81,12 @@ class TrainConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{_option(name)} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if (self.channels is not None and self.channels < 1) or (self.white is not None and not 0 < self.white < float("inf")):
+            raise ValueError(f"--channels must be at least 1 and --white a positive number, got {self.channels} and {self.white}")
+        if self.data != "folder" and (self.channels, self.white) != (None, None):
+            raise ValueError(
+                f"--{'white' if self.channels is None else 'channels'} is for --data folder; --data {self.data} does not take it"
+            )
         unknown = [name for name in self.augment if name not in AUGMENTATIONS]
         if unknown:
             raise ValueError(f"--augment knows {', '.join(AUGMENTATIONS)}, got {unknown[0]!r}")

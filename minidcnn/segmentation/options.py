@@ -90,6 +90,13 @@ def make_parser(
         "--val-fraction", type=float, metavar="X", default=usual["val_fraction"],
         help="part of the images held out for validation, where the data is not divided already (default: %(default)s)",
     )  # fmt: skip
+    data.add_argument("--channels", type=int, metavar="N", help="read a folder's images as gray (1) or RGB (3) (default: as they are)")
+    data.add_argument(
+        "--white",
+        type=float,
+        metavar="X",
+        help="the value that is white in a folder's images: 4095 for 12 bits (default: by the file's type)",
+    )
     data.add_argument(
         "--crop", type=size, metavar="N|HxW", help="train on random parts of this size; none takes whole images (default: see below)"
     )

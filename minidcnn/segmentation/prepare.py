@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 def open_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
     """The data sets to train on and to validate with. DataError if they cannot be opened."""
-    options = {"val_fraction": config.val_fraction} if config.data in ("folder", "oxford_pet") else {}
+    options: dict[str, Any] = {"val_fraction": config.val_fraction} if config.data in ("folder", "oxford_pet") else {}
+    if config.data == "folder":
+        options |= {"channels": config.channels, "white": config.white}
     train, val = (open_dataset(config.data, config.root, split, **options) for split in ("train", "val"))
     return train, val
 
@@ -167,6 +169,7 @@ def facts(dataset: Dataset, mean: Sequence[float], std: Sequence[float], name: s
         "palette": np.asarray(dataset.palette).tolist(),
         "ignore_index": int(dataset.ignore_index),
         "channels": int(dataset.channels),
+        "white": getattr(dataset, "white", None),
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
         "mask_values": None if values is None else [list(v) if isinstance(v, tuple) else int(v) for v in values],

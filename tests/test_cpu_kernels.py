@@ -1,7 +1,7 @@
 """Every compiled kernel against the reference: geometries, memory layouts, dtypes, threads, and what it may not do.
 
 Images hold small whole numbers, so that sums of products are exact in any order and kernels must agree to the bit; only Winograd, which
-divides by 24, is compared within its rounding errors.
+divides by 24, is compared within its rounding errors, as are the kernels that are not sums of products.
 """
 
 from __future__ import annotations
@@ -338,6 +338,153 @@ def test_relu_keeps_the_layout(rng: np.random.Generator) -> None:
     assert is_channels_last(y) and is_channels_last(CPU.relu_grad(x, y))
 
 
+# -- joins, normalisation, losses, steps -----------------------------------------------------------------------------------------------
+
+
+def near(name: str, *arguments: Any) -> None:
+    """Kernel `name` gives what the reference gives up to rounding, and does not write to its arguments."""
+    before = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    for got, expected in zip(
+        as_tuple(getattr(CPU, name)(*arguments)), as_tuple(getattr(REFERENCE, name)(*arguments)), strict=True
+    ):  # fmt: skip
+        assert got.shape == expected.shape and got.dtype == expected.dtype, name
+        close(got, expected, name)
+    for a, b in zip(arguments, before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def as_tuple(result: Any) -> tuple[np.ndarray, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def close(got: np.ndarray, expected: np.ndarray, name: str) -> None:
+    """Within a few roundings of the largest finite value; what is not finite must be the same."""
+    finite = np.abs(expected[np.isfinite(expected)])
+    tolerance = {"f2": 4e-3, "f4": 2e-6, "f8": 2e-14}[expected.dtype.str[1:]] * max(1.0, finite.max(initial=0))
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.usefixtures("small")
+@given(
+    st.integers(0, 2), st.lists(st.integers(1, 40), min_size=1, max_size=3), st.tuples(st.integers(1, 6), st.integers(1, 7)),
+    st.sampled_from([0, 1, 2, 3]), st.sampled_from([*FLOATS, "f2", "i4"]), st.sampled_from(LAYOUTS), seeds,
+)  # fmt: skip
+def test_concatenate(n, channels, size, axis, dtype, layout, seed) -> None:
+    rng = np.random.default_rng(seed)
+    same = [channels[0] if axis != 1 else c for c in channels]
+    parts = [whole(rng, (n, c, *size), dtype, layout) for c in same]
+    both("concatenate", parts, axis)
+    both("concatenate", [laid_out(p, "channels-last") for p in parts], axis)
+
+
+def test_concatenate_refuses_what_the_reference_refuses(small: None, rng: np.random.Generator) -> None:
+    parts = [laid_out(rng.random((1, 3, *size)), "channels-last") for size in ((4, 5), (5, 4))]
+    for kernels in (CPU, REFERENCE):
+        with pytest.raises(ValueError, match="must match exactly"):
+            kernels.concatenate(parts, 1)
+
+
+shapes = st.one_of(
+    st.tuples(st.integers(1, 3), st.integers(1, 70), st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 40), st.integers(1, 9)), st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 30)),
+)  # fmt: skip
+
+
+@given(shapes, st.sampled_from([*FLOATS, "f2"]), st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS), seeds)
+def test_batch_norm(shape, dtype, layout, other, seed) -> None:
+    rng = np.random.default_rng(seed)
+    place = laid_out if len(shape) == 4 else lambda a, _: a
+    x, g = (place((rng.standard_normal(shape) + 3).astype(dtype), kind) for kind in (layout, other))
+    weight, bias = (rng.standard_normal(shape[1]).astype(dtype) for _ in range(2))
+    if dtype != "f2":  # in float16 the reference squares with other roundings
+        near("batch_norm_stats", x)
+    mean, variance = REFERENCE.batch_norm_stats(x)
+    rstd = 1 / np.sqrt(variance + 1e-2)
+    near("batch_norm_apply", x, mean, rstd, weight, bias)
+    near("batch_norm_grad", g, x, mean, rstd, weight)
+    x = x.copy()
+    x.flat[0] = np.nan
+    near("batch_norm_apply", x, mean, rstd, weight, bias)
+
+
+def test_statistics_keep_their_digits_far_from_zero(rng: np.random.Generator) -> None:
+    """Squares minus the squared mean would lose all of them; blocks with different means are joined exactly."""
+    x = rng.standard_normal((2, 7, 60, 90)) + 1e8
+    x[1] += 5
+    mean, variance = CPU.batch_norm_stats(x)
+    np.testing.assert_allclose(variance, (x - 1e8).var((0, 2, 3)), rtol=1e-7)
+    np.testing.assert_allclose(mean - 1e8, (x - 1e8).mean((0, 2, 3)), atol=1e-7)
+
+
+@given(
+    shapes, st.sampled_from([*FLOATS, "f2"]), st.sampled_from(LAYOUTS), st.sampled_from([0.0, 0.1, 1.0]),
+    st.sampled_from([1.0, 30.0, 1000.0]), seeds,
+)  # fmt: skip
+def test_cross_entropy(shape, dtype, layout, smoothing, size, seed) -> None:
+    rng = np.random.default_rng(seed)
+    x = (size * rng.standard_normal(shape)).astype(dtype)
+    x = laid_out(x, layout) if x.ndim == 4 else x
+    target = rng.integers(-1, shape[1], (shape[0], *shape[2:]))
+    weight = rng.random(shape[1]).astype(dtype)
+    near("cross_entropy", x, target, weight, smoothing)
+    _, top, logs = REFERENCE.cross_entropy(x, target, weight, smoothing)
+    g = rng.standard_normal(target.shape).astype(dtype)
+    near("cross_entropy_grad", g, x, top, logs, target, weight, smoothing)
+    near("cross_entropy_grad", np.broadcast_to(g.dtype.type(0.5), g.shape), x, top, logs, target, weight, smoothing)
+
+
+def test_cross_entropy_of_ignored_pixels_is_zero_whatever_their_logits() -> None:
+    x = np.array([[[np.nan, 1.0, -np.inf]], [[1.0, 2.0, 3.0]]]).reshape(1, 2, 1, 3)
+    target = np.array([[[-1, 1, -1]]])
+    near("cross_entropy", x, target, np.ones(2), 0.1)
+    losses, top, logs = CPU.cross_entropy(x, target, np.ones(2), 0.1)
+    assert losses[0, 0, 0] == 0 == losses[0, 0, 2]
+    dx = CPU.cross_entropy_grad(np.ones((1, 1, 3)), x, top, logs, target, np.ones(2), 0.1)
+    assert not dx[..., ::2].any() and dx[..., 1].all()
+
+
+def test_a_target_that_is_no_class_is_an_error() -> None:
+    x, target, weight = np.zeros((1, 2, 1, 1)), np.full((1, 1, 1), 2), np.ones(2)
+    with pytest.raises(IndexError, match="a target is no class"):
+        CPU.cross_entropy(x, target, weight, 0.0)
+    with pytest.raises(IndexError, match="a target is no class"):
+        CPU.cross_entropy_grad(target * 1.0, x, x[:, 0], x[:, 0], target, weight, 0.0)
+
+
+@pytest.mark.parametrize("layouts", [("C", "C"), ("channels-last", "channels-last"), ("C", "channels-last"), ("sliced", "reversed")])
+@pytest.mark.parametrize("dtype", [*FLOATS, "f2"])
+@pytest.mark.parametrize("shape", [(3, 2, 5, 4), (40, 30, 3, 3)])
+def test_steps_change_parameter_and_state_as_the_reference_does(shape, dtype, layouts, rng: np.random.Generator) -> None:
+    def fresh() -> list[np.ndarray]:
+        values = [np.random.default_rng(i).standard_normal(shape).astype(dtype) for i in range(4)]
+        return [laid_out(v, kind) for v, kind in zip(values, (layouts[0], layouts[1], *layouts), strict=True)]
+
+    for first, momentum, dampening, decay, nesterov in (
+        (True, 0.9, 0.3, 0.0, False), (False, 0.9, 0.3, 1e-2, False), (False, 0.9, 0.0, 1e-2, True), (True, 0.9, 0.0, 0.0, True), (True, 0.0, 0.0, 1e-2, False),
+    ):  # fmt: skip
+        results = []
+        for kernels in (CPU, REFERENCE):
+            p, g, buffer, _ = fresh()
+            if first:
+                buffer[...] = np.nan  # holds nothing yet
+            kernels.sgd_step(p, g, buffer if momentum else None, first, 0.1, momentum, dampening, decay, nesterov)
+            np.testing.assert_array_equal(g, fresh()[1])
+            results.append((p, buffer) if momentum else (p,))
+        for got, expected in zip(*results, strict=True):
+            close(got, expected, "sgd_step")
+    for decay, decoupled, largest in ((0.0, False, False), (1e-2, False, False), (1e-2, True, False), (1e-2, True, True)):
+        results = []
+        for kernels in (CPU, REFERENCE):
+            p, g, mean, square = fresh()
+            np.square(square, out=square)
+            state = (p, g, mean, square, square / 2 if largest else None)
+            kernels.adam_step(*state, 3, 0.1, 0.9, 0.99, 1e-3, decay, decoupled)
+            np.testing.assert_array_equal(g, fresh()[1])
+            results.append((p, mean, square))
+        for got, expected in zip(*results, strict=True):
+            close(got, expected, "adam_step")
+
+
 # -- what holds for all of them -------------------------------------------------------------------------------------------------------
 
 
@@ -352,9 +499,9 @@ def changed(name: str) -> bool:
 def test_every_override_is_in_these_tests_and_has_the_signature_of_the_reference() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     names = [name for name in overrides() if callable(getattr(Kernels, name))]
-    assert len(names) >= 16
+    assert len(names) >= 24
     for name in names:
-        assert f'"{name}"' in source, f"{name} is not compared with the reference"
+        assert source.count(f'"{name}"') >= 2, f"{name} is not compared with the reference"
         assert inspect.signature(getattr(CpuKernels, name)) == inspect.signature(getattr(Kernels, name)), name
 
 
@@ -404,7 +551,26 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
     yield "avg_pool2d", CPU.avg_pool2d(x, window, weight)
     yield "avg_pool2d_adjoint", CPU.avg_pool2d_adjoint(g, window, weight, (80, 60))
     yield from (("sum", CPU.sum(x, (0, 2, 3))), ("sum", CPU.sum(x, (0, 1, 2, 3))))
+    yield "concatenate", CPU.concatenate([x, x], 1)
+    mean, variance = CPU.batch_norm_stats(x)
+    of_class = rng.standard_normal(30, dtype="f4")
+    yield from (("batch_norm_stats", mean), ("batch_norm_stats", variance))
+    yield "batch_norm_apply", CPU.batch_norm_apply(x, mean, 1 / variance, of_class, of_class)
+    yield from (("batch_norm_grad", v) for v in CPU.batch_norm_grad(x * x, x, mean, 1 / variance, of_class))
+    losses, top, logs = CPU.cross_entropy(x, taps_of(x), of_class, 0.1)
+    yield from (("cross_entropy", losses), ("cross_entropy", logs))
+    yield "cross_entropy_grad", CPU.cross_entropy_grad(losses, x, top, logs, taps_of(x), of_class, 0.1)
+    p, state, square = images(300, 40, 7, 5), images(300, 40, 7, 5), np.abs(images(300, 40, 7, 5))
+    CPU.sgd_step(p, square, state, False, 0.1, 0.9, 0.0, 0.1, False)
+    yield from (("sgd_step", p.copy()), ("sgd_step", state.copy()))
+    CPU.adam_step(p, p * 2, state, square, None, 2, 0.1, 0.9, 0.99, 1e-3, 0.1, True)
+    yield from (("adam_step", p), ("adam_step", state), ("adam_step", square))
     yield from (("relu", CPU.relu(x)), ("relu_grad", CPU.relu_grad(x[:1], best[:1].mean() * x[:1])))
+
+
+def taps_of(x: np.ndarray) -> np.ndarray:
+    """A class for each pixel."""
+    return x.argmax(1)
 
 
 @pytest.mark.usefixtures("restore_threads")

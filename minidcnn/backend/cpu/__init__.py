@@ -6,10 +6,13 @@ import numpy as np
 
 from .conv import CpuConv
 from .elementwise import CpuElementwise
+from .loss import CpuLoss
+from .norm import CpuNorm
+from .optim import CpuOptim
 from .pool import CpuPool
 
 
-class CpuKernels(CpuElementwise, CpuConv, CpuPool):
+class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
     """Kernels for NumPy arrays."""
 
     name = "cpu"

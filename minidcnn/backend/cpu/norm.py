@@ -1,0 +1,146 @@
+"""Batch norm in as few passes as the data allow: one for the statistics, one to normalise, two for the gradient.
+
+Images are rows of pixels by channels; blocks of rows are cut by shape alone and added up in float64, so results do not depend on the
+number of threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..arrays import Array
+from ..reference import Kernels
+from .jit import jit
+from .layout import plain, suits
+from .threads import parallel
+
+BLOCK = 1 << 15  # elements that are gone through at a time
+LANES = 256  # sums kept side by side: pixels with fewer channels are taken several at once
+
+
+class CpuNorm(Kernels):
+    """Batch norm: statistics, the affine map that uses them, and its gradient with them."""
+
+    def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
+        if not suits(x) or x.ndim < 2:
+            return super().batch_norm_stats(x)
+        c, lines = x.shape[1], _lines(_pixels(x))
+        step, blocks = _blocks(lines)
+        means, squares = np.empty((blocks, lines.shape[1])), np.empty((blocks, lines.shape[1]))
+        parallel(lambda a, b: block_stats(lines, step, means, squares, a, b), blocks)
+        counts = np.minimum(step, len(lines) - np.arange(blocks) * step).reshape(-1, 1, 1)
+        mean, square = means.reshape(blocks, -1, c), squares.reshape(blocks, -1, c)
+        pixels = x.size // c
+        total: Array = (mean * counts).sum((0, 1)) / pixels
+        spread: Array = (square + counts * (mean - total) ** 2).sum((0, 1)) / pixels  # Chan, Golub & LeVeque 1979
+        return total, spread
+
+    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
+        if not suits(x, weight, bias) or x.ndim < 2:
+            return super().batch_norm_apply(x, mean, rstd, weight, bias)
+        lines = _lines(_pixels(x))
+        y, folded = np.empty_like(lines), lines.shape[1] // x.shape[1]
+        center, scale, offset = (np.tile(v.astype(x.dtype), folded) for v in (mean, rstd * weight, bias))
+        parallel(lambda a, b: normalize(lines, y, center, scale, offset, a, b), len(lines), max(1, BLOCK // lines.shape[1]))
+        return _images(y, x)
+
+    def batch_norm_grad(self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array) -> tuple[Array, Array, Array]:
+        if not suits(g, x, weight) or x.ndim < 2:
+            return super().batch_norm_grad(g, x, mean, rstd, weight)
+        kind, c, count = x.dtype, x.shape[1], x.size // x.shape[1]
+        slopes, lines = _lines(_pixels(g)), _lines(_pixels(x))
+        folded = lines.shape[1] // c
+        at, spread = (np.tile(v.astype(kind), folded) for v in (mean, rstd))
+        step, blocks = _blocks(lines)
+        sums = np.empty((2, blocks, lines.shape[1]))
+        parallel(lambda a, b: gradient_sums(slopes, lines, at, spread, step, sums, a, b), blocks)
+        dbias, dweight = sums.reshape(2, -1, c).sum(1)
+        scale, by_one, by_z = (np.tile(v.astype(kind), folded) for v in (rstd * weight, dbias / count, dweight / count))
+        dx = np.empty_like(lines)
+        parallel(
+            lambda a, b: gradient(slopes, lines, dx, at, spread, scale, by_one, by_z, a, b), len(lines), max(1, BLOCK // lines.shape[1])
+        )
+        return _images(dx, x), dweight.astype(kind), dbias.astype(kind)
+
+
+def _pixels(x: Array) -> Array:
+    """x (N, C, ...) -> (pixels, C), a view of channels-last images, else a copy."""
+    return plain(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
+
+
+def _lines(pixels: Array) -> Array:
+    """(pixels, C) -> (lines, L) with as many pixels in a line as divide their number and fit LANES: loops run along lines."""
+    count, c = pixels.shape
+    folded = 1
+    while folded * 2 * c <= LANES and count % (folded * 2) == 0:
+        folded *= 2
+    return pixels.reshape(-1, folded * c)
+
+
+def _blocks(lines: Array) -> tuple[int, int]:
+    """Lines in a block, and blocks."""
+    step = max(1, BLOCK // lines.shape[1])
+    return step, -(-len(lines) // step)
+
+
+def _images(lines: Array, like: Array) -> Array:
+    """Lines back in the shape of `like` (N, C, ...), in channels-last memory."""
+    shape = (like.shape[0], *like.shape[2:], like.shape[1])
+    return np.moveaxis(lines.reshape(shape), -1, 1)
+
+
+@jit
+def block_stats(x: Array, step: int, mean: Array, square: Array, start: int, stop: int) -> None:
+    """mean, square (blocks, L): per column the mean of a block of `step` lines of x, and the sum of squared distances to it."""
+    for block in range(start, stop):
+        first, last = block * step, min(x.shape[0], (block + 1) * step)
+        center, spread = mean[block], square[block]
+        for k in range(center.size):
+            center[k] = 0
+            spread[k] = 0
+        for p in range(first, last):
+            line = x[p]
+            for k in range(center.size):
+                center[k] += line[k]
+        for k in range(center.size):
+            center[k] /= last - first
+        for p in range(first, last):
+            line = x[p]
+            for k in range(center.size):
+                d = line[k] - center[k]
+                spread[k] += d * d
+
+
+@jit
+def normalize(x: Array, y: Array, mean: Array, scale: Array, bias: Array, start: int, stop: int) -> None:
+    """y (P, L) = (x - mean) scale + bias, for lines `start` up to `stop`."""
+    for p in range(start, stop):
+        line, to = x[p], y[p]
+        for k in range(to.size):
+            to[k] = (line[k] - mean[k]) * scale[k] + bias[k]
+
+
+@jit
+def gradient_sums(g: Array, x: Array, mean: Array, rstd: Array, step: int, sums: Array, start: int, stop: int) -> None:
+    """sums (2, blocks, L): per column the sums over a block of g and of g z, with z = (x - mean) rstd."""
+    for block in range(start, stop):
+        of_g, of_gz = sums[0, block], sums[1, block]
+        for k in range(of_g.size):
+            of_g[k] = 0
+            of_gz[k] = 0
+        for p in range(block * step, min(x.shape[0], (block + 1) * step)):
+            slope, line = g[p], x[p]
+            for k in range(of_g.size):
+                of_g[k] += slope[k]
+                of_gz[k] += slope[k] * ((line[k] - mean[k]) * rstd[k])
+
+
+@jit
+def gradient(
+    g: Array, x: Array, dx: Array, mean: Array, rstd: Array, scale: Array, b: Array, w: Array, start: int, stop: int
+) -> None:  # fmt: skip
+    """dx (P, L) = scale (g - b - z w), for lines `start` up to `stop`."""
+    for p in range(start, stop):
+        slope, line, to = g[p], x[p], dx[p]
+        for k in range(to.size):
+            to[k] = scale[k] * (slope[k] - b[k] - (line[k] - mean[k]) * rstd[k] * w[k])

@@ -1,8 +1,10 @@
 """Train a fully convolutional network (Shelhamer, Long & Darrell, 2017): VGG16 made convolutional, its scores upsampled.
 
-The paper starts from a trained classifier; from scratch this is a harder network than U-Net, and a light variant is the default here.
+The paper starts from a trained classifier: --paper --base 64 --trunk vgg16.safetensors does, with torchvision's weights of VGG16 (how to
+make that file of them: minidcnn/interop/weights.py). From scratch this is a harder network than U-Net, and a light variant is the default.
 """
 
+from minidcnn.interop import load_trunk
 from minidcnn.models import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from minidcnn.segmentation import main
 
@@ -15,6 +17,9 @@ def add_options(group):
         "--base", type=int, default=16, metavar="N", help="channels of the first level; the paper has 64 (default: %(default)s)"
     )
     group.add_argument("--paper", action="store_true", help="100 pixels of padding and a 7x7 layer, as published, instead of 1 and 1x1")
+    group.add_argument(
+        "--trunk", metavar="FILE", help="weights of VGG16 to start from, .safetensors or .npz; needs --paper and their --base"
+    )
     group.add_argument("--dropout", type=float, default=0.5, metavar="P", help="in the hidden layers (default: %(default)s)")
 
 
@@ -22,7 +27,8 @@ def build(data, options):
     """Any network of yours can take this one's place: (N, channels, H, W) -> (N, classes, H, W)."""
     size = {} if options["paper"] else {"pad": 1, "fc_kernel": 1}
     network = VARIANTS[options["variant"]]
-    return network(len(data.classes), data.channels, width=options["base"], dropout=options["dropout"], learn_upsampling=True, **size)
+    model = network(len(data.classes), data.channels, width=options["base"], dropout=options["dropout"], learn_upsampling=True, **size)
+    return load_trunk(model, options["trunk"]) if options["trunk"] else model
 
 
 if __name__ == "__main__":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import re
+import runpy
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 
 import minidcnn
 from minidcnn import models, nn
+from minidcnn.data import Cells
 from minidcnn.interop import (
     Checkpoint,
     WeightsError,
@@ -247,3 +252,27 @@ def test_trunks_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"does not fit VGG16: .*features\.0\.bias is \(9,\) in the file and \(2,\) in the model"):
         load_classifier(broken)
     same(fcn.state_dict(), before)
+
+
+@pytest.mark.parametrize("example", ["fcn", "segnet"])
+def test_training_starts_from_a_trunk(example: str, tmp_path: Path) -> None:
+    """`--trunk FILE` of the examples, and what it says if the weights are of another width."""
+    script = Path(__file__).resolve().parent.parent / "examples" / f"train_{example}.py"
+    save_weights(tmp_path / "vgg16.npz", small("VGG16", hidden=128, in_channels=1))
+    own = ["--paper"] if example == "fcn" else []
+    words = [sys.executable, str(script), "--epochs", "1", "--limit", "1", "--batch-size", "2", "--out", str(tmp_path / "run"), *own]
+    wrong = subprocess.run([*words, "--base", "3", "--trunk", str(tmp_path / "vgg16.npz")], capture_output=True, text=True, check=False)
+    assert (
+        wrong.returncode == 2
+        and wrong.stderr.startswith("error: ")
+        and "cannot be the trunk of" in wrong.stderr
+        and wrong.stderr.count("\n") == 1
+    )
+    assert not (tmp_path / "run").exists()
+
+    module = runpy.run_path(str(script))
+    parser = argparse.ArgumentParser()
+    module["add_options"](parser)
+    options = vars(parser.parse_args([*own, "--base", "2", "--trunk", str(tmp_path / "vgg16.npz")]))
+    model = module["build"](Cells(count=2), options)
+    np.testing.assert_array_equal(model.features[0].weight.numpy(), small("VGG16", hidden=128, in_channels=1).features[0].weight.numpy())

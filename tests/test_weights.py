@@ -239,7 +239,7 @@ def test_trunks_that_do_not_fit(tmp_path: Path) -> None:
     fcn = models.FCN32s(3, in_channels=2, width=2)
     before = fcn.state_dict()
     save_weights(tmp_path / "vgg11.npz", small("VGG11", hidden=128))
-    with pytest.raises(WeightsError, match=r"vgg11\.npz cannot be the trunk of FCN32s: .*"):
+    with pytest.raises(WeightsError, match=r"vgg11\.npz cannot be the trunk of FCN32s: .*; it holds weights of VGG11 with width=2$"):
         load_trunk(fcn, tmp_path / "vgg11.npz")
     with pytest.raises(WeightsError, match=r"the mapping cannot be the trunk of FCN32s: .*\(4, 2, 3, 3\)"):
         load_trunk(fcn, small("VGG16", width=4).state_dict())

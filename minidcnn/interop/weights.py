@@ -204,13 +204,13 @@ def load_trunk(model: Segmenter, source: str | os.PathLike[str] | Mapping[str, A
     """
     if not hasattr(model, "load_trunk"):
         raise WeightsError(f"{type(model).__name__} has no trunk that a classifier's weights could start; FCN and SegNet have")
+    classifier = load_classifier(source)
     try:
-        model.load_trunk(load_classifier(source))
-    except WeightsError:
-        raise
+        model.load_trunk(classifier)
     except ValueError as error:
         where = "the mapping" if isinstance(source, Mapping) else str(source)
-        raise WeightsError(f"{where} cannot be the trunk of {type(model).__name__}: {error}") from error
+        theirs = f"weights of {type(classifier).__name__} with width={classifier.state_dict()['features.0.weight'].shape[0]}"
+        raise WeightsError(f"{where} cannot be the trunk of {type(model).__name__}: {error}; it holds {theirs}") from error
     return model
 
 

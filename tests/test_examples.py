@@ -1,0 +1,289 @@
+"""The examples as scripts: every data set, every network, the README's way from images to predictions, and errors as one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import training
+from PIL import Image
+
+from minidcnn.data import cells
+from minidcnn.interop import load_checkpoint
+from minidcnn.segmentation import command
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ("--epochs", "1", "--limit", "2", "--batch-size", "2", "--base", "2")
+Script = Callable[..., int]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
+    """script("unet", *options) runs examples/train_unet.py in this process and an empty folder, and returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(network: str, *options: str | Path) -> int:
+        path = ROOT / "examples" / f"train_{network}.py"
+        monkeypatch.setattr(sys, "argv", [f"examples/{path.name}", *map(str, options)])
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+        except SystemExit as left:
+            return int(left.code or 0)
+        return 0
+
+    return run
+
+
+# -- data: a few small files of every kind ---------------------------------------------------------------------------------------
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array.astype(np.uint8)).save(path)
+
+
+def pair(
+    image: Path, mask: Path, rng: np.random.Generator, values: tuple[int, ...], channels: int = 3, size: tuple[int, int] = (40, 48)
+) -> None:
+    """An image and its mask of blocks, in which all values occur; where the mask is high, the image is bright."""
+    blocks = rng.permutation(np.arange(size[0] * size[1] // 64) % len(values)).reshape(size[0] // 8, size[1] // 8)
+    labels = blocks.repeat(8, 0).repeat(8, 1)
+    pixels = 200 * labels[..., None] / len(values) + rng.integers(0, 50, (*size, channels))
+    save(image, pixels if channels == 3 else pixels[..., 0])
+    save(mask, np.asarray(values)[labels])
+
+
+def make_folder(root: Path, rng: np.random.Generator) -> None:
+    for i in range(5):  # of different sizes, masks 0 and 255
+        pair(root / "images" / f"{i}.png", root / "masks" / f"{i}.png", rng, (0, 255), size=(40, 48 + 8 * i))
+
+
+def make_isbi(root: Path, rng: np.random.Generator) -> None:
+    for i in range(22):
+        pair(root / "images" / f"{i}.png", root / "labels" / f"{i}.png", rng, (0, 255), 1)
+
+
+def make_camvid(root: Path, rng: np.random.Generator) -> None:
+    for split in ("train", "val"):
+        for i in range(3):
+            pair(root / split / f"{i}.png", root / f"{split}annot" / f"{i}.png", rng, tuple(range(12)))
+
+
+def make_voc(root: Path, rng: np.random.Generator) -> None:
+    for split in ("train", "val"):
+        for i in range(3):
+            pair(
+                root / "JPEGImages" / f"{split}{i}.jpg",
+                root / "SegmentationClass" / f"{split}{i}.png",
+                rng,
+                (0, 5, 20, 255),
+                size=(40, 48 + 8 * i),
+            )
+        (root / "ImageSets/Segmentation").mkdir(parents=True, exist_ok=True)
+        (root / "ImageSets/Segmentation" / f"{split}.txt").write_text("".join(f"{split}{i}\n" for i in range(3)))
+
+
+def make_oxford_pet(root: Path, rng: np.random.Generator) -> None:
+    for i in range(5):
+        pair(root / "images" / f"cat_{i}.jpg", root / "annotations/trimaps" / f"cat_{i}.png", rng, (1, 2, 3), size=(40 + 8 * i, 48))
+    (root / "annotations/list.txt").write_text("".join(f"cat_{i} 1 1 1\n" for i in range(5)))
+
+
+CLASSES = {"folder": 2, "isbi": 2, "camvid": 11, "voc": 21, "oxford_pet": 3}
+MAKE = {"folder": make_folder, "isbi": make_isbi, "camvid": make_camvid, "voc": make_voc, "oxford_pet": make_oxford_pet}
+
+
+@pytest.mark.parametrize("data", MAKE)
+def test_every_data_set_trains(data: str, script: Script, tmp_path: Path, rng: np.random.Generator) -> None:
+    MAKE[data](tmp_path / "data", rng)
+    crop = ("--crop", "32") if data in ("folder", "isbi", "voc", "oxford_pet") else ()
+    assert script("unet", "--data", data, "--root", "data", "--depth", "2", *crop, *TINY) == 0
+    out = tmp_path / f"runs/unet-{data}-1"
+    (entry,) = training.metrics(out)
+    assert len(entry["val_iou"]) == CLASSES[data] and np.isfinite(entry["train_loss"])
+    config = json.loads((out / "config.json").read_text())
+    assert config["data"] == data and config["root"] == "data"
+    assert config["class_weights"] == ("published" if data == "camvid" else "none")
+    assert load_checkpoint(out / "best.safetensors").info["data"] == data
+
+
+def test_the_default_data_set_is_generated(
+    script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "val"):
+        monkeypatch.setitem(cells._SPLITS, split, 8)  # fewer images than the usual 240 and 60
+    assert script("unet", *TINY) == 0
+    said = capsys.readouterr().out
+    assert "cells: 8 images to train on, 8 held out, 1 channel, 2 classes" in said
+    assert "python -m minidcnn predict runs/unet-cells-1/best.safetensors" in said and "background" in said
+    assert {p.name for p in (tmp_path / "runs/unet-cells-1").iterdir()} >= {"curves.png", "predictions.png"}
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "name"),
+    [
+        ("unet", ("--padding", "valid", "--norm", "none", "--upsample", "bilinear", "--depth", "2"), "unet"),
+        ("segnet", (), "segnet"),
+        ("segnet", ("--basic", "--bayesian"), "segnet_basic"),
+        ("fcn", (), "fcn8s"),
+        ("fcn", ("--variant", "16s"), "fcn16s"),
+        ("fcn", ("--variant", "32s", "--paper"), "fcn32s"),
+        ("fcn", ("--variant", "8s-at-once"), "fcn8s_at_once"),
+    ],
+)
+def test_every_network_trains(
+    network: str, options: tuple[str, ...], name: str, script: Script, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    make_folder(tmp_path / "data", rng)
+    assert script(network, "--data", "folder", "--root", "data", "--crop", "32x40", "--out", "run", *options, *TINY) == 0
+    checkpoint = load_checkpoint(tmp_path / "run/best.safetensors")
+    assert checkpoint.model == name and checkpoint.info["classes"] == ["background", "foreground"]
+    assert checkpoint.info["mask_values"] == [0, 255]
+
+
+def test_from_images_to_predictions_as_the_readme_says(script: Script, tmp_path: Path, rng: np.random.Generator) -> None:
+    from minidcnn import cli
+
+    make_folder(tmp_path / "mydata", rng)
+    pair(tmp_path / "photo.jpg", tmp_path / "truth.png", rng, (0, 1), size=(56, 40))
+    assert cli.main(["check", "--data", "folder", "--root", "mydata"]) == 0
+    learn = ("--epochs", "4", "--repeat", "8", "--crop", "32", "--batch-size", "4", "--base", "4", "--depth", "2", "--lr", "0.02")
+    assert script("unet", "--data", "folder", "--root", "mydata", "--out", "runs/mine", *learn) == 0
+    assert cli.main(["predict", "runs/mine/best.safetensors", "photo.jpg", "--out", "predicted"]) == 0
+    with Image.open(tmp_path / "predicted/photo.png") as image, Image.open(tmp_path / "truth.png") as truth:
+        assert image.mode == "P" and image.size == (40, 56)
+        assert (np.asarray(image) == np.asarray(truth)).mean() > 0.9  # it has learned that bright is foreground
+    assert (tmp_path / "predicted/photo_overlay.png").is_file()
+    assert script("unet", "--out", "runs/mine", "--resume") == 0  # complete already
+    assert len(training.metrics(tmp_path / "runs/mine")) == 4
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--data", "folder"), "the data set folder needs a folder; say where it lies (root, or --root on the command line)"),
+        (("--data", "folder", "--root", "nowhere"), "the folder nowhere does not exist"),
+        (("--root", "."), "cells is generated and takes no folder"),
+        (("--epochs", "0"), "--epochs must be at least 1, got 0"),
+        (("--resume",), "there is no run runs/unet-* to resume"),
+        (("--base", "0"), "base must be an integer of at least 1"),
+        (("--data", "folder", "--root", "bad"), "holds 3 at row 0, column 0"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(
+    options: tuple[str, ...], said: str, script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_folder(tmp_path / "bad", rng)
+    (tmp_path / "bad/classes.txt").write_text("sky 0\nground 255\n")
+    save(tmp_path / "bad/masks/3.png", np.full((40, 72), 3))
+    assert script("unet", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and said in error and error.count("\n") == 1
+    runs = tmp_path / "runs"
+    assert not runs.exists() or not list(runs.iterdir())  # nothing is left of a run that could not begin
+
+
+def test_an_option_that_does_not_exist(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script("segnet", "--colour") == 2
+    assert "unrecognized arguments: --colour" in capsys.readouterr().err
+
+
+def test_a_run_is_not_overwritten(script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]) -> None:
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--root", "data", "--crop", "16", "--depth", "2", "--out", "here", *TINY)
+    assert script("unet", *options) == 0
+    before = {p.name: p.read_bytes() for p in (tmp_path / "here").iterdir()}
+    capsys.readouterr()
+    assert script("unet", *options) == 2
+    assert capsys.readouterr().err == (
+        "error: here holds a run already (1 of 1 epochs); add --resume to go on with it, or choose another --out\n"
+    )
+    (tmp_path / "here/last.safetensors").write_bytes(b"broken")
+    assert script("unet", "--out", "here", "--resume") == 2
+    assert "here/last.safetensors is no checkpoint, or was damaged" in capsys.readouterr().err
+    for name in before.keys() - {"last.safetensors"}:
+        assert (tmp_path / "here" / name).read_bytes() == before[name]
+
+
+def test_cupy_without_a_gpu_says_what_is_missing(
+    script: Script, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minidcnn.backend import switch
+
+    monkeypatch.setattr(switch, "why_no_cupy", lambda: 'backend "cupy" needs the package CuPy')
+    assert script("unet", "--backend", "cupy") == 2
+    assert capsys.readouterr().err == 'error: backend "cupy" needs the package CuPy\n'
+
+
+def test_memory_and_divergence_are_told_with_a_way_out(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--root", "data", "--crop", "16", "--depth", "2", *TINY)
+    assert script("unet", *options, "--norm", "none", "--lr", "1e30", "--optimizer", "sgd", "--epochs", "3") == 1
+    error = capsys.readouterr().err
+    assert "error: training stopped at step" in error and "--lr is 1e+30" in error and "Traceback" not in error
+    monkeypatch.setattr(command.Trainer, "fit", lambda self: np.empty((1 << 20, 1 << 20, 1 << 10), np.float32))
+    assert script("unet", *options) == 1
+    assert "error: out of memory (unable to allocate 4.00 PiB" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, rng: np.random.Generator) -> None:
+    make_folder(tmp_path / "data", rng)
+    options = ["--data", "folder", "--root", "data", "--crop", "32", "--depth", "2", "--base", "2", "--batch-size", "2", "--out", "run"]
+    program = [sys.executable, str(ROOT / "examples/train_unet.py")]
+    with subprocess.Popen(
+        [*program, *options, "--epochs", "100000"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("epoch"):
+                run.send_signal(signal.SIGINT)
+                break
+        _, error = run.communicate(timeout=120)
+    assert run.returncode == 130
+    assert "go on with: python" in error and error.rstrip().endswith("--out run --resume") and "Traceback" not in error
+    saved = load_checkpoint(tmp_path / "run/last.safetensors").training
+    epochs = saved["epoch"] + 1
+    again = subprocess.run(
+        [*program, "--out", "run", "--resume", "--epochs", str(epochs)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert f"resuming after epoch {saved['epoch']}" in again.stdout
+    assert [entry["epoch"] for entry in training.metrics(tmp_path / "run")] == list(range(1, epochs + 1))
+
+
+@pytest.mark.parametrize("network", ["unet", "segnet", "fcn"])
+def test_the_help_teaches(network: str, script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script(network, "--help") == 0
+    shown = capsys.readouterr().out
+    for word in (
+        "data:",
+        "network:",
+        "training:",
+        "run:",
+        "examples:",
+        "--resume",
+        "--class-weights",
+        "best.safetensors",
+        "camvid",
+        "published",
+    ):
+        assert word in shown, word
+    assert f"python examples/train_{network}.py --data folder --root mydata" in shown

@@ -16,7 +16,7 @@ from strategies import LAYOUTS, float_dtypes, integers, lay_out, layouts, seeds,
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, no_grad, use_kernels
 from minidcnn import functional as F
-from minidcnn.backend import Kernels, kernels_of, memory_order
+from minidcnn.backend import Kernels, kernels_of
 from minidcnn.functional.norm import ChannelSum
 
 Array = np.ndarray[Any, Any]
@@ -100,9 +100,8 @@ def test_it_is_its_formula_and_so_are_the_gradients(kernels: str, shape: tuple[i
         y = F.batch_norm(t, None, None, u, v, True, eps=0.01)
         y.backward(lay_out(g, layout))
     assert {a.dtype for a in (y, t.grad, u.grad, v.grad)} == {np.dtype(dtype)}
-    if layout in ("channels-last", "permuted"):
-        order = memory_order(t._array)
-        assert all(a._array.transpose(order).flags.c_contiguous for a in (y, t.grad))
+    if layout == "channels-last" and len(shape) > 2:
+        assert all(np.moveaxis(a._array, 1, -1).flags.c_contiguous for a in (y, t.grad))
     x, g, axes = x.astype(np.float64), g.astype(np.float64), others(x)
     mean, var = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
     z, r = (x - mean) / np.sqrt(var + 0.01), 1 / np.sqrt(var + 0.01)
@@ -167,7 +166,8 @@ def test_large_images_agree_with_the_reference(kernels: str, layout: str, dtype:
     )
     eps = np.finfo(dtype).eps
     for i, (got, exact) in enumerate(zip(results, expected, strict=True)):
-        np.testing.assert_allclose(got, exact, rtol=8 * eps, atol=8 * eps * float(np.abs(exact).max()), err_msg=str(i))
+        size = max(1.0, float(np.abs(exact).max()))  # values have size 1: a sum of them that is small by chance is no more exact for it
+        np.testing.assert_allclose(got, exact, rtol=8 * eps, atol=8 * eps * size, err_msg=str(i))
 
 
 @each_shape

@@ -17,7 +17,7 @@ class NormKernels(BaseKernels):
         return mean, squares.mean(axis=axes)
 
     def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
-        """(x - mean) rstd weight + bias, for x (N, C, ...) and (C,) float64 mean and rstd; in x's dtype and memory order."""
+        """(x - mean) rstd weight + bias, for x (N, C, ...) and (C,) float64 mean and rstd; in x's dtype; channels-last images stay so."""
         kind, scale = x.dtype, rstd * weight
         terms = (_along(v.astype(kind), x) for v in (mean, scale, bias))
         return self.map(lambda x, mean, scale, bias: (x - mean) * scale + bias, x, *terms)

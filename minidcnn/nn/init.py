@@ -161,7 +161,8 @@ def bilinear_filter(size: int) -> Array:
     """(size,) float64: 1 - |a - centre| / factor, factor = (size + 1) // 2, centre = factor - 1 for odd sizes, factor - 1/2 for even."""
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 else factor - 0.5
-    return 1 - np.abs(np.arange(size) - centre) / factor
+    taps: Array = 1 - np.abs(np.arange(size) - centre) / factor
+    return taps
 
 
 def bilinear_(tensor: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class Module:
     """
 
     training: bool
+    _modules: dict[str, Any]
     optional_state: ClassVar[tuple[str, ...]] = ()  # names of own state that a state dict may lack, since older files do
 
     def __init__(self) -> None:

@@ -210,11 +210,22 @@ def test_running_statistics_are_updated_in_place_and_only_while_training() -> No
 
 
 def test_updating_the_statistics_does_not_reach_an_earlier_forward_pass() -> None:
-    x, (mean, var) = Tensor(tie_free((3, 2, 4, 5)), requires_grad=True), map(Tensor, running(2))
-    y = F.batch_norm(x, mean, var)
-    expected = np.ones(x.shape) / np.sqrt(along(var.numpy(), x.numpy()) + 1e-5)
+    x, w, (mean, var) = Tensor(tie_free((3, 2, 4, 5)), requires_grad=True), Tensor(np.ones(2), requires_grad=True), map(Tensor, running(2))
+    y = F.batch_norm(x, mean, var, w)
+    r = 1 / np.sqrt(along(var.numpy(), x.numpy()) + 1e-5)
+    dw = ((x.numpy() - along(mean.numpy(), x.numpy())) * r).sum((0, 2, 3))
     F.batch_norm(x, mean, var, training=True, momentum=1.0)
-    np.testing.assert_allclose(grad(y.sum(), x)[0].numpy(), expected, rtol=1e-14)
+    for got, expected in zip(grad(y.sum(), (x, w)), (np.broadcast_to(r, x.shape), dw), strict=True):
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-13)
+
+
+def test_a_graph_that_needs_the_old_statistics_refuses_to_run_backward() -> None:
+    a, (mean, var) = Tensor(np.ones(2), requires_grad=True), map(Tensor, running(2))
+    for statistic in (mean, var):
+        y = (a * statistic).sum()
+        F.batch_norm(Tensor(tie_free((3, 2, 4))), mean, var, training=True)
+        with pytest.raises(RuntimeError, match="changed in place after the forward pass"):
+            y.backward()
 
 
 @both_kernels

@@ -17,7 +17,7 @@ Slices: TypeAlias = tuple[slice, slice]
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 0) -> Pair:
     """An int or a pair of ints as (height, width). ValueError if it is neither or below `minimum`, TypeError if not integers."""
-    values = tuple(value) if isinstance(value, Sequence) else (value, value)
+    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
     if len(values) == 1:
         values = (values[0], values[0])
     if len(values) != 2:

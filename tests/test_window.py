@@ -198,7 +198,7 @@ def test_ints_and_pairs() -> None:
         (lambda: pair(1.5, "x"), TypeError, "x must be an int or a pair of ints, got 1.5"),
         (lambda: pair((1, 2.0), "x"), TypeError, r"x must be an int or a pair of ints, got \(1, 2.0\)"),
         (lambda: pair(True, "x"), TypeError, "got True"),
-        (lambda: pair("same", "x"), ValueError, "x must be an int or a pair"),
+        (lambda: pair("same", "x"), TypeError, "x must be an int or a pair of ints, got 'same'"),
         (lambda: pair("3", "x"), TypeError, "x must be an int or a pair of ints, got '3'"),
         (lambda: pair(-1, "x"), ValueError, "x must be at least 0, got -1"),
         (lambda: pair((2, 0), "x", 1), ValueError, r"x must be at least 1, got \(2, 0\)"),

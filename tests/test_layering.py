@@ -27,7 +27,8 @@ KNOWS: dict[str, set[str]] = {
     "data": {"window"},
     "interop": BELOW_7,
     "segmentation": BELOW_7 | {"interop"},  # the trainer writes checkpoints
-    "cli": BELOW_7 | {"interop", "segmentation"},
+    "bench": BELOW_7,
+    "cli": BELOW_7 | {"interop", "segmentation", "bench"},
     "__main__": BELOW_7 | {"interop", "segmentation", "cli"},
 }
 # The one bell that rings upstairs: the first operator used on a Tensor loads functional, which hangs the operators into the class.

@@ -1,0 +1,189 @@
+"""Processes that take turns, and what their times come to."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from .job import Job
+
+PEERS = Path(__file__).resolve().parent.parent.parent / "tests" / "peers"  # of a checkout: the product itself knows no other library
+FORMATS = ("contiguous", "channels_last")  # PyTorch's memory formats; the better one counts
+Progress = Callable[[int, int], None]  # turns done, turns in all
+
+
+class Side:
+    """One process that measures on request."""
+
+    def __init__(self, command: list[str], job: dict[str, Any], **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [*command, json.dumps(job)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **environment},
+        )  # fmt: skip
+        try:
+            self.ready = self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, command: str) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def run(self, which: int = 0) -> float:
+        """Seconds of one turn."""
+        return float(self.ask(f"run {which}")["seconds"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None and self.process.stderr is not None
+        line = self.process.stdout.readline()
+        if not line:
+            said = self.process.stderr.read().strip().splitlines() or ["it ended without a word"]
+            raise ValueError(f"bench: the process that measures failed: {said[-1]}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise ValueError(f"bench: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        with self.process:
+            assert self.process.stdin is not None
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+
+
+def _ours(job: dict[str, Any], **environment: str) -> Side:
+    return Side([sys.executable, "-m", "minidcnn.bench.worker"], job, **environment)
+
+
+def _theirs(peer: str, job: dict[str, Any]) -> Side:
+    return Side([sys.executable, str(_script(peer))], job)
+
+
+def _script(peer: str) -> Path:
+    script = PEERS / f"{peer}_bench.py"
+    if not script.is_file():
+        raise ValueError(
+            f'--peer {peer} needs a checkout of minidcnn, whose tests hold the same networks in PyTorch, with pip install -e ".[test,bench]"'
+        )
+    return script
+
+
+@contextlib.contextmanager
+def _sides(*makers: Callable[[], Side]) -> Iterator[list[Side]]:
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for make in makers:
+            side = make()
+            stack.callback(side.close)
+            sides.append(side)
+        yield sides
+
+
+def measure(job: Job, peer: str | None = None, rounds: int = 7, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    """Everything that `text` reports, as plain values. ValueError if the peer cannot be had or a process fails."""
+    if peer:
+        _script(peer)  # before anything is measured
+    result: dict[str, Any] = {**job.told(), "peer": peer, "rounds": rounds}
+    return result | {"step": _turns, "infer": _turns, "layers": _layers, "memory": _memory, "cold": _cold}[job.what](
+        job, peer, rounds, progress
+    )
+
+
+def _makers(job: dict[str, Any], peer: str | None) -> list[Callable[[], Side]]:
+    makers: list[Callable[[], Side]] = [lambda: _ours(job)]
+    if peer:
+        makers += [lambda f=f: _theirs(peer, {**job, "format": f}) for f in FORMATS]  # type: ignore[misc]
+    return makers
+
+
+def _ratios(ours: list[float], theirs: list[list[float]]) -> dict[str, Any]:
+    """Median seconds of each side, and the median of the ratios to the peer's better memory format."""
+    values: dict[str, Any] = {"seconds": median(ours)}
+    if theirs:
+        best = min(range(len(theirs)), key=lambda i: median(theirs[i]))
+        values["peer_seconds"], values["peer_format"] = median(theirs[best]), FORMATS[best]
+        values["ratio"] = median(b / a for a, b in zip(ours, theirs[best], strict=True))
+    return values
+
+
+def _turns(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
+    with _sides(*_makers(job.told(record=True), peer)) as sides:
+        times: list[list[float]] = [[] for _ in sides]
+        for turn in range(rounds + 1):
+            for side, of_side in zip(sides, times, strict=True):
+                seconds = side.run()
+                if turn:  # the first one warms up
+                    of_side.append(seconds)
+            progress(turn + 1, rounds + 1)
+        gflop = sum(map(operations, sides[0].ready["layers"])) / 1e9
+        values = _ratios(times[0], times[1:])
+        return {**values, "gflop": gflop, "gflops": gflop / values["seconds"], "machine": sides[0].ask("machine")}
+
+
+def operations(layer: dict[str, Any]) -> int:
+    """Multiplications and additions of one convolution by the definition, whichever algorithm it runs on."""
+    n, o, oh, ow = layer["y"]
+    kh, kw = layer["kernel"]
+    return 2 * n * oh * ow * o * (layer["x"][1] // layer["groups"]) * kh * kw  # type: ignore[no-any-return]
+
+
+def _layers(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
+    with _sides(lambda: _ours(job.told(record=True))) as (side,):
+        seen = side.ready["layers"]
+        machine = side.ask("machine")
+    distinct = list({json.dumps(item): item for item in seen}.values())
+    table = []
+    with _sides(*_makers(job.told(layers=distinct), peer)) as sides:
+        for k, item in enumerate(distinct):
+            times: list[list[float]] = [[] for _ in sides]
+            for turn in range(rounds + 1):
+                for side, of_side in zip(sides, times, strict=True):
+                    seconds = side.run(k)
+                    if turn:
+                        of_side.append(seconds)
+            values = _ratios(times[0], times[1:])
+            table.append({**item, "times": seen.count(item), **values, "gflops": operations(item) / values["seconds"] / 1e9})
+            progress(k + 1, len(distinct))
+    return {"layers": table, "machine": machine}
+
+
+def _memory(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
+    peaks = []
+    makers = _makers(job.told(), peer)
+    for k, make in enumerate(makers):  # one after the other: together they might not fit
+        with _sides(make) as (side,):
+            for _ in range(3):
+                side.run()
+            peaks.append(side.ask("memory")["peak"])
+        progress(k + 1, len(makers))
+    values: dict[str, Any] = {"peak": peaks[0]}
+    if peer:
+        values |= {"peer_peak": min(peaks[1:]), "share": peaks[0] / min(peaks[1:])}
+    return values
+
+
+def _cold(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        cases: list[tuple[str, Callable[[], Side]]] = [
+            (name, lambda: _ours(job.told(), NUMBA_CACHE_DIR=folder)) for name in ("cold", "warm")
+        ]
+        if peer:
+            cases.append(("other", lambda: _theirs(peer, job.told(format=FORMATS[1]))))
+        for k, (name, make) in enumerate(cases):
+            with _sides(make) as (side,):
+                first, later = side.run(), median(side.run() for _ in range(3))
+                values[name] = {"import": side.ready["imported"], "first": first, "later": later, "extra": first - later}
+            progress(k + 1, len(cases))
+    return values

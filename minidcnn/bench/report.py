@@ -1,0 +1,51 @@
+"""What was measured, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def text(result: dict[str, Any]) -> str:
+    """The result of `measure` as a few lines to read."""
+    n, c, h, w = result["shape"]
+    lines = [f"{result['net']}, first layer {result['base']} channels, images {n}x{c}x{h}x{w}, float32"]
+    if "machine" in result:
+        m = result["machine"]
+        lines.append(f"this machine: {m['threads']:.0f} threads, at most {m['gflops']:.0f} GFLOP/s and {m['gigabytes']:.1f} GB/s")
+    what = result["what"]
+    if what in ("step", "infer"):
+        name = "training step" if what == "step" else "inference"
+        lines.append(
+            f"{name}: {1e3 * result['seconds']:.1f} ms, {result['gflop']:.1f} GFLOP in convolutions by the definition, {result['gflops']:.0f} a second"
+        )
+    if what == "layers":
+        lines += _table(result)
+    if what == "memory":
+        lines.append(f"most memory: {result['peak'] / 1e6:.0f} MB")
+    if what == "cold":
+        for name in ("cold", "warm", "other"):
+            if name in result:
+                of = {"cold": "nothing compiled", "warm": "compiled before", "other": str(result["peer"])}[name]
+                v = result[name]
+                lines.append(
+                    f"{of}: import {v['import']:.2f} s, first step {v['first']:.2f} s, later ones {v['later']:.2f} s (first is {v['extra']:+.2f} s)"
+                )
+    if "ratio" in result:
+        lines.append(
+            f"{result['peer']}: {1e3 * result['peer_seconds']:.1f} ms ({result['peer_format']}); ours is {result['ratio']:.2f} times as fast"
+        )
+    if "share" in result:
+        lines.append(f"{result['peer']}: {result['peer_peak'] / 1e6:.0f} MB; ours needs {result['share']:.2f} of that")
+    return "\n".join(lines)
+
+
+def _table(result: dict[str, Any]) -> list[str]:
+    """One line for each kind of layer, the most expensive first."""
+    head = f"{'convolution':<17} {'N,C,H,W -> N,O,H,W':<40} {'window':<14} {'times':>5} {'ms':>8} {'GFLOP/s':>8}"
+    lines = [head + (f" {'peer ms':>8} {'ratio':>6}" if result["peer"] else "")]
+    for v in sorted(result["layers"], key=lambda v: -v["seconds"] * v["times"]):
+        x, y = (",".join(map(str, v[k])) for k in "xy")
+        window = "{}x{}/{} p{}".format(*v["kernel"], v["stride"][0], v["padding"][0])
+        line = f"{v['kind']:<17} {x + ' -> ' + y:<40} {window:<14} {v['times']:>5} {1e3 * v['seconds']:>8.2f} {v['gflops']:>8.0f}"
+        lines.append(line + (f" {1e3 * v['peer_seconds']:>8.2f} {v['ratio']:>6.2f}" if "ratio" in v else ""))
+    return lines

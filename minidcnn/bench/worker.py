@@ -1,0 +1,192 @@
+"""The process that measures minidcnn: `python -m minidcnn.bench.worker JOB`, JOB being a Job in JSON. It answers each line of stdin.
+
+"run" is one step, one inference, or layer K for "run K": seconds. "memory": the most bytes that were resident. "machine": what this
+processor can do at most. Each answer is one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+_START = time.perf_counter()
+
+import numpy as np  # noqa: E402  # the clock runs before anything is imported
+
+from .. import functional as F  # noqa: E402
+from .. import models, optim  # noqa: E402
+from ..autograd import no_grad  # noqa: E402
+from ..backend import Array, nchw, use_kernels  # noqa: E402
+from ..backend.cpu import CpuKernels  # noqa: E402
+from ..tensor import Tensor  # noqa: E402
+from ..window import Window  # noqa: E402
+
+Run = Callable[[], object]
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    imported = time.perf_counter() - _START
+    layers = job.get("layers", [])
+    runs = [layer(item) for item in layers] if layers else [network(job)]
+    answer(imported=imported, layers=record(runs[0]) if job.get("record") else [])
+    for line in sys.stdin:
+        command, *which = line.split()
+        if command == "run":
+            run = runs[int(which[0]) if which else 0]
+            start = time.perf_counter()
+            run()
+            answer(seconds=time.perf_counter() - start)
+        elif command == "memory":
+            answer(peak=peak_memory())
+        elif command == "machine":
+            answer(**machine())
+
+
+def answer(**values: Any) -> None:
+    print(json.dumps(values), flush=True)
+
+
+def network(job: dict[str, Any]) -> Run:
+    """One training step, or one inference, of the network that the job names."""
+    n, c, h, w = job["shape"]
+    make: dict[str, Callable[[], models.Segmenter]] = {
+        "unet": lambda: models.UNet(c, job["classes"], base=job["base"], padding="same", norm="batch"),
+        "segnet": lambda: models.SegNet(c, job["classes"], width=job["base"]),
+        "fcn8s": lambda: models.FCN8s(job["classes"], c, width=job["base"]),
+    }
+    model = make[job["net"]]()
+    rng = np.random.default_rng(0)
+    x = Tensor(nchw(rng.random((n, h, w, c), dtype=np.float32)))
+    if job["what"] == "infer":
+        model.eval()
+
+        def infer() -> None:
+            with no_grad():
+                model(x)
+
+        return infer
+    target = Tensor(rng.integers(0, job["classes"], (n, *model.output_size((h, w)))))
+    optimizer = optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+
+    def step() -> None:
+        loss = F.cross_entropy(model(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+# -- layers ----------------------------------------------------------------------------------------------------------------------------
+
+
+class Recorder(CpuKernels):
+    """The CPU kernels, which note every convolution that they are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+
+    def note(self, kind: str, x_shape: tuple[int, ...], y_shape: tuple[int, ...], window: Window, groups: int) -> None:
+        self.seen.append(
+            {
+                "kind": kind, "x": list(x_shape), "y": list(y_shape), "kernel": window.kernel, "stride": window.stride,
+                "padding": window.padding, "dilation": window.dilation, "groups": groups,
+            }
+        )  # fmt: skip
+
+    def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: tuple[int, int], groups: int = 1) -> Array:
+        self.note("conv2d", x.shape, (len(x), len(w), *out), window, groups)
+        return super().conv2d(x, w, bias, window, out, groups)
+
+    def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: tuple[int, int], groups: int = 1) -> Array:
+        self.note("conv_transpose2d", (len(y), w.shape[1] * groups, *size), y.shape, window, groups)
+        return super().conv_transpose2d(y, w, bias, window, size, groups)
+
+    def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
+        self.note("conv2d_weight", x.shape, y.shape, window, groups)
+        return super().conv2d_weight(x, y, window, groups)
+
+
+def record(run: Run) -> list[dict[str, Any]]:
+    """The convolutions of one run, in order."""
+    recorder = Recorder()
+    with use_kernels(recorder):
+        run()
+    return recorder.seen
+
+
+def layer(item: dict[str, Any]) -> Run:
+    """One convolution, on random numbers."""
+    rng, kernels = np.random.default_rng(0), CpuKernels()
+    window = Window.of(item["kernel"], item["stride"], item["padding"], item["dilation"])
+
+    def images(shape: list[int]) -> Array:
+        n, c, h, w = shape
+        return nchw(rng.standard_normal((n, h, w, c), dtype=np.float32))
+
+    x, y, groups = images(item["x"]), images(item["y"]), item["groups"]
+    w = images([y.shape[1], x.shape[1] // groups, *window.kernel])
+    size, out = (x.shape[2], x.shape[3]), (y.shape[2], y.shape[3])
+    if item["kind"] == "conv2d":
+        return lambda: kernels.conv2d(x, w, None, window, out, groups)
+    if item["kind"] == "conv_transpose2d":
+        return lambda: kernels.conv_transpose2d(y, w, None, window, size, groups)
+    return lambda: kernels.conv2d_weight(x, y, window, groups)
+
+
+# -- the machine -----------------------------------------------------------------------------------------------------------------------
+
+
+def peak_memory() -> int:
+    """The most bytes that this process ever had resident."""
+    import resource  # not on Windows
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
+
+
+def machine() -> dict[str, float]:
+    """The roofline: GFLOP/s of float32 products that stay in the nearest cache, GB/s of a copy (read and written), on all threads."""
+    from ..backend.cpu.threads import num_threads, parallel
+    from ..backend.cpu.vector import LANES, ROWS
+    from ..backend.cpu.winograd_loops import multiply
+
+    k, rows, columns, calls = 256, 64 * ROWS[-1], 4 * LANES, 64
+    a, b = np.ones((ROWS[-1], k), np.float32), np.ones((k, columns), np.float32)
+
+    def products(start: int, stop: int) -> None:
+        c = np.empty((ROWS[-1], columns), np.float32)
+        for _ in range(start, stop):  # rows 0 apart: the same block again and again
+            multiply(a.ctypes.data, 0, b.ctypes.data, c.ctypes.data, 0, k, rows, 4)
+
+    source, target = (np.ones(1 << 26, np.float32) for _ in range(2))
+    part = source.size // 64
+
+    def copies(start: int, stop: int) -> None:
+        target[start * part : stop * part] = source[start * part : stop * part]
+
+    flops = 2 * rows * columns * k * calls * num_threads()
+    return {
+        "threads": num_threads(),
+        "gflops": flops / fastest(lambda: parallel(products, calls * num_threads())) / 1e9,
+        "gigabytes": 2 * source.nbytes / fastest(lambda: parallel(copies, 64)) / 1e9,
+    }
+
+
+def fastest(run: Run) -> float:
+    """Seconds of the fastest of ten runs."""
+    times = []
+    for _ in range(10):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+if __name__ == "__main__":
+    main()

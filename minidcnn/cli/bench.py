@@ -1,0 +1,61 @@
+"""How fast networks train and predict here, and how PyTorch does side by side.
+
+  python -m minidcnn bench
+  python -m minidcnn bench --what layers --net segnet
+  python -m minidcnn bench --what infer --shape 1,3,512,512 --peer torch
+
+A training step is one forward and backward pass and one of SGD with momentum, U-Net being the padded variant with batch norm. With --peer
+both take turns, in processes of their own; the median of the ratios counts. --peer torch needs a checkout, and PyTorch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from .common import positive
+
+WHATS = {
+    "step": "a training step", "infer": "an inference", "layers": "each convolution of a step by itself",
+    "memory": "the most memory that steps take", "cold": "the first step, with nothing compiled and with everything",
+}  # fmt: skip
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from ..bench import NETS
+
+    said = "; ".join(f"{name}: {what}" for name, what in WHATS.items())
+    parser.add_argument("--what", choices=WHATS, default="step", help=f"{said} (default: step)")
+    parser.add_argument("--net", choices=NETS, default="unet", help="the network (default: unet)")
+    parser.add_argument("--shape", type=shape, metavar="N,C,H,W", help="of the images (default: one image of the network's usual size)")
+    parser.add_argument("--base", type=positive, default=64, metavar="N", help="channels of the first layer (default: 64)")
+    parser.add_argument("--peer", choices=["torch"], help="measure PyTorch too, in turns, in the better of its two memory formats")
+    parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
+    parser.add_argument("--json", action="store_true", help="print all that was measured as JSON")
+
+
+def shape(text: str) -> tuple[int, int, int, int]:
+    """N,C,H,W as typed."""
+    parts = text.split(",")
+    if len(parts) != 4 or not all(p.isdecimal() and int(p) > 0 for p in parts):
+        raise argparse.ArgumentTypeError(f"expected four numbers N,C,H,W such as 1,3,256,256, got {text!r}")
+    n, c, h, w = map(int, parts)
+    return n, c, h, w
+
+
+def run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from ..bench import NETS, Job, measure, text
+
+    job = Job(args.what, args.net, args.shape or NETS[args.net], args.base)
+    with tqdm(desc=f"{args.net} {args.what}", file=sys.stderr, leave=False, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = measure(job, args.peer, args.rounds, progress)
+    print(json.dumps(result) if args.json else text(result))
+    return 0

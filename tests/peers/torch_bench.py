@@ -1,0 +1,96 @@
+"""The process that measures PyTorch for `python -m minidcnn bench --peer torch`; see minidcnn/bench/worker.py for what it is asked.
+
+The networks are those that the tests compare ours with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+START = time.perf_counter()
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def answer(**values: Any) -> None:
+    print(json.dumps(values), flush=True)
+
+
+try:
+    import torch
+except ImportError:
+    answer(error='--peer torch needs PyTorch, which is not installed: pip install -e ".[test,bench]"')
+    sys.exit()
+IMPORTED = time.perf_counter() - START
+
+from test_models_torch import TorchFCN, TorchSegNet, TorchUNet  # noqa: E402
+
+
+def network(job: dict[str, Any], memory: Any) -> Callable[[], None]:
+    """One training step, or one inference."""
+    n, c, h, w = job["shape"]
+    classes, base = job["classes"], job["base"]
+    make = {
+        "unet": lambda: TorchUNet(c, classes, base, "same", "batch", False),
+        "segnet": lambda: TorchSegNet(c, classes, base),
+        "fcn8s": lambda: TorchFCN("8s", c, classes, base),
+    }
+    model = make[job["net"]]().to(memory_format=memory)
+    x = torch.rand(n, c, h, w).to(memory_format=memory)
+    if job["what"] == "infer":
+        model.eval()
+
+        def infer() -> None:
+            with torch.inference_mode():
+                model(x)
+
+        return infer
+    target = torch.randint(0, classes, (n, h, w))
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
+
+    def step() -> None:
+        loss = torch.nn.functional.cross_entropy(model(x), target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def layer(item: dict[str, Any], memory: Any) -> Callable[[], Any]:
+    """One convolution, or one of its two gradients."""
+    x, y = (torch.randn(item[k]).to(memory_format=memory) for k in "xy")
+    stride, padding, dilation, groups = (item[k] for k in ("stride", "padding", "dilation", "groups"))
+    w = torch.randn(y.shape[1], x.shape[1] // groups, *item["kernel"]).to(memory_format=memory)
+    if item["kind"] == "conv2d":
+        return lambda: torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
+    wanted = [item["kind"] == "conv_transpose2d", item["kind"] == "conv2d_weight", False]
+    return lambda: torch.ops.aten.convolution_backward(y, x, w, None, stride, padding, dilation, False, [0, 0], groups, wanted)
+
+
+def main() -> None:
+    job = json.loads(sys.argv[1])
+    if threads := os.environ.get("MINIDCNN_NUM_THREADS"):  # as many as we use
+        torch.set_num_threads(int(threads))
+    memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[job["format"]]
+    runs = [layer(item, memory) for item in job["layers"]] if job.get("layers") else [network(job, memory)]
+    answer(imported=IMPORTED)
+    for line in sys.stdin:
+        command, *which = line.split()
+        if command == "run":
+            run = runs[int(which[0]) if which else 0]
+            start = time.perf_counter()
+            run()
+            answer(seconds=time.perf_counter() - start)
+        elif command == "memory":
+            answer(peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The benchmark command: what it measures and says, on tiny networks, with PyTorch where it is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from minidcnn.bench import NETS, WHATS, Job, compare, measure, text
+from minidcnn.bench.compare import Side, operations
+from minidcnn.bench.worker import layer, network, record
+from minidcnn.cli import main
+
+TINY: dict[str, Any] = {"base": 4, "shape": (1, 3, 32, 48)}
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is the peer")
+
+
+def test_the_ratio_is_the_median_of_neighbouring_turns_with_the_better_format() -> None:
+    values = compare._ratios([1.0, 2.0, 4.0], [[9.0, 9.0, 9.0], [3.0, 4.0, 20.0]])
+    assert values == {"seconds": 2.0, "peer_seconds": 4.0, "peer_format": "channels_last", "ratio": 3.0}
+
+
+def test_operations_are_counted_by_the_definition() -> None:
+    assert operations({"x": [2, 6, 9, 9], "y": [2, 4, 5, 7], "kernel": (3, 2), "groups": 2}) == 2 * (2 * 4 * 5 * 7) * 3 * 6
+
+
+def test_a_step_records_its_convolutions_and_each_runs_alone() -> None:
+    seen = record(network(Job(**TINY).told()))
+    kinds = [item["kind"] for item in seen]
+    assert kinds.count("conv2d") == 19 + 4  # of the forward pass, and the gradients of four transposed convolutions
+    assert kinds.count("conv_transpose2d") == 4 + 18  # the image itself needs no gradient
+    assert kinds.count("conv2d_weight") == 23
+    for item in {json.dumps(item): item for item in seen}.values():
+        expected = {"conv2d": item["y"], "conv_transpose2d": item["x"]}.get(item["kind"])
+        result: Any = layer(item)()  # type: ignore[func-returns-value]
+        assert list(result.shape) == (expected or [item["y"][1], item["x"][1], *item["kernel"]])
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("what", ["step", "infer"])
+def test_every_network_is_measured(net: str, what: str) -> None:
+    done = []
+    result = measure(Job(what, net, (2, 3, 32, 48), 1), rounds=1, progress=lambda *at: done.append(at))
+    assert result["seconds"] > 0 and result["gflop"] > 0
+    assert done == [(1, 2), (2, 2)]
+    said = text(result)
+    assert f"{net}, first layer 1 channels, images 2x3x32x48" in said and "GFLOP/s and" in said
+
+
+@needs_torch
+def test_pytorch_takes_turns_at_every_layer() -> None:
+    table = measure(Job("layers", "unet", (1, 3, 32, 32), 2), "torch", rounds=1)
+    assert sum(item["times"] for item in table["layers"]) == 68
+    assert all(item["ratio"] > 0 and item["gflops"] > 0 for item in table["layers"])
+    assert len(text(table).splitlines()) == 3 + len(table["layers"])
+
+
+@needs_torch
+def test_pytorch_trains_the_same_networks() -> None:
+    """The peer's process with each network, one step; what it says is what a Side reads."""
+    for net in NETS:
+        side = compare._theirs("torch", Job("step", net, (2, 3, 32, 48), 1).told(format="channels_last"))
+        try:
+            assert side.run() > 0
+            assert side.ask("memory")["peak"] > 1e7
+        finally:
+            side.close()
+
+
+def test_memory_is_that_of_a_process_of_its_own() -> None:
+    result = measure(Job("memory", "unet", (1, 3, 32, 32), 2))
+    assert 1e7 < result["peak"] < 1e10
+    assert "most memory: " in text(result)
+
+
+def test_cold_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Quick(Side):
+        def __init__(self, command: list[str], job: dict[str, Any], **environment: str) -> None:
+            seen.append(environment)
+            self.ready = {"imported": 0.25}
+            self.times = [5.0, 1.0, 1.0, 1.0]
+
+        def run(self, which: int = 0) -> float:
+            return self.times.pop(0)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(compare, "Side", Quick)
+    result = measure(Job("cold"))
+    assert result["cold"] == result["warm"] == {"import": 0.25, "first": 5.0, "later": 1.0, "extra": 4.0}
+    assert len({e["NUMBA_CACHE_DIR"] for e in seen}) == 1  # one new folder for both: cold, then warm
+    assert not Path(seen[0]["NUMBA_CACHE_DIR"]).exists()
+    assert "nothing compiled: import 0.25 s, first step 5.00 s, later ones 1.00 s (first is +4.00 s)" in text(result)
+
+
+def test_an_installed_package_says_what_the_peer_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(compare, "PEERS", tmp_path)
+    assert main(["bench", "--peer", "torch", "--base", "2", "--shape", "1,3,16,16"]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: --peer torch needs a checkout of minidcnn") and len(said.splitlines()) == 1
+
+
+def test_a_process_that_fails_is_quoted() -> None:
+    with pytest.raises(ValueError, match="bench: the process that measures failed: ValueError: UNet: "):
+        measure(Job("step", "unet", (1, 3, 16, 16), base=0))
+
+
+def test_the_command_prints_words_or_json(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "--base", "2", "--shape", "1,3,32,32", "--rounds", "1"]
+    assert main(arguments) == 0
+    assert "training step: " in capsys.readouterr().out
+    assert main([*arguments, "--json", "--what", "infer"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["what"] == "infer" and result["shape"] == [1, 3, 32, 32] and result["peer"] is None
+
+
+@pytest.mark.parametrize("shape", ["1,3,16", "1,3,0,16", "a,b,c,d", "1x3x16x16"])
+def test_a_wrong_shape_is_refused(shape: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--shape", shape])
+    assert "expected four numbers N,C,H,W such as 1,3,256,256" in capsys.readouterr().err
+
+
+def test_the_command_knows_all_there_is() -> None:
+    from minidcnn.cli.bench import WHATS as said
+
+    assert tuple(said) == WHATS

@@ -644,6 +644,22 @@ def test_without_a_variable_it_is_all_that_the_process_may_use() -> None:
     assert python("print(threads.num_threads())").stdout.strip() == str(count)
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this is about glibc")
+def test_freed_memory_is_used_again_unless_the_environment_says_otherwise() -> None:
+    code = (
+        "import resource, platform\nkernels()\n"
+        "def faults():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "for turn in range(20):\n    if turn == 10: before = faults()\n    held = [np.ones(1 << 22, 'f4') for _ in range(4)]\n    del held\n"
+        "print(platform.libc_ver()[0], faults() - before)"
+    )
+    libc, kept = python(code).stdout.split()
+    if libc != "glibc":
+        pytest.skip("this is about glibc")
+    fresh = int(python(code, MINIDCNN_KEEP_MEMORY="0").stdout.split()[1])
+    mine = int(python(code, MALLOC_MMAP_THRESHOLD_="131072").stdout.split()[1])
+    assert int(kept) * 4 < fresh and int(kept) * 4 < mine
+
+
 def test_set_num_threads_needs_at_least_one() -> None:
     with pytest.raises(ValueError, match="count must be at least 1, got 0"):
         threads.set_num_threads(0)

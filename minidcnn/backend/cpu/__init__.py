@@ -7,6 +7,7 @@ import numpy as np
 from .conv import CpuConv
 from .elementwise import CpuElementwise
 from .loss import CpuLoss
+from .memory import keep_memory
 from .norm import CpuNorm
 from .optim import CpuOptim
 from .pool import CpuPool
@@ -19,6 +20,7 @@ class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
 
     def __init__(self) -> None:
         super().__init__(np)
+        keep_memory()
 
 
 __all__ = ["CpuKernels"]

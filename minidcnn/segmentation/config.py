@@ -122,7 +122,7 @@ def _option(name: str) -> str:
 
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {
     "cells": {"epochs": 5, "batch_size": 8, "lr": 3e-3, "augment": ("mirror", "turns")},
-    "isbi": {"epochs": 12, "batch_size": 4, "crop": (256, 256), "repeat": 8, "lr": 3e-3, "augment": ("mirror", "turns")},
+    "isbi": {"epochs": 10, "batch_size": 2, "crop": (256, 256), "repeat": 8, "lr": 2e-3, "augment": ("mirror", "turns")},
     "camvid": {"epochs": 60, "batch_size": 4, "lr": 1e-3, "augment": ("mirror",), "class_weights": "published"},
     "folder": {"epochs": 40, "batch_size": 4, "crop": (256, 256), "lr": 1e-3, "augment": ("mirror",)},
     "voc": {"epochs": 60, "batch_size": 8, "crop": (320, 320), "lr": 1e-3, "augment": ("mirror", "scale")},

@@ -54,6 +54,13 @@ def test_a_cupy_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
         minidcnn.use("cupy")
 
 
+def test_an_unknown_precision_is_refused_and_numpy_takes_any() -> None:
+    with pytest.raises(ValueError, match=r'precision "int8" is unknown; use one of float32, tf32, bf16'):
+        minidcnn.use("numpy", "int8")
+    assert minidcnn.use("numpy", precision="tf32") == "numpy"
+    minidcnn.use("numpy")
+
+
 def test_an_unknown_backend() -> None:
     with pytest.raises(ValueError, match='backend "tpu" is unknown; use "numpy", "cupy" or "auto"'):
         minidcnn.use("tpu")

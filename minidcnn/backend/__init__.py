@@ -11,9 +11,10 @@ from .arrays import Array, empty_images, float_dtype, inverse, is_channels_last,
 from .axis_map import AxisMap
 from .random import generator, manual_seed, next_seed, random_state, set_random_state
 from .reference import Kernels
-from .switch import BackendError, backend, kernels, kernels_of, to_backend, use, use_kernels
+from .switch import PRECISIONS, BackendError, backend, kernels, kernels_of, to_backend, use, use_kernels
 
 __all__ = [
+    "PRECISIONS",
     "Array",
     "AxisMap",
     "BackendError",

@@ -51,7 +51,7 @@ def main(
 def make_trainer(request: Request, build: Build) -> Trainer:
     """The trainer of a request, at the state that it resumes. Same seed, same bits."""
     config = request.config
-    use(config.backend)
+    use(config.backend, config.precision)
     train, val = open_data(config)
     manual_seed(config.seed)
     model = build(train, dict(config.network_options))

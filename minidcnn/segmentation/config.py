@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..backend import PRECISIONS
 from ..data import DATASETS
 
 AUGMENTATIONS = ("mirror", "turns", "scale", "rotate", "elastic", "colour")
@@ -52,6 +53,7 @@ class TrainConfig:
     clip: float = 0.0
     seed: int = 0
     backend: str = "auto"
+    precision: str = "float32"
     prefetch: int = 2
     network_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -78,6 +80,7 @@ class TrainConfig:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("backend", BACKENDS),
+            ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{_option(name)} must be one of {', '.join(known)}, got {getattr(self, name)!r}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from ..backend import PRECISIONS
 from ..data import DATASETS
 from . import config as c
 from .config import TrainConfig, defaults
@@ -148,6 +149,10 @@ def make_parser(
 
     run = parser.add_argument_group("run")
     run.add_argument("--backend", choices=c.BACKENDS, default="auto", help="numpy runs on the CPU, cupy on an NVIDIA GPU (default: auto)")
+    run.add_argument(
+        "--precision", choices=PRECISIONS, default="float32",
+        help="of the factors in convolutions on a GPU; tf32 and bf16 use its tensor cores (default: float32)",
+    )  # fmt: skip
     run.add_argument("--out", metavar="DIR", help=f"folder for results (default: a fresh runs/{network}-DATA-N)")
     run.add_argument(
         "--resume", action="store_true", help="go on with the run in --out (or the latest one) to the same bits as if it had never stopped"

@@ -243,7 +243,9 @@ def test_colour_masks(tmp_path: Path) -> None:
 
 def test_too_many_values_are_smooth_edges(tmp_path: Path) -> None:
     ramp = np.arange(0, 256, 3)[None]
-    with pytest.raises(DataError, match=r"hold 86 different values \(0, 3, 6, 9, 12 \.\.\.\), too many for classes .*m0\.png.*smooth edges"):
+    with pytest.raises(
+        DataError, match=r"hold 86 different values \(0, 3, 6, 9, 12 \.\.\.\), too many for classes .*m0\.png.*smooth edges"
+    ):
         infer_table(scan(masks_of(tmp_path, ramp)), None, None, tmp_path)
     with pytest.raises(DataError, match="hold 255 different values"):
         infer_table(scan(masks_of(tmp_path, np.arange(256)[None])), None, None, tmp_path)
@@ -253,7 +255,9 @@ def test_too_many_values_are_smooth_edges(tmp_path: Path) -> None:
 
 def test_number_of_classes_off_by_one(tmp_path: Path) -> None:
     found = scan(masks_of(tmp_path, [[0, 1, 2]]))
-    with pytest.raises(DataError, match=r"2 classes are named \(cat, dog\) but the masks hold 3 values \(0, 1, 2; 0 in .*m0\.png\); is background missing"):
+    with pytest.raises(
+        DataError, match=r"2 classes are named \(cat, dog\) but the masks hold 3 values \(0, 1, 2; 0 in .*m0\.png\); is background missing"
+    ):
         infer_table(found, ("cat", "dog"), None, tmp_path)
 
 

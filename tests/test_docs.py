@@ -34,7 +34,9 @@ def test_the_readme_opens_with_the_two_commands() -> None:
 
 
 def shell_lines() -> list[tuple[str, str]]:
-    return [(page.name, line) for page in PAGES for _, text in blocks(page, "sh") for line in text.strip().splitlines() if "python " in line]
+    return [
+        (page.name, line) for page in PAGES for _, text in blocks(page, "sh") for line in text.strip().splitlines() if "python " in line
+    ]
 
 
 @pytest.mark.parametrize(("page", "line"), shell_lines())
@@ -42,7 +44,7 @@ def test_every_option_that_a_command_shows_exists(page: str, line: str) -> None:
     """Ask the program itself: its --help must name each long option that the documentation uses."""
     command = line[line.index("python ") :].split("#")[0].split()
     target = command[1:4] if command[1] == "-m" else command[1:2]
-    if target[:2] == ["-m", "pytest"] or target[0] == "-m" and target[1] != "minidcnn":
+    if target[:2] == ["-m", "pytest"] or (target[0] == "-m" and target[1] != "minidcnn"):
         pytest.skip("not a command of ours")
     shown = subprocess.run([sys.executable, *target, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert shown.returncode == 0, shown.stderr

@@ -166,6 +166,30 @@ class TorchFCN(tn.Module):  # type: ignore[misc, name-defined]
         return crop(self.upscore8(y), 31, size)
 
 
+class TorchFCNAlexNet(tn.Module):  # type: ignore[misc, name-defined]
+    """FCN-AlexNet as its network file writes it out: CaffeNet in two groups, local response norm behind the poolings, crop at 18."""
+
+    def __init__(self, i: int, classes: int, w: int) -> None:
+        super().__init__()
+        a, b, c, d = w, w // 3 * 8, w // 3 * 12, w // 3 * 128
+
+        def pool() -> Any:
+            return tn.MaxPool2d(3, 2, ceil_mode=True)
+
+        self.features = tn.Sequential(
+            tn.Conv2d(i, a, 11, 4, 100), tn.ReLU(), pool(), tn.LocalResponseNorm(5, 1e-4, 0.75),
+            tn.Conv2d(a, b, 5, 1, 2, groups=2), tn.ReLU(), pool(), tn.LocalResponseNorm(5, 1e-4, 0.75),
+            tn.Conv2d(b, c, 3, 1, 1), tn.ReLU(), tn.Conv2d(c, c, 3, 1, 1, groups=2), tn.ReLU(), tn.Conv2d(c, b, 3, 1, 1, groups=2), tn.ReLU(), pool(),
+        )  # fmt: skip
+        self.classifier = tn.Sequential(tn.Conv2d(b, d, 6), tn.ReLU(), tn.Dropout(0.0), tn.Conv2d(d, d, 1), tn.ReLU(), tn.Dropout(0.0))
+        self.score_fr = tn.Conv2d(d, classes, 1)
+        self.upscore = tn.ConvTranspose2d(classes, classes, 63, 32, bias=False).requires_grad_(False)
+
+    def forward(self, x: Any) -> Any:
+        h, w = x.shape[2:]
+        return self.upscore(self.score_fr(self.classifier(self.features(x))))[:, :, 18 : 18 + h, 18 : 18 + w]
+
+
 CASES: dict[str, tuple[Callable[[], models.Segmenter], Callable[[], Any], tuple[int, ...]]] = {
     "unet": (lambda: models.UNet(2, 3, base=2), lambda: TorchUNet(2, 3, 2, "valid", None, False), (2, 2, 204, 188)),
     "unet-same": (
@@ -183,6 +207,7 @@ CASES: dict[str, tuple[Callable[[], models.Segmenter], Callable[[], Any], tuple[
     "fcn-32s": (lambda: models.FCN32s(3, 2, width=1, dropout=0.0), lambda: TorchFCN("32s", 2, 3, 1), (2, 2, 45, 38)),
     "fcn-16s": (lambda: models.FCN16s(3, 2, width=1, dropout=0.0), lambda: TorchFCN("16s", 2, 3, 1), (2, 2, 45, 38)),
     "fcn-8s": (lambda: models.FCN8s(3, 2, width=2, dropout=0.0), lambda: TorchFCN("8s", 2, 3, 2), (2, 2, 45, 38)),
+    "fcn-alexnet": (lambda: models.FCNAlexNet(3, 2, width=6, dropout=0.0), lambda: TorchFCNAlexNet(2, 3, 6), (2, 2, 45, 38)),
     "fcn-8s-at-once": (lambda: models.FCN8sAtOnce(3, 2, width=1, dropout=0.0), lambda: TorchFCN("8s at once", 2, 3, 1), (2, 2, 45, 38)),
 }
 
@@ -257,3 +282,81 @@ def test_ten_steps_of_training_agree(name: str, rng: np.random.Generator) -> Non
         close(value, others[key], key)
     moved = [key for key, value in ours.state_dict().items() if not np.array_equal(value, start[key])]
     assert set(start) - set(moved) == {key for key, p in ours.named_parameters() if not p.requires_grad}
+
+
+# -- classifiers --------------------------------------------------------------------------------------------------------------------------
+
+
+class TorchClassifier(tn.Module):  # type: ignore[misc, name-defined]
+    """Table 1 of the VGG paper, or AlexNet, as torchvision writes them."""
+
+    def __init__(self, rows: str, norm: bool, i: int, classes: int, hidden: int, side: int) -> None:
+        super().__init__()
+        layers: list[Any] = []
+        for word in rows.split():
+            if word == "M":
+                layers.append(tn.MaxPool2d(2, 2) if side == 7 else tn.MaxPool2d(3, 2))
+                continue
+            o, k, stride, pad = (int(n) for n in (word.split("/") if "/" in word else (word, 3, 1, 1)))
+            layers += [tn.Conv2d(i, o, k, stride, pad), *([tn.BatchNorm2d(o)] if norm else []), tn.ReLU()]
+            i = o
+        self.features, self.avgpool = tn.Sequential(*layers), tn.AdaptiveAvgPool2d(side)
+        drop = tn.Dropout(0.0)
+        head = [tn.Linear(i * side * side, hidden), tn.ReLU(), drop, tn.Linear(hidden, hidden), tn.ReLU()]
+        self.classifier = tn.Sequential(*([*head, drop] if side == 7 else [drop, *head]), tn.Linear(hidden, classes))
+
+    def forward(self, x: Any) -> Any:
+        return self.classifier(self.avgpool(self.features(x)).flatten(1))
+
+
+CLASSIFIERS: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+    "alexnet": (
+        lambda: models.AlexNet(3, 2, width=2, dropout=0.0, hidden=8),
+        lambda: TorchClassifier("2/11/4/2 M 6/5/1/2 M 12 8 8 M", False, 2, 3, 8, 6),
+    ),
+    "vgg11": (
+        lambda: models.VGG11(3, 2, width=1, dropout=0.0, hidden=8),
+        lambda: TorchClassifier("1 M 2 M 4 4 M 8 8 M 8 8 M", False, 2, 3, 8, 7),
+    ),
+    "vgg13": (
+        lambda: models.VGG13(3, 2, width=1, dropout=0.0, hidden=8),
+        lambda: TorchClassifier("1 1 M 2 2 M 4 4 M 8 8 M 8 8 M", False, 2, 3, 8, 7),
+    ),
+    "vgg16-bn": (
+        lambda: models.VGG16(3, 2, width=1, norm="batch", dropout=0.0, hidden=8),
+        lambda: TorchClassifier("1 1 M 2 2 M 4 4 4 M 8 8 8 M 8 8 8 M", True, 2, 3, 8, 7),
+    ),
+    "vgg19": (
+        lambda: models.VGG19(3, 2, width=1, dropout=0.0, hidden=8),
+        lambda: TorchClassifier("1 1 M 2 2 M 4 4 4 4 M 8 8 8 8 M 8 8 8 8 M", False, 2, 3, 8, 7),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_ten_steps_of_classifiers_agree(name: str, rng: np.random.Generator) -> None:
+    make, peer = CLASSIFIERS[name]
+    ours, theirs = make().double(), peer().double()
+    for key, p in ours.named_parameters():
+        if key.endswith("bias"):
+            p._array[...] = rng.normal(0.2, 0.1, p.shape)
+    theirs.load_state_dict({key: torch.tensor(value) for key, value in ours.state_dict().items()})  # by torchvision's names
+    images, labels = rng.standard_normal((6, 2, 70, 78)), np.array([0, 1, 2, 0, 1, 2])
+    mine, peers = optim.SGD(ours.parameters(), lr=0.01, momentum=0.9), torch.optim.SGD(theirs.parameters(), lr=0.01, momentum=0.9)
+    start, losses = ours.state_dict(), []
+    for _ in range(10):
+        mine.zero_grad()
+        loss = F.cross_entropy(ours(Tensor(images)), Tensor(labels))
+        loss.backward()
+        mine.step()
+        peers.zero_grad()
+        other = tf.cross_entropy(theirs(torch.tensor(images)), torch.tensor(labels))
+        other.backward()
+        peers.step()
+        losses.append((loss.item(), other.item()))
+    np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-9)
+    others = theirs.state_dict()
+    for key, value in ours.state_dict().items():
+        close(value, others[key], key)
+    first = next(iter(start))
+    assert np.abs(ours.state_dict()[first] - start[first]).max() > 1e-6  # the gradient reached the first layer

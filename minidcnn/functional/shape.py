@@ -178,7 +178,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     for n, t in enumerate(tensors):
         if t.shape != tensors[0].shape:
             raise ValueError(f"stack: tensor {n} has shape {t.shape}, tensor 0 has {tensors[0].shape}; shapes must be equal")
-    return cat([unsqueeze(t, dim) for t in tensors], dim if dim >= 0 else dim + tensors[0].ndim + 1)
+    return cat([unsqueeze(t, dim) for t in tensors], dim)
 
 
 def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:

@@ -381,7 +381,7 @@ def test_float32_stays_float32_through_backward() -> None:
 
 
 def test_a_function_of_ones_own() -> None:
-    """What docs/engine.md teaches: forward, vjp by differentiable functions, and the library checks it to second order."""
+    """A function of the user's own: forward, vjp by differentiable functions, and the library checks it to second order."""
 
     @dataclass(frozen=True)
     class Cube(Function):

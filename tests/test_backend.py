@@ -30,7 +30,7 @@ def without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_cupy_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     without_cupy(monkeypatch)
-    with pytest.raises(BackendError, match=r"CuPy, which is not installed: pip install .minidcnn\[cuda12\]."):
+    with pytest.raises(BackendError, match=r"CuPy, which is not installed: pip install cupy-cuda12x \(or cupy-cuda13x"):
         minidcnn.use("cupy")
     assert minidcnn.backend() == "numpy"
     assert minidcnn.use("auto") == "numpy"

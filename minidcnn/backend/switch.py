@@ -55,7 +55,7 @@ def why_no_cupy() -> str:
     """One sentence that says why the cupy backend cannot be used here and how to mend it, or "" if it can."""
     if importlib.util.find_spec("cupy") is None:
         return (
-            'backend "cupy" needs the package CuPy, which is not installed: pip install "minidcnn[cuda12]" (or [cuda13], to match '
+            'backend "cupy" needs the package CuPy, which is not installed: pip install cupy-cuda12x (or cupy-cuda13x, to match '
             'the driver\'s CUDA version), or use backend "numpy"'
         )
     try:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]  # a NumPy array or, where the backend is CuPy, a CuPy array of the same shape and dtype
+Array: TypeAlias = NDArray[Any]  #: a NumPy array or, where the backend is CuPy, a CuPy array of the same shape and dtype
 
 
 def is_cupy(array: object) -> bool:

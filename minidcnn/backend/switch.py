@@ -18,6 +18,7 @@ class BackendError(RuntimeError):
     """The backend that was asked for cannot be had; the message says what is missing and how to install it."""
 
 
+#: What `use` takes as `precision`.
 PRECISIONS = ("float32", "tf32", "bf16")
 
 _current = "numpy"

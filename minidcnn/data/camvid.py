@@ -11,6 +11,7 @@ from .images import SUFFIXES, Source
 from .labels import LabelTable
 from .sample import DataError
 
+#: The 11 classes that SegNet scores, in the order of its masks.
 CAMVID_CLASSES = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
 )  # fmt: skip

@@ -14,6 +14,7 @@ from .pets import OxfordPet
 from .sample import DataError
 from .voc import VOC
 
+#: The data sets by name, as `open_dataset` takes them.
 DATASETS: dict[str, type[Dataset]] = {
     "cells": Cells,
     "folder": Folder,

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-Value: TypeAlias = int | tuple[int, int, int]  # what a mask file stores: a gray value, a palette index or a colour
+Value: TypeAlias = int | tuple[int, int, int]  #: what a mask file stores: a gray value, a palette index or a colour
 
-IGNORE = 255  # the usual label of pixels that no loss and no metric may count
+IGNORE = 255  #: the usual label of pixels that no loss and no metric may count
 
 
 class DataError(ValueError):

@@ -10,6 +10,7 @@ from .labels import LabelTable
 from .palette import voc_palette
 from .sample import DataError, Value
 
+#: The background and the 20 classes of PASCAL VOC, in the order of its masks.
 VOC_CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
     "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",

@@ -10,6 +10,7 @@ from ..tensor import Tensor
 from ..window import Pair, pair
 from .common import positive
 
+#: The segmentation networks by name, as `create_model` takes them.
 MODELS: dict[str, type[Segmenter]] = {}
 
 

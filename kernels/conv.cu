@@ -5,7 +5,7 @@
 // conv_forward      rows: positions (n, i, j); columns: output channels; k = (tap, input channel).
 //                   Grid (tiles of positions, tiles of channels).
 // conv_transposed   rows: pixels; columns: input channels; k = (tap, output channel). At stride s a pixel is touched by every s-th tap
-//                   only, so the pixels are sorted into sh x sw phases (theorem T6 of tests/test_theorems.py) and each phase runs over its own taps:
+//                   only, so the pixels are sorted into sh x sw phases (theorem T6 of docs/math) and each phase runs over its own taps:
 //                   no multiplication by inserted zeros. Grid (tiles of one phase's pixels, tiles of channels, phases).
 // conv_weight       rows: output channels; columns: (tap, input channel); k = positions, split into parts that are added up in order by
 //                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts).

@@ -1,0 +1,191 @@
+"""Theorems T22 and T23: Winograd's factorisation of a convolution, what it saves and what it costs; and how to check gradients by differences."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from strategies import Conv, convs, integers, seeds
+from theorems import Array, conv, conv_t, numbers
+
+from minidcnn import Tensor, grad, use_kernels
+from minidcnn import functional as F
+from minidcnn.backend import Kernels
+from minidcnn.window import Window
+
+# -- Winograd ---------------------------------------------------------------------------------------------------------------------------
+
+
+def winograd(points: list[int], taps: int) -> tuple[list[list[Fraction]], ...]:
+    """(A^T, G, B^T) of F(m, taps) from n - 1 = m + taps - 2 points and infinity: Toom and Cook's product of polynomials, transposed.
+
+    A polynomial of n coefficients is known from its values at n - 1 points and its leading coefficient; V takes them, V^-1 gives it back.
+    The product of w and y is V^-1 [(V w) * (V y)]; read for fixed w as a matrix and transposed, that is the convolution.
+    """
+    n = len(points) + 1
+    outputs = n + 1 - taps
+
+    def values(size: int) -> list[list[Fraction]]:
+        return [*([Fraction(p) ** i for i in range(size)] for p in points), [Fraction(int(i == size - 1)) for i in range(size)]]
+
+    v = values(n)
+    inverse = [[Fraction(int(i == j)) for j in range(n)] for i in range(n)]
+    for i in range(n):  # Gauss and Jordan
+        pivot = next(r for r in range(i, n) if v[r][i])
+        v[i], v[pivot], inverse[i], inverse[pivot] = v[pivot], v[i], inverse[pivot], inverse[i]
+        inverse[i], v[i] = [a / v[i][i] for a in inverse[i]], [a / v[i][i] for a in v[i]]
+        for r in range(n):
+            if r != i and v[r][i]:
+                inverse[r] = [a - v[r][i] * b for a, b in zip(inverse[r], inverse[i], strict=True)]
+                v[r] = [a - v[r][i] * b for a, b in zip(v[r], v[i], strict=True)]
+    return [list(c) for c in zip(*values(outputs), strict=True)], values(taps), [list(c) for c in zip(*inverse, strict=True)]
+
+
+def times(matrix: list[list[Fraction]], v: Any) -> list[Fraction]:
+    return [sum((a * int(b) if isinstance(b, np.integer) else a * b for a, b in zip(r, v, strict=True)), Fraction(0)) for r in matrix]
+
+
+@given(points=st.lists(st.integers(-4, 4), min_size=2, max_size=6, unique=True), data=st.data(), seed=seeds)
+@example(points=[0, 1, -1], data=None, seed=0)
+@example(points=[0, 1, -1, 2, -2], data=None, seed=0)
+def test_t22_winograd_and_its_transpose(points: list[int], data: st.DataObject | None, seed: int) -> None:
+    """C = A^T diag(G w) B^T, hence C^T = B diag(G w) A: a transposed convolution in as many multiplications, m + taps - 1."""
+    taps = 3 if data is None else data.draw(st.integers(1, len(points)))
+    a_t, g, b_t = winograd(points, taps)
+    outputs, n = len(a_t), len(points) + 1
+    x, w, y = numbers(n, seed), numbers(taps, seed + 1), numbers(outputs, seed + 2)
+    a, b = ([list(c) for c in zip(*m, strict=True)] for m in (a_t, b_t))
+    gw = times(g, w)
+    assert len(gw) == outputs + taps - 1
+    assert times(a_t, [p * q for p, q in zip(gw, times(b_t, x), strict=True)]) == conv(x, w).tolist()
+    assert times(b, [p * q for p, q in zip(gw, times(a, y), strict=True)]) == conv_t(y, w).tolist()
+
+
+class Watched:
+    """A number that counts its products with other such numbers; products with constants are free, as sums are."""
+
+    products = 0
+
+    def __init__(self, value: Fraction) -> None:
+        self.value = value
+
+    def __add__(self, other: Any) -> Watched:
+        return Watched(self.value + (other.value if isinstance(other, Watched) else other))
+
+    def __mul__(self, other: Any) -> Watched:
+        Watched.products += isinstance(other, Watched)
+        return Watched(self.value * (other.value if isinstance(other, Watched) else other))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def watched(shape: tuple[int, ...], seed: int) -> Array:
+    return np.vectorize(lambda v: Watched(Fraction(int(v))), otypes=[object])(integers(shape, seed))
+
+
+def values(array: Array) -> Array:
+    return np.vectorize(lambda v: int(v.value), otypes=[np.int64])(array)
+
+
+@pytest.mark.parametrize(("points", "products"), [([0, 1, -1], (16, 36)), ([0, 1, -1, 2, -2], (36, 144))])
+def test_t22_multiplications_in_two_dimensions(points: list[int], products: tuple[int, int]) -> None:
+    """A^T [(G w G^T) * (B^T x B)] A multiplies (m + 2)^2 times what the definition multiplies 9 m^2 times; the transpose as often."""
+    a_t, g, b_t = (np.array(m, dtype=object) for m in winograd(points, 3))
+    m, n = a_t.shape
+    x, w, y = watched((n, n), 0), watched((3, 3), 1), watched((m, m), 2)
+    counts = []
+    Watched.products = 0
+    out = a_t @ ((g @ w @ g.T) * (b_t @ x @ b_t.T)) @ a_t.T
+    counts.append(Watched.products)
+    back = b_t.T @ ((g @ w @ g.T) * (a_t.T @ y @ a_t)) @ b_t
+    counts.append(Watched.products - counts[0])
+    Watched.products = 0
+    direct = np.array([[(x[i : i + 3, j : j + 3] * w).sum() for j in range(m)] for i in range(m)])
+    counts.append(Watched.products)
+    assert counts == [products[0], products[0], products[1]] == [(m + 2) ** 2, (m + 2) ** 2, 9 * m * m]
+    xs, ws, ys = (Tensor(values(v)[None, None]) for v in (x, w, y))
+    np.testing.assert_array_equal(values(out), F.conv2d(xs, ws).numpy()[0, 0])
+    np.testing.assert_array_equal(values(direct), values(out))
+    np.testing.assert_array_equal(values(back), F.conv_transpose2d(ys, ws).numpy()[0, 0])
+
+
+def test_t22_what_float32_pays() -> None:
+    """On random tiles the error of F(2, 3) is about twice that of the definition, that of F(4, 3) 12 times: more points, larger numbers."""
+    rng = np.random.default_rng(22)
+    ratios = []
+    for _ in range(40):
+        x, w = rng.standard_normal((64, 1, 18, 18), np.float32), rng.standard_normal((1, 1, 3, 3), np.float32)
+        exact = F.conv2d(Tensor(x.astype(float)), Tensor(w.astype(float))).numpy()
+        with use_kernels("reference"):
+            direct = F.conv2d(Tensor(x), Tensor(w)).numpy()
+        errors = [np.sqrt(np.square(direct - exact).mean())]
+        for points in ([0, 1, -1], [0, 1, -1, 2, -2]):
+            a_t, g, b_t = (np.array(m, np.float32) for m in winograd(points, 3))
+            m, n = a_t.shape
+            out = np.empty_like(direct)
+            for i in range(0, 16, m):
+                for j in range(0, 16, m):
+                    tile = b_t @ x[:, :, i : i + n, j : j + n] @ b_t.T
+                    out[:, :, i : i + m, j : j + m] = a_t @ ((g @ w @ g.T) * tile) @ a_t.T
+            errors.append(np.sqrt(np.square(out - exact).mean()))
+        assert errors[0] < errors[1] < errors[2]
+        ratios.append((errors[1] / errors[0], errors[2] / errors[0]))
+    two, four = np.mean(ratios, 0)
+    assert 1.6 < two < 2.2 and 9 < four < 15
+
+
+def test_t22_what_the_engines_own_pays(rng: np.random.Generator) -> None:
+    """The vector code of F(4, 3) over 16 channels, where the definition's own sums of 144 products round as well: about 5 times its error."""
+    from minidcnn.backend.cpu import winograd as fast
+
+    x, w = rng.standard_normal((4, 16, 22, 30), np.float32), rng.standard_normal((16, 16, 3, 3), np.float32)
+    window, reference = Window((3, 3), padding=(1, 1)), Kernels(np)
+    exact = reference.conv2d(x.astype(float), w.astype(float), None, window, (22, 30))
+    direct, ours = (k.conv2d(x, w, None, window, (22, 30)) for k in (reference, fast))
+    ratio = np.sqrt(np.square(ours - exact).mean() / np.square(direct - exact).mean())
+    assert 2.5 < ratio < 12
+
+
+# -- checking gradients -----------------------------------------------------------------------------------------------------------------
+
+
+@given(case=convs(), seed=seeds, j=st.integers(0, 10))
+def test_t23_differences_of_a_linear_function_are_exact(case: Conv, seed: int, j: int) -> None:
+    """conv2d is linear in x and in w apart, so with whole numbers and h = 2^-j the central difference is the slope, bit for bit."""
+    h = 2.0**-j
+    x, w, v, u, g = (integers(shape, seed + i) for i, shape in enumerate((case.x, case.w, case.x, case.w, case.y)))
+    a, b = Tensor(x, requires_grad=True), Tensor(w, requires_grad=True)
+    dx, dw = grad(F.conv2d(a, b, **case.options), [a, b], g)
+
+    def loss(x: Array, w: Array) -> float:
+        return float(np.vdot(F.conv2d(Tensor(x), Tensor(w), **case.options).numpy(), g))
+
+    assert (loss(x + h * v, w) - loss(x - h * v, w)) / (2 * h) == np.vdot(dx.numpy(), v)
+    assert (loss(x, w + h * u) - loss(x, w - h * u)) / (2 * h) == np.vdot(dw.numpy(), u)
+
+
+@pytest.mark.parametrize(("dtype", "step"), [(np.float64, 8.7e-6), (np.float32, 7.1e-3)])
+@given(seed=seeds)
+def test_t23_of_others_the_best_step_is_the_cube_root_of_three_eps(dtype: Any, step: float, seed: int) -> None:
+    """The error of e^x is at most e^x (h^2 / 6 + eps / h) for reasonable h; least at h = (3 eps)^(1/3), thirty times h is worse, and a thirtieth."""
+    eps = float(np.finfo(dtype).eps)
+    best = (3 * eps) ** (1 / 3)
+    assert abs(best - step) < step / 100
+    x = np.random.default_rng(seed).uniform(0, 1, 200).astype(dtype)
+    t = Tensor(x, requires_grad=True)
+    (slope,) = grad(F.exp(t), t, np.ones_like(x))
+
+    def error(h: float) -> Array:
+        up, down = x + dtype(h), x - dtype(h)  # what the sums really are, rounded: the difference is divided by their distance
+        difference = (F.exp(Tensor(up)).numpy() - F.exp(Tensor(down)).numpy()).astype(np.float64) / (up.astype(np.float64) - down)
+        return abs(difference / slope.numpy() - 1)
+
+    errors = {scale: error(scale * best) for scale in (1 / 30, 1, 30)}
+    for scale, e in errors.items():
+        h = scale * best
+        assert (e <= 1.05 * h * h / 6 + 3 * eps / h).all()
+    assert errors[1].mean() < errors[30].mean() / 30 and errors[1].mean() < errors[1 / 30].mean() / 5

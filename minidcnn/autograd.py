@@ -73,9 +73,11 @@ class Function:
     view: ClassVar[bool] = False  # the output shares the first input's memory
 
     def forward(self, *inputs: Any, **_: Any) -> Any:
+        """The function itself: arrays in, an array or a tuple of arrays out. Subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def vjp(self, *g_and_needed: Any, **_: Any) -> tuple[Gradient, ...]:
+        """The gradient of each input from that of the output, in Tensors, by differentiable functions. Subclasses define it."""
         raise NotImplementedError(f"{type(self).__name__} does not define vjp")
 
     def __call__(self, *inputs: Tensor) -> Tensor:

@@ -138,14 +138,17 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Number of elements along each axis."""
         return self._array.shape
 
     @property
     def dtype(self) -> Any:
+        """NumPy's dtype of the elements, on either backend."""
         return self._array.dtype
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return self._array.ndim
 
     @property
@@ -315,12 +318,15 @@ class Tensor:
         return _op("transpose")(self, dim0, dim1)
 
     def exp(self) -> Tensor:
+        """e to the power of each element."""
         return _op("exp")(self)
 
     def log(self) -> Tensor:
+        """Natural logarithm of each element."""
         return _op("log")(self)
 
     def sqrt(self) -> Tensor:
+        """Square root of each element."""
         return _op("sqrt")(self)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,10 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
 def test_python_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "__docs__"}
+    module = types.ModuleType("__docs__")  # dataclasses look for the module of their class
+    monkeypatch.setitem(sys.modules, "__docs__", module)
     for line, text in blocks(page, "python"):
-        exec(compile("\n" * (line - 1) + text, str(page), "exec"), names)
+        exec(compile("\n" * (line - 1) + text, str(page), "exec", dont_inherit=True), module.__dict__)
 
 
 def test_the_readme_opens_with_the_two_commands() -> None:

@@ -16,6 +16,7 @@ from ..reference import Kernels
 from .algorithm import algorithm
 from .jit import jit
 from .layout import images, plain, rows, suits
+from .memory import empty
 from .threads import parallel, single_blas
 
 BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core
@@ -115,7 +116,7 @@ def _convolve(x: Array, matrix: Array, bias: Array | None, window: Window, out: 
     """x (N, C, H, W), matrix (KH KW C, O) -> y (N OH OW, O)."""
     (n, c), (k, o), (oh, ow) = x.shape[:2], matrix.shape, out
     pixels = n * oh * ow
-    y = np.empty((pixels, o), x.dtype)
+    y = empty((pixels, o), x.dtype)
     direct = window == Window((1, 1))
     image, at = rows(x), geometry(window)
     if pixels <= FEW:
@@ -157,7 +158,7 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
     """y (N, O, OH, OW), matrix (O, KH KW C) -> x (N, H, W C): blocks of image rows, each from the rows of y that reach it."""
     (n, o, oh, ow), (h, w), k = y.shape, size, matrix.shape[1]
     c = k // window.taps
-    image, x, at = images(y), np.empty((n, h, w * c), y.dtype), geometry(window)
+    image, x, at = images(y), empty((n, h, w * c), y.dtype), geometry(window)
     if n * oh * ow <= FEW:
         few, cols = image.reshape(-1, o), np.empty((n * oh * ow, k), y.dtype)
 

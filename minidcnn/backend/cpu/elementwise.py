@@ -13,6 +13,7 @@ from ..arrays import Array, inverse, is_channels_last, memory_order, nchw
 from ..reference import Kernels
 from .jit import jit
 from .layout import FLOATS, images, plain, suits
+from .memory import empty
 from .threads import parallel
 
 LARGE = 1 << 14  # elements; what is smaller is not worth the threads
@@ -40,7 +41,7 @@ class CpuElementwise(Kernels):
         if not suits(x) or x.size < LARGE or order is None:
             return super().relu(x)
         moved = plain(x.transpose(order))
-        flat, y = moved.reshape(-1), np.empty(x.size, x.dtype)
+        flat, y = moved.reshape(-1), empty(x.shape, x.dtype).reshape(-1)
         parallel(lambda a, b: relu(flat, y, a, b), x.size, LARGE)
         return y.reshape(moved.shape).transpose(inverse(order))
 
@@ -49,7 +50,7 @@ class CpuElementwise(Kernels):
         if not suits(g, y) or y.size < LARGE or order is None or g.shape != y.shape:
             return super().relu_grad(g, y)
         moved = plain(y.transpose(order))
-        flat, gradient, x = moved.reshape(-1), plain(g.transpose(order)).reshape(-1), np.empty(y.size, y.dtype)
+        flat, gradient, x = moved.reshape(-1), plain(g.transpose(order)).reshape(-1), empty(y.shape, y.dtype).reshape(-1)
         parallel(lambda a, b: relu_grad(gradient, flat, x, a, b), y.size, LARGE)
         return x.reshape(moved.shape).transpose(inverse(order))
 
@@ -61,7 +62,7 @@ class CpuElementwise(Kernels):
             return super().concatenate(arrays, axis)
         if not all(is_channels_last(a) for a in arrays):
             return super().concatenate(arrays, axis)
-        y = np.empty((first[:, 0].size, sum(sizes)), first.dtype)
+        y = empty((first[:, 0].size, sum(sizes)), first.dtype)
         parts = list(zip([images(a).reshape(len(y), -1) for a in arrays], np.cumsum([0, *sizes]).tolist(), strict=False))
 
         def join(start: int, stop: int) -> None:

@@ -12,6 +12,7 @@ from ..arrays import Array
 from ..reference import Kernels
 from .jit import jit
 from .layout import plain, suits
+from .memory import empty
 from .threads import parallel
 
 BLOCK = 1 << 15  # elements that are gone through at a time
@@ -39,7 +40,7 @@ class CpuNorm(Kernels):
         if not suits(x, weight, bias) or x.ndim < 2:
             return super().batch_norm_apply(x, mean, rstd, weight, bias)
         lines = _lines(_pixels(x))
-        y, folded = np.empty_like(lines), lines.shape[1] // x.shape[1]
+        y, folded = empty(lines.shape, lines.dtype), lines.shape[1] // x.shape[1]
         center, scale, offset = (np.tile(v.astype(x.dtype), folded) for v in (mean, rstd * weight, bias))
         parallel(lambda a, b: normalize(lines, y, center, scale, offset, a, b), len(lines), max(1, BLOCK // lines.shape[1]))
         return _images(y, x)
@@ -56,7 +57,7 @@ class CpuNorm(Kernels):
         parallel(lambda a, b: gradient_sums(slopes, lines, at, spread, step, sums, a, b), blocks)
         dbias, dweight = sums.reshape(2, -1, c).sum(1)
         scale, by_one, by_z = (np.tile(v.astype(kind), folded) for v in (rstd * weight, dbias / count, dweight / count))
-        dx = np.empty_like(lines)
+        dx = empty(lines.shape, lines.dtype)
         parallel(
             lambda a, b: gradient(slopes, lines, dx, at, spread, scale, by_one, by_z, a, b), len(lines), max(1, BLOCK // lines.shape[1])
         )

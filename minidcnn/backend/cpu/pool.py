@@ -14,6 +14,7 @@ from ..reference import Kernels
 from .conv import Geometry, geometry
 from .jit import jit
 from .layout import images, plain, rows, suits
+from .memory import empty
 from .threads import parallel
 
 
@@ -25,7 +26,7 @@ class CpuPool(Kernels):
             return super().max_pool2d(x, window, out)
         (n, c), (oh, ow), at = x.shape[:2], out, geometry(window)
         tops, lefts = (np.array(t, np.int64) for t in window.first_taps(x.shape[2:], out, "max_pool2d"))
-        image, best = images(x), np.empty((n, oh, ow, c), x.dtype)
+        image, best = images(x), empty((n, oh, ow, c), x.dtype)
         taps = np.empty(best.shape, np.uint8 if window.taps <= 256 else np.uint16)
         parallel(lambda a, b: max_pool(image, best, taps, tops, lefts, a, b, at), n * oh, _grain(ow, c, window))
         return nchw(best), nchw(taps)
@@ -34,7 +35,7 @@ class CpuPool(Kernels):
         if not suits(x) or not taps.size:
             return super().pool_gather(x, taps, window)
         (n, c, oh, ow), at = taps.shape, geometry(window)
-        image, winners, y = rows(x), rows(taps), np.empty((n, oh, ow * c), x.dtype)
+        image, winners, y = rows(x), rows(taps), empty((n, oh, ow * c), x.dtype)
         parallel(lambda a, b: gather_taps(image, winners, y, c, a, b, at), n * oh, _grain(ow, c, window))
         return nchw(y.reshape(n, oh, ow, c))
 
@@ -42,7 +43,7 @@ class CpuPool(Kernels):
         if not suits(g):
             return super().pool_scatter(g, taps, window, size)
         (n, c), (h, w), at = g.shape[:2], size, geometry(window)
-        gradient, winners, x = rows(g), rows(taps), np.empty((n, h, w * c), g.dtype)
+        gradient, winners, x = rows(g), rows(taps), empty((n, h, w * c), g.dtype)
         parallel(lambda a, b: scatter_taps(gradient, winners, x, c, a, b, at), n * h, _grain(w, c, window))
         return nchw(x.reshape(n, h, w, c))
 
@@ -80,7 +81,7 @@ class CpuPool(Kernels):
         if not suits(x, weight):
             return super().avg_pool2d(x, window, weight)
         (n, c), (oh, ow), at = x.shape[:2], weight.shape, geometry(window)
-        image, factors, y = rows(x), plain(weight), np.empty((n, oh, ow * c), x.dtype)
+        image, factors, y = rows(x), plain(weight), empty((n, oh, ow * c), x.dtype)
         parallel(lambda a, b: avg_pool(image, y, factors, c, a, b, at), n * oh, _grain(ow, c, window))
         return nchw(y.reshape(n, oh, ow, c))
 
@@ -88,7 +89,7 @@ class CpuPool(Kernels):
         if not suits(g, weight):
             return super().avg_pool2d_adjoint(g, window, weight, size)
         (n, c), (h, w), at = g.shape[:2], size, geometry(window)
-        gradient, factors, x = rows(g), plain(weight), np.empty((n, h, w * c), g.dtype)
+        gradient, factors, x = rows(g), plain(weight), empty((n, h, w * c), g.dtype)
         parallel(lambda a, b: avg_pool_adjoint(gradient, x, factors, c, a, b, at), n * h, _grain(w, c, window))
         return nchw(x.reshape(n, h, w, c))
 

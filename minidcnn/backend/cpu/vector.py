@@ -15,11 +15,13 @@ from fractions import Fraction
 from typing import Any
 
 from llvmlite import binding, ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from .transforms import Matrix
 
+_memset: Any = cgutils.memset
+_memcpy: Any = cgutils.raw_memcpy
 F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
@@ -112,6 +114,22 @@ def make_transpose() -> Callable[..., None]:
             rows, bit = swapped, bit * 2
         for i, row in enumerate(rows):
             _store(bd, row, dp, bd.mul(dst_row, I64(i)), LANES)
+
+    return _intrinsic(body)
+
+
+def make_fill() -> Callable[..., None]:
+    """fill(src, src_row, dst, dst_row, rows, before, count, after): lines of `before` zeros, `count` numbers of src, `after` zeros; none may be negative."""
+
+    def body(bd: Any, src: Any, src_row: Any, dst: Any, dst_row: Any, rows: Any, before: Any, count: Any, after: Any) -> None:
+        sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
+        with _Loop(bd, I64(0), rows, 1) as loop:
+            to = bd.gep(dp, [bd.mul(loop.index, dst_row)])
+            middle = bd.gep(to, [before])
+            _memset(bd, to, bd.mul(before, I64(4)), 0)
+            _memcpy(bd, middle, bd.gep(sp, [bd.mul(loop.index, src_row)]), count, 4)
+            _memset(bd, bd.gep(middle, [count]), bd.mul(after, I64(4)), 0)
+            loop.update([])
 
     return _intrinsic(body)
 

@@ -13,7 +13,6 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
-import threading
 from functools import partial
 
 import numpy as np
@@ -21,6 +20,7 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .layout import plain
+from .memory import Scratch, empty
 from .threads import parallel
 from .transforms import OUT, TAPS, XI
 from .vector import LANES, ROWS
@@ -45,6 +45,7 @@ PART = 32  # channels of weights that are transformed at a time
 STEP = 64  # tiles that they meet
 L2 = 1 << 16  # numbers of transformed pixels and products in a block: 256 KiB
 SUMS, PARTS = 1 << 18, 8  # numbers in a sum of weights of which each part of the tiles may have its own, and parts
+_scratch = Scratch()
 TILES = 1 << 23  # numbers in transformed pixels and gradients that are held at a time: 32 MiB
 
 
@@ -143,7 +144,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
 def _convolve(x: Array, w: Array, bias: Array | None, turned: bool, padding: Pair, o: int, out: Pair) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, `turned`, (C, O, 3, 3) -> y (N, O, *out)."""
     s = _shape(x, o, padding, out)
-    images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), np.empty((s.n, *out, o), np.float32)
+    images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), empty((s.n, *out, o))
     flat, offsets, side = y.reshape(-1), np.zeros(o, np.float32) if bias is None else plain(bias), XI * max(s.c, o)
     panels = s.wide // s.columns
     if s.c * o >= LARGE and s.tiles <= FEW:
@@ -208,21 +209,3 @@ def _block(s: Shape, rows: int) -> int:
 def _odd(size: int) -> int:
     """`size` rounded up to an odd number of cache lines of 16 numbers."""
     return (-(-size // 16) | 1) * 16
-
-
-class _Buffers(threading.local):
-    def __init__(self) -> None:
-        self.arrays: dict[str, Array] = {}
-
-
-_buffers = _Buffers()
-
-
-def _scratch(name: str, size: int) -> Array:
-    """`size` numbers from a cache line's start on, this thread's own until it asks for the same name again: fresh pages cost more than the work."""
-    array = _buffers.arrays.get(name)
-    if array is None or array.size < size:
-        raw = np.zeros(size + 16, np.float32)
-        start = -raw.ctypes.data // 4 % 16
-        array = _buffers.arrays[name] = raw[start : start + size]
-    return array[:size]

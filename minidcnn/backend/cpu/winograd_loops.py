@@ -17,7 +17,7 @@ import numpy as np
 
 from .jit import _dispatcher as njit
 from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
-from .vector import LANES, ROWS, make_product, make_transform, make_transpose
+from .vector import LANES, ROWS, make_fill, make_product, make_transform, make_transpose
 
 ROWS1, ROWS2, ROWS3, ROWS4 = ROWS
 ADDS = 4  # rows of a sum of products are a multiple of this
@@ -26,7 +26,7 @@ product1, product2, product3, product4 = (make_product(rows, vectors, False) for
 add1, add2, add3, add4 = (make_product(rows, vectors, True) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
 input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
-transpose = make_transpose()
+transpose, fill = make_transpose(), make_fill()
 
 TAPS2 = TAPS * TAPS
 BLOCK = TAPS2 * LANES * LANES  # scratch for the filters between LANES x LANES channels
@@ -58,16 +58,16 @@ class Shape(NamedTuple):
 @njit
 def copy_patch(x, base, patch, h, w, c, h0, w0, side):  # type: ignore[no-untyped-def]
     """The side x side pixels from (h0, w0) on, zeros outside the image: for tiles at the edge."""
-    for i in range(side):
-        for j in range(side):
-            at, row, column = (i * side + j) * c, h0 + i, w0 + j
-            if 0 <= row < h and 0 <= column < w:
-                source = base + (row * w + column) * c
-                for k in range(c):
-                    patch[at + k] = x[source + k]
-            else:
-                for k in range(c):
-                    patch[at + k] = 0
+    top, bottom = min(max(-h0, 0), side), max(min(h - h0, side), 0)
+    left, right = min(max(-w0, 0), side), max(min(w - w0, side), 0)
+    line, seen = side * c, max(right - left, 0)
+    if top >= bottom or seen == 0:  # outside altogether
+        fill(0, 0, patch.ctypes.data, 0, 1, side * line, 0, 0)
+        return
+    source = x.ctypes.data + 4 * (base + ((h0 + top) * w + w0 + left) * c)
+    fill(0, 0, patch.ctypes.data, 0, 1, top * line, 0, 0)
+    fill(source, w * c, patch.ctypes.data + 4 * top * line, line, bottom - top, left * c, seen * c, (side - left - seen) * c)
+    fill(0, 0, patch.ctypes.data + 4 * bottom * line, 0, 1, (side - bottom) * line, 0, 0)
 
 
 @njit

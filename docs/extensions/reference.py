@@ -140,14 +140,17 @@ def _paragraph(lines: list[str]) -> list[str]:
         return lines
     if all(line.startswith(" ") for line in lines):
         return ["::", "", *lines]
-    listed = [bool(re.match(r"[a-z_]+: ", line)) for line in lines]
+    listed = [bool(re.match(r"[a-z_]+(, [a-z_]+)*: ", line)) for line in lines]
     if sum(listed) < 2:
         return [_escaped(line.strip()) for line in lines]
     result: list[str] = []
     for line, item in zip(lines, listed, strict=True):
         inside = bool(result) and result[-1].startswith(("- ", "  "))
         if inside and not item and not line.startswith(" "):
-            result.append("")
+            if result[-1].endswith((".", ";", ":")):
+                result.append("")
+            else:
+                line = f"  {line}"
         if item and not inside:
             result.append("")
         result.append(f"- {_escaped(line)}" if item else f"  {_escaped(line.strip())}" if line.startswith(" ") else _escaped(line))
@@ -165,7 +168,7 @@ def docstring(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, lin
 
 def signature(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, arguments: str | None, result: str | None) -> Any:
     """The arguments and the result as the source has them, where Python wraps names of types inside of other types."""
-    return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text) for text in (arguments, result))
+    return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text).replace("<factory>", "...") for text in (arguments, result))
 
 
 # -- links between the pages ------------------------------------------------------------------------------------------------------------

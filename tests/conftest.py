@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "shared": (SHARED / "data").is_dir(),
         "cudasim": not why_no_simulator(),
         "nvrtc": all(importlib.util.find_spec(name) is not None for name in ("cuda", "cuda.core", "cuda.bindings")),
+        "sphinx": all(importlib.util.find_spec(name) is not None for name in ("sphinx", "myst_parser", "furo")),
     }
     for name in filter(None, os.environ.get("MINIDCNN_REQUIRE", "").split(",")):
         if name not in present:

@@ -1,0 +1,75 @@
+import { shape } from "./grid.ts";
+import { guessedSize } from "./pool.ts";
+import type { Axis, Calls, Grid, Settings } from "./types.ts";
+
+/** The same computation as a program for minidcnn and one for PyTorch; one dimension is an image of one row in both. */
+export function callsOf(settings: Settings): Calls {
+  const lines = settings.mode === "pool" ? poolLines(settings) : convLines(settings);
+  const minidcnn = ["import numpy as np", "from minidcnn import Tensor, functional as F", "", ...lines.map((line) => line("minidcnn"))];
+  const pytorch = ["import torch", "import torch.nn.functional as F", "", ...lines.map((line) => line("torch"))];
+  return { minidcnn: minidcnn.join("\n"), pytorch: pytorch.join("\n") };
+}
+
+type Library = "minidcnn" | "torch";
+type LineOfCode = (library: Library) => string;
+
+function image(name: string, values: Grid): LineOfCode {
+  const list = `[${values.map((row) => `[${row.join(", ")}]`).join(", ")}]`;
+  const [rows, columns] = shape(values);
+  const sizes = `(1, 1, ${rows}, ${columns})`;
+  return (library) =>
+    library === "torch"
+      ? `${name} = torch.tensor(${list}, dtype=torch.float64).reshape${sizes}`
+      : `${name} = Tensor(np.array(${list}, float).reshape${sizes})`;
+}
+
+/** An argument for both axes, as one number where they agree; left out at its default. */
+function argument({ dims, rows, columns }: Settings, name: string, key: keyof Axis, standard: number | null): string {
+  if ((dims === 1 || rows[key] === standard) && columns[key] === standard) return "";
+  const value = dims === 2 && rows[key] === columns[key] ? String(columns[key]) : `(${rows[key]}, ${columns[key]})`;
+  return `, ${name}=${value}`;
+}
+
+function convLines(settings: Settings): LineOfCode[] {
+  const transpose = settings.mode === "conv_transpose";
+  const options =
+    argument(settings, "stride", "stride", 1) +
+    argument(settings, "padding", "padding", 0) +
+    (transpose ? argument(settings, "output_padding", "outputPadding", 0) : "") +
+    argument(settings, "dilation", "dilation", 1);
+  const [from, to, name] = transpose ? ["y", "x", "conv_transpose2d"] : ["x", "y", "conv2d"];
+  return [
+    image(from, settings.input),
+    image("w", settings.kernel),
+    () => `${to} = F.${name}(${from}, w${options})`,
+    () => `print(${to}.numpy()[0, 0])`,
+  ];
+}
+
+function poolLines(settings: Settings): LineOfCode[] {
+  const { dims, rows, columns, ceilMode } = settings;
+  const pair = (key: keyof Axis): string => (dims === 2 && rows[key] === columns[key] ? String(columns[key]) : `(${rows[key]}, ${columns[key]})`);
+  const window = `${pair("kernel")}, stride=${pair("stride")}${argument(settings, "padding", "padding", 0)}`;
+  const pooling = `${window}${argument(settings, "dilation", "dilation", 1)}${ceilMode ? ", ceil_mode=True" : ""}, return_indices=True`;
+  const size = `(${rows.size}, ${columns.size})`;
+  return [
+    image("x", settings.input),
+    () => `y, indices = F.max_pool2d(x, ${pooling})`,
+    ...(unpoolable(settings) ? [() => `back = F.max_unpool2d(y, indices, ${window}, output_size=${size}).numpy()[0, 0]`] : scatterLines(size)),
+    () => "print(y.numpy()[0, 0], indices.numpy()[0, 0], back, sep=\"\\n\")",
+  ];
+}
+
+/** Unpooling by hand, for dilated windows: max_unpool2d knows no dilation, and refuses a size that is far from its guess. */
+function scatterLines(size: string): LineOfCode[] {
+  return [
+    (library) => `back = ${library === "torch" ? "torch" : "np"}.zeros(${size}${library === "torch" ? ", dtype=y.dtype" : ""})`,
+    (library) =>
+      library === "torch" ? "back.view(-1).scatter_add_(0, indices.flatten(), y.flatten())" : "np.add.at(back.reshape(-1), indices.numpy(), y.numpy())",
+  ];
+}
+
+/** Whether max_unpool2d accepts the input's size: it must lie within a stride of its guess. */
+function unpoolable({ rows, columns, ceilMode }: Settings): boolean {
+  return [rows, columns].every((axis) => Math.abs(axis.size - guessedSize(axis, ceilMode)) < axis.stride);
+}

@@ -30,14 +30,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def homes(module: ModuleType) -> dict[str, str]:
     """Public name -> the module in which it is written, in the order in which `module` imports them."""
+    public: list[str] | None = getattr(module, "__all__", None)
+    if public is None:
+        return dict.fromkeys(own(module), module.__name__)
     tree = ast.parse(Path(module.__file__ or "").read_text(encoding="utf-8"))
-    public = list(getattr(module, "__all__", None) or own(module))
+    package = module.__spec__.parent if module.__spec__ else module.__name__  # what relative imports are relative to
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level == 1:
             for alias in node.names:
                 name = alias.asname or alias.name
-                found[name] = f"{module.__name__}.{node.module}" if node.module else f"{module.__name__}.{alias.name}"
+                found[name] = f"{package}.{node.module or alias.name}"
     ordered = [name for name in found if name in public] + [name for name in public if name not in found]
     return {name: found.get(name, module.__name__) for name in ordered}
 
@@ -71,28 +74,38 @@ def _line(home: str, name: str) -> int:
 
 
 class Public(SphinxDirective):
-    """The reference of one module: its docstring, then a section for each file."""
+    """The reference of one module: its docstring, a section for each file, and one for each module among its names."""
 
     required_arguments = 1
-    optional_arguments = 20  # names that are left out, since another page documents them
-    option_spec = {"inherited": lambda text: text.split()}  # noqa: RUF012
+    option_spec = {  # noqa: RUF012
+        "without": lambda text: text.split(),  # names that another page documents
+        "inherited": lambda text: text.split(),  # classes shown with what they inherit
+    }
 
     def run(self) -> list[nodes.Node]:
-        name, *others = self.arguments[0], *self.arguments[1:]
+        name = self.arguments[0]
         module = importlib.import_module(name)
         parent, _, last = name.rpartition(".")
         hidden = parent and getattr(importlib.import_module(parent), last) is not module  # minidcnn.backend is a function as well
-        index = ["   :no-index:"] if hidden else []
-        lines = [f".. py:module:: {name}", *index, "", *as_rst(inspect.getdoc(module) or ""), ""]
-        files = {home: [n for n in names if n not in others] for home, names in listing(module).items()}
-        for home, names in files.items():
-            if not names:
-                continue
-            if home != name:
-                lines += self.heading(home)
-            for public in names:
-                lines += self.entry(module, home, public)
+        lines = [f".. py:module:: {name}", *(["   :no-index:"] if hidden else []), "", *as_rst(inspect.getdoc(module) or ""), ""]
+        done = {id(getattr(module, public)) for public in self.options.get("without", ())}
+        lines += self.entries(module, done)
+        for inner in [thing for public in homes(module) if inspect.ismodule(thing := getattr(module, public))]:
+            if parent and (entries := self.entries(inner, done)):  # those of minidcnn itself have pages of their own
+                lines += [*self.heading(inner.__name__), f".. py:module:: {inner.__name__}", "", *entries]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+    def entries(self, module: ModuleType, done: set[int]) -> list[str]:
+        """What `module` offers and is not done yet, file by file."""
+        lines: list[str] = []
+        for home, names in listing(module).items():
+            new = [name for name in names if id(getattr(module, name)) not in done]
+            done.update(id(getattr(module, name)) for name in new)
+            if new and home != module.__name__:
+                lines += self.heading(home)
+            for name in new:
+                lines += self.entry(module, home, name)
+        return lines
 
     def heading(self, home: str) -> list[str]:
         module = importlib.import_module(home)
@@ -111,7 +124,7 @@ class Public(SphinxDirective):
             return [f".. autofunction:: {full}", ""]
         value = repr(thing)
         shown = [f"   :value: {value}"] if len(value) < 80 and " object at " not in value else []
-        return [f".. py:data:: {full}", *shown, "", *(f"   {line}" for line in as_rst(comment(home, name))), ""]
+        return [f".. py:data:: {name}", *shown, "", *(f"   {line}" for line in as_rst(comment(home, name))), ""]
 
 
 def comment(home: str, name: str) -> str:
@@ -168,7 +181,9 @@ def docstring(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, lin
 
 def signature(_app: Any, _what: str, _name: str, _thing: Any, _options: Any, arguments: str | None, result: str | None) -> Any:
     """The arguments and the result as the source has them, where Python wraps names of types inside of other types."""
-    return tuple(text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text).replace("<factory>", "...") for text in (arguments, result))
+    return tuple(
+        text and re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text).replace("<factory>", "...") for text in (arguments, result)
+    )
 
 
 # -- links between the pages ------------------------------------------------------------------------------------------------------------

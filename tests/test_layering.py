@@ -21,6 +21,7 @@ KNOWS: dict[str, set[str]] = {
     "backend": {"window"},
     **dict.fromkeys(FLOOR_3, BELOW_3 | FLOOR_3),
     "functional": BELOW_3 | FLOOR_3,
+    "study": BELOW_5,  # what docs/math computes with; nothing else knows it
     "nn": BELOW_5,
     "optim": BELOW_5,
     "models": BELOW_5 | {"nn"},

@@ -7,7 +7,7 @@ import { Controls, Presets, type Fill } from "./controls.ts";
 import { h, replace, shape } from "./dom.ts";
 import { Marks, NOTHING, type Context, type View } from "./marks.ts";
 import { copied, CallsView, SizeView } from "./view-size.ts";
-import { GridsView } from "./view-grids.ts";
+import { GridsView, MISFIT } from "./view-grids.ts";
 import { InnerView } from "./view-inner.ts";
 import { MatrixView } from "./view-matrix.ts";
 import { OverlapView } from "./view-overlap.ts";
@@ -23,6 +23,7 @@ export class App implements Context {
   private settings: Settings = DEFAULT;
   private selection: Selection = null;
   private result: Result | null = null;
+  private trouble = ""; // why there is no result
   private readonly controls: Controls;
   private readonly presets: Presets;
   private readonly grids: GridsView;
@@ -32,6 +33,7 @@ export class App implements Context {
   private readonly links = h("ul");
   private readonly readout = h("p", { id: "readout", "aria-live": "polite" });
   private readonly clear = h("button", { type: "button", id: "clear", onclick: () => this.select(null) }, "Clear");
+  private readonly bar = h("div", { class: "readout", role: "group", "aria-label": "Selection" }, this.readout, this.clear);
   private readonly status = h("p", { id: "status", class: "visually-hidden", role: "status" });
 
   constructor(root: HTMLElement) {
@@ -61,9 +63,9 @@ export class App implements Context {
       new ZeroView(this),
       new PhasesView(this),
       new OverlapView(this),
+      new SizeView(),
       this.stepper,
       new InnerView(this, (probe) => this.edit(change(this.settings, { probe })), LIMITS.probe),
-      new SizeView(),
       new CallsView(),
     ];
     const jump = h("nav", { class: "jump", "aria-label": "Views" }, this.links);
@@ -71,14 +73,13 @@ export class App implements Context {
       "div",
       { id: "views", tabindex: -1 },
       this.notice,
-      this.presets.element,
       jump,
       this.grids.element,
       ...this.views.map((view) => view.element),
-      h("div", { class: "readout", role: "group", "aria-label": "Selection" }, this.readout, this.clear),
+      this.bar,
       this.status,
     );
-    root.append(this.controls.element, column);
+    root.append(this.presets.element, this.controls.element, column);
     root.hidden = false;
     column.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.select(null);
@@ -130,11 +131,12 @@ export class App implements Context {
     this.presets.show(PRESETS.find((preset) => JSON.stringify(preset.settings) === state));
     const checked = check(settings);
     this.result = checked.ok ? run(settings) : null;
+    this.trouble = checked.ok ? "" : checked.sentence;
     this.selection = fits(settings, this.result, selection) ? selection : null;
     this.grids.edit(settings);
     const shown: { id: string; title: string }[] = [this.grids];
     if (this.result) this.grids.show(this.result);
-    else if (!checked.ok) this.grids.fail(checked.sentence);
+    else this.grids.fail(this.trouble);
     this.stepper.go(step, true);
     for (const view of this.views) {
       const there = this.result !== null && view.show(this.result);
@@ -146,7 +148,7 @@ export class App implements Context {
     if (this.result) {
       const { rows, columns } = shape(this.result.output);
       this.status.textContent = `The output is ${rows === 1 ? columns : `${rows} by ${columns}`}.`;
-    } else this.status.textContent = ""; // the alert says it
+    } else this.status.textContent = ""; // the bar says it
     this.mark();
   }
 
@@ -156,7 +158,8 @@ export class App implements Context {
     const marks = new Marks(selection, found, this.settings.mode === "conv_transpose");
     this.grids.mark(marks);
     if (result) for (const view of this.views) if (!view.element.hidden) view.mark(marks);
-    const words = selection && found.sentence ? found.sentence : NOTHING_SELECTED;
+    const words = this.trouble ? MISFIT + this.trouble : selection ? found.sentence : NOTHING_SELECTED;
+    this.bar.classList.toggle("misfit", this.trouble !== "");
     if (this.readout.textContent !== words) this.readout.textContent = words;
     this.clear.hidden = selection === null;
   }

@@ -30,9 +30,9 @@ const PARAMETERS: readonly [Parameter, string, string][] = [
 ];
 
 const MODES = [
-  ["conv", "Convo\u00ADlution"],
-  ["conv_transpose", "Transposed convo\u00ADlution"],
-  ["pool", "Max-pool, unpool"],
+  ["conv", "Convolution"],
+  ["conv_transpose", "Transposed convolution"],
+  ["pool", "Max\u2011pool"],
 ] as const;
 
 const DIMENSIONS = [

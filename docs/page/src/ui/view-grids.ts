@@ -6,6 +6,8 @@ import { GridView } from "./grid.ts";
 import type { Context, Marks } from "./marks.ts";
 import { lead, section } from "./section.ts";
 
+export const MISFIT = "These settings do not fit together. ";
+
 export interface Editing {
   settings(): Settings;
   setKernel(at: Position, value: number): void;
@@ -25,7 +27,7 @@ export class GridsView {
   private readonly kernelField: ValueField;
   private readonly operator = h("span", { class: "sign", "aria-hidden": "true" });
   private readonly equals = h("span", { class: "sign", "aria-hidden": "true" }, "=");
-  private readonly trouble = h("div", { class: "trouble", role: "alert", hidden: true });
+  private readonly trouble = h("div", { class: "trouble", id: "trouble", hidden: true });
   private readonly chosen = h("p", { class: "sum", id: "sum" });
   private readonly body = h("tbody");
   private readonly summary = h("summary");
@@ -73,7 +75,13 @@ export class GridsView {
       this.id,
       "Input, kernel, output",
       this.lead,
-      h("div", { class: "figures" }, this.input.element, this.operator, this.kernel.element, this.equals, this.output.element),
+      h(
+        "div",
+        { class: "figures" },
+        this.input.element,
+        h("div", { class: "operand" }, this.operator, this.kernel.element),
+        h("div", { class: "operand" }, this.equals, this.output.element),
+      ),
       this.trouble,
       this.chosen,
       this.all,
@@ -106,7 +114,7 @@ export class GridsView {
 
   fail(sentence: string): void {
     this.result = null;
-    replace(this.trouble, h("p", { style: "margin:0" }, h("strong", {}, "These settings do not fit together. "), sentence));
+    replace(this.trouble, h("p", {}, h("strong", {}, MISFIT), sentence));
     this.trouble.hidden = false;
     for (const element of [this.output.element, this.equals, this.chosen, this.all]) element.hidden = true;
   }

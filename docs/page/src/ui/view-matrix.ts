@@ -7,7 +7,7 @@ import { caption } from "./view-grids.ts";
 import type { Context, Marks, View } from "./marks.ts";
 import { lead, section } from "./section.ts";
 
-const LARGEST_TABLE = 700; // entries
+const LARGEST_TABLE = 27; // rows and columns
 
 export class MatrixView implements View {
   readonly id = "matrix";
@@ -37,11 +37,18 @@ export class MatrixView implements View {
     this.row = h("input", { id: "entry-row", type: "number", min: 0, value: 0, oninput: typed });
     this.column = h("input", { id: "entry-column", type: "number", min: 0, value: 0, oninput: typed });
     this.tables = h("div", { class: "figures" }, this.plain.element, this.transpose.element);
+    const legend = "Filled: a positive weight. Hollow: negative, or small and hollow for zero. Lines part the rows of the images.";
     this.drawn = h(
       "div",
-      {},
-      h("div", { class: "figures" }, this.pictures[0].element, this.pictures[1].element),
-      h("div", { class: "edit" }, h("label", {}, "entry of C: row", this.row), h("label", {}, "column", this.column), this.shown),
+      { class: "figures" },
+      h(
+        "div",
+        {},
+        this.pictures[0].element,
+        h("div", { class: "edit" }, h("label", {}, "entry of C: row", this.row), h("label", {}, "column", this.column), this.shown),
+        h("p", { class: "note" }, legend),
+      ),
+      this.pictures[1].element,
     );
     this.element = section(this.id, "The matrix C and its transpose", this.lead, this.tables, this.drawn);
   }
@@ -59,15 +66,16 @@ export class MatrixView implements View {
       `The transpose holds the same entries, rows and columns exchanged: nothing is flipped, and nothing is inverted. `,
       transposed ? "This page now computes Cᵀy." : "This page now computes Cx.",
     );
-    const small = rows * columns <= LARGEST_TABLE;
+    const small = Math.max(rows, columns) <= LARGEST_TABLE;
     this.tables.hidden = !small;
     this.drawn.hidden = small;
     if (small) {
-      const head = (letter: string, wide: number) => (index: number) => `${letter}${place(settings.dims, [Math.floor(index / wide), index % wide])}`;
+      const two = settings.dims === 2;
+      const head = (letter: string, wide: number) => (index: number) => (two ? `${Math.floor(index / wide)},${index % wide}` : `${letter}[${index}]`);
       const [y, x] = [head("y", result.small[0]!.length), head("x", result.large.columns)];
       const dense = columns > 10 || rows > 10;
-      caption(this.plain, "C", `${rows} × ${columns}${transposed ? "" : ", Cx is the output"}`);
-      caption(this.transpose, "Cᵀ", `${columns} × ${rows}${transposed ? ", Cᵀy is the output" : ""}`);
+      caption(this.plain, "C", `${rows} × ${columns}, ${transposed ? "" : "Cx is the output, "}rows y, columns x`);
+      caption(this.transpose, "Cᵀ", `${columns} × ${rows}, ${transposed ? "Cᵀy is the output, " : ""}rows x, columns y`);
       const cell = (row: number, column: number) => ({ value: matrix.entries[row]![column]!, tap: matrix.taps[row]![column]! });
       const text = (row: number, column: number) => (cell(row, column).tap < 0 ? "·" : number(cell(row, column).value));
       const look = (row: number, column: number) => (cell(row, column).tap < 0 ? "blank" : "");
@@ -89,8 +97,10 @@ export class MatrixView implements View {
       const dots: Dot[] = [];
       matrix.taps.forEach((line, i) => line.forEach((tap, j) => tap >= 0 && dots.push({ at: [i, j], value: matrix.entries[i]![j]! })));
       const what = `${count(dots.length, "entry", "entries")} with a tap, ${number(rows * columns - dots.length)} without`;
-      this.pictures[0].show(rows, columns, dots, what);
-      this.pictures[1].show(columns, rows, dots.map((dot) => ({ at: [dot.at[1], dot.at[0]], value: dot.value })), what);
+      const [narrow, wide] = [result.small[0]!.length, result.large.columns];
+      this.pictures[0].show(rows, columns, dots, what, [narrow, wide]);
+      const turned = dots.map((dot): Dot => ({ at: [dot.at[1], dot.at[0]], value: dot.value }));
+      this.pictures[1].show(columns, rows, turned, what, [wide, narrow]);
     }
     return true;
   }
@@ -139,6 +149,7 @@ class Picture {
   private readonly frame = svg("path", { class: "frame" });
   private rows = 1;
   private columns = 1;
+  private unit = 1; // pixels of the screen for an entry
 
   constructor(
     private readonly name: string,
@@ -147,11 +158,11 @@ class Picture {
     this.element = h("figure", { class: "grid picture" }, this.caption, this.box);
   }
 
-  show(rows: number, columns: number, dots: Dot[], what: string): void {
+  show(rows: number, columns: number, dots: Dot[], what: string, block: [number, number]): void {
     this.rows = rows;
     this.columns = columns;
     replace(this.caption, `${this.name} `, h("span", { class: "hint" }, `${rows} × ${columns}`));
-    const unit = Math.max(4, Math.min(12, Math.floor(620 / Math.max(rows, columns))));
+    const unit = (this.unit = Math.max(4, Math.min(12, Math.floor(620 / Math.max(rows, columns)))));
     const squares = (keep: (value: number) => boolean, inset: number) => {
       const side = 1 - 2 * inset;
       return dots
@@ -159,11 +170,15 @@ class Picture {
         .map(({ at: [i, j] }) => `M${j + inset} ${i + inset}h${side}v${side}h${-side}z`)
         .join("");
     };
+    const lines = (from: number, to: number, line: (at: number) => string) =>
+      Array.from({ length: Math.ceil(to / from) - 1 }, (_, index) => line((index + 1) * from)).join("");
+    const parts = lines(block[0], rows, (at) => `M0 ${at}h${columns}`) + lines(block[1], columns, (at) => `M${at} 0v${rows}`);
     const label = `The matrix ${this.name}, ${rows} rows and ${columns} columns, as a picture: ${what}.`;
     const picture = svg(
       "svg",
       { role: "img", "aria-label": label, viewBox: `0 0 ${columns} ${rows}`, width: columns * unit, height: rows * unit },
       this.bands,
+      svg("path", { class: "blocks", d: parts }),
       svg("path", { class: "tap", d: squares((value) => value > 0, 0.08) }),
       svg("path", { class: "tap negative", d: squares((value) => value < 0, 0.16) }),
       svg("path", { class: "tap zero", d: squares((value) => value === 0, 0.3) }),
@@ -183,6 +198,15 @@ class Picture {
   mark(entries: Position[], chosen: Position | null): void {
     this.related.setAttribute("d", entries.map(([i, j]) => `M${j} ${i}h1v1h-1z`).join(""));
     this.frame.setAttribute("d", chosen ? `M${chosen[1] - 0.2} ${chosen[0] - 0.2}h1.4v1.4h-1.4z` : "");
+    const first = chosen ?? entries[0];
+    if (first) this.reveal(first);
     this.bands.setAttribute("d", chosen ? `M0 ${chosen[0]}h${this.columns}v1h${-this.columns}zM${chosen[1]} 0v${this.rows}h1v${-this.rows}z` : "");
+  }
+
+  private reveal([i, j]: Position): void {
+    const [x, y] = [(j + 0.5) * this.unit, (i + 0.5) * this.unit];
+    const { scrollLeft, scrollTop, clientWidth, clientHeight } = this.box;
+    if (x < scrollLeft || x > scrollLeft + clientWidth) this.box.scrollLeft = x - clientWidth / 2;
+    if (y < scrollTop || y > scrollTop + clientHeight) this.box.scrollTop = y - clientHeight / 2;
   }
 }

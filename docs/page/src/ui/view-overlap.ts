@@ -31,13 +31,13 @@ export class OverlapView implements View {
         : mode === "conv"
           ? "How many windows read each pixel of x. It is the diagonal of PᵀP, where P is im2col: col2im(im2col(x)) multiplies each pixel by this number."
           : "How many copies of the kernel fall on each output, whatever the weights are.";
-    caption(this.grid, "windows per pixel", "");
+    const flat = counts.flat();
+    const constant = mode === "pool" ? Math.max(...flat) === Math.min(...flat) : result.overlap.everywhere;
+    const inside = mode !== "pool" && result.overlap.interior;
+    caption(this.grid, "windows per pixel", constant ? "constant" : inside ? "constant inside, less at the border" : "not constant");
+    this.element.classList.toggle("half", shape(counts).columns <= (settings.dims === 2 ? 9 : 8));
     showCounts(this.grid, counts, settings.dims);
-    if (mode !== "pool") {
-      const { interior, everywhere, sentence } = result.overlap;
-      const constant = everywhere ? "Constant everywhere. " : interior ? "Constant in the interior, not at the border. " : "Not constant. ";
-      this.verdict.replaceChildren(h("strong", {}, constant), sentence);
-    } else this.verdict.textContent = overlapOfPool(counts);
+    this.verdict.textContent = mode === "pool" ? overlapOfPool(counts) : result.overlap.sentence;
     return true;
   }
 

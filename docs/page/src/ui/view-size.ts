@@ -14,20 +14,22 @@ export class SizeView implements View {
 
   constructor() {
     this.element = section(this.id, "The size of the output", this.lead, this.body);
+    this.element.classList.add("half");
   }
 
   show(result: Result): boolean {
-    const { sizes, mode } = result;
+    const { sizes, mode, settings } = result;
+    const together = settings.dims === 2 && settings.linked;
     this.lead.textContent =
       mode === "conv_transpose"
         ? "Along each axis. A transposed convolution crops its padding, and output_padding takes some of that crop back on the right."
         : "Along each axis. The floor forgets up to stride − 1 pixels: several sizes give the same result.";
     this.body.replaceChildren(
-      ...sizes.map((size) =>
+      ...sizes.filter((size) => !together || size.axis === "columns").map((size) =>
         h(
           "div",
           { "data-axis": size.axis },
-          sizes.length > 1 ? h("h3", {}, size.axis === "rows" ? "Rows" : "Columns") : null,
+          sizes.length > 1 ? h("h3", {}, together ? "Columns, and rows alike" : size.axis === "rows" ? "Rows" : "Columns") : null,
           h("p", { class: "equation" }, size.formula),
           h("p", { class: "equation numbers" }, h("b", { style: "white-space: normal" }, size.numbers)),
           h("p", { class: "verdict" }, size.sentence),

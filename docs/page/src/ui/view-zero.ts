@@ -45,10 +45,8 @@ export class ZeroView implements View {
         "div",
         { class: "figures" },
         this.padded.element,
-        h("span", { class: "sign", "aria-hidden": "true" }, "∗"),
-        this.flipped.element,
-        h("span", { class: "sign", "aria-hidden": "true" }, "="),
-        this.output.element,
+        h("div", { class: "operand" }, h("span", { class: "sign headless", "aria-hidden": "true" }, "∗"), this.flipped.element),
+        h("div", { class: "operand" }, h("span", { class: "sign", "aria-hidden": "true" }, "="), this.output.element),
       ),
       this.verdict,
     );
@@ -137,6 +135,7 @@ export class ZeroView implements View {
     type Settings = typeof settings.columns;
     const columns = axis(settings.columns, "on the left", "on the right", pads.left, pads.right, extra[1]!);
     if (settings.dims === 1) return columns;
+    if (settings.linked) return `Along each axis: ${axis(settings.columns, "in front", "behind", pads.left, pads.right, extra[1]!)}`;
     const rows = axis(settings.rows, "above", "below", pads.top, pads.bottom, extra[0]!);
     return `Columns: ${columns} Rows: ${rows}`;
   }

@@ -8,6 +8,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "extensions")]
 
+import matplotlib  # noqa: E402
+
 import minidcnn  # noqa: E402
 
 project = "minidcnn"
@@ -44,7 +46,7 @@ linkcode_resolve = __import__("sources").code_of
 
 html_theme = "furo"
 html_title = "minidcnn"
-html_static_path = ["static"]
+html_static_path = ["static", str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSerif.ttf")]
 html_css_files = ["site.css"]
 html_extra_path = ["transposed-convolution.html"]
 html_copy_source = False

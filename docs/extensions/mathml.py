@@ -2,7 +2,7 @@
 
 The other ways: MathJax and KaTeX need a network, or megabytes of scripts and fonts copied in from another package manager; KaTeX in advance
 needs Node; images need LaTeX and cannot be read aloud. Every browser has drawn MathML since 2023, and the converter comes with docutils,
-which Sphinx needs anyway and which made it its default in 2025.
+which Sphinx needs anyway.
 """
 
 from __future__ import annotations

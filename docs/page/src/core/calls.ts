@@ -48,15 +48,18 @@ function convLines(settings: Settings): LineOfCode[] {
 
 function poolLines(settings: Settings): LineOfCode[] {
   const { dims, rows, columns, ceilMode } = settings;
-  const pair = (key: keyof Axis): string => (dims === 2 && rows[key] === columns[key] ? String(columns[key]) : `(${rows[key]}, ${columns[key]})`);
+  const pair = (key: keyof Axis): string =>
+    dims === 2 && rows[key] === columns[key] ? String(columns[key]) : `(${rows[key]}, ${columns[key]})`;
   const window = `${pair("kernel")}, stride=${pair("stride")}${argument(settings, "padding", "padding", 0)}`;
   const pooling = `${window}${argument(settings, "dilation", "dilation", 1)}${ceilMode ? ", ceil_mode=True" : ""}, return_indices=True`;
   const size = `(${rows.size}, ${columns.size})`;
   return [
     image("x", settings.input),
     () => `y, indices = F.max_pool2d(x, ${pooling})`,
-    ...(unpoolable(settings) ? [() => `back = F.max_unpool2d(y, indices, ${window}, output_size=${size}).numpy()[0, 0]`] : scatterLines(size)),
-    () => "print(y.numpy()[0, 0], indices.numpy()[0, 0], back, sep=\"\\n\")",
+    ...(unpoolable(settings)
+      ? [() => `back = F.max_unpool2d(y, indices, ${window}, output_size=${size}).numpy()[0, 0]`]
+      : scatterLines(size)),
+    () => 'print(y.numpy()[0, 0], indices.numpy()[0, 0], back, sep="\\n")',
   ];
 }
 
@@ -65,7 +68,9 @@ function scatterLines(size: string): LineOfCode[] {
   return [
     (library) => `back = ${library === "torch" ? "torch" : "np"}.zeros(${size}${library === "torch" ? ", dtype=y.dtype" : ""})`,
     (library) =>
-      library === "torch" ? "back.view(-1).scatter_add_(0, indices.flatten(), y.flatten())" : "np.add.at(back.reshape(-1), indices.numpy(), y.numpy())",
+      library === "torch"
+        ? "back.view(-1).scatter_add_(0, indices.flatten(), y.flatten())"
+        : "np.add.at(back.reshape(-1), indices.numpy(), y.numpy())",
   ];
 }
 

@@ -5,7 +5,14 @@ import { poolPositions } from "./pool.ts";
 import { axesOf, counted, num } from "./text.ts";
 import type { Axis, Check, Grid, Problem, Settings } from "./types.ts";
 
-const NAMES = { size: "input size", kernel: "kernel", stride: "stride", padding: "padding", outputPadding: "output_padding", dilation: "dilation" } as const;
+const NAMES = {
+  size: "input size",
+  kernel: "kernel",
+  stride: "stride",
+  padding: "padding",
+  outputPadding: "output_padding",
+  dilation: "dilation",
+} as const;
 
 /** Whether these settings can be carried out, and if not, why, with both numbers and the way out. */
 export function check(settings: Settings): Check {
@@ -36,7 +43,9 @@ function checkGrid(name: string, values: Grid, rows: number, columns: number): C
     return no("range", `The ${name} has ${shape(values).join(" x ")} numbers where the controls say ${rows} x ${columns}.`);
   }
   const odd = values.flat().find((value) => !within(value, LIMITS.value));
-  return odd === undefined ? null : no("range", `The ${name} must hold whole numbers from ${LIMITS.value.map(num).join(" to ")}, not ${odd}.`);
+  return odd === undefined
+    ? null
+    : no("range", `The ${name} must hold whole numbers from ${LIMITS.value.map(num).join(" to ")}, not ${odd}.`);
 }
 
 function checkFit(settings: Settings, least: (axis: Axis) => number): Check | null {
@@ -72,10 +81,11 @@ function checkTranspose(settings: Settings): Check | null {
   for (const { axis, pixel, pixels } of axes) {
     const size = largeSize(axis);
     if (size < 1) {
+      const back = axis.outputPadding ? ` (and the output_padding gives back ${axis.outputPadding})` : "";
+      const whole = size - axis.outputPadding + 2 * axis.padding;
       return no(
         "empty",
-        `The padding ${axis.padding} crops ${counted(2 * axis.padding, pixel, pixels)} from an output of ${size - axis.outputPadding + 2 * axis.padding}` +
-          `${axis.outputPadding ? ` (and the output_padding gives back ${axis.outputPadding})` : ""}, which leaves ${num(size)}: ` +
+        `The padding ${axis.padding} crops ${counted(2 * axis.padding, pixel, pixels)} from an output of ${whole}${back}, which leaves ${num(size)}: ` +
           `make the padding smaller, or the input, the kernel or the stride larger.`,
       );
     }
@@ -102,8 +112,8 @@ function checkPool(settings: Settings): Check | null {
     if (blind !== undefined) {
       return no(
         "padding_only",
-        `Along the ${settings.dims === 1 ? "input" : `${pixel}s`}, window ${blind} sees padding only, where there is no maximum: make the padding or ` +
-          `the dilation smaller, or the input larger.`,
+        `Along the ${settings.dims === 1 ? "input" : `${pixel}s`}, window ${blind} sees padding only, where there is no maximum: make the ` +
+          `padding or the dilation smaller, or the input larger.`,
       );
     }
   }

@@ -15,7 +15,13 @@ export interface Edit {
 
 /** New settings. Linked rows follow the columns (and the columns the rows, if those were changed); grids are cut or grown to fit. */
 export function change(settings: Settings, edit: Edit): Settings {
-  const { mode = settings.mode, dims = settings.dims, linked = settings.linked, ceilMode = settings.ceilMode, probe = settings.probe } = edit;
+  const {
+    mode = settings.mode,
+    dims = settings.dims,
+    linked = settings.linked,
+    ceilMode = settings.ceilMode,
+    probe = settings.probe,
+  } = edit;
   const together = dims === 2 && linked;
   const columns = { ...settings.columns, ...(together ? edit.rows : {}), ...edit.columns };
   const fresh = settings.dims === 1 && dims === 2; // there were no rows: begin with those of the columns

@@ -39,9 +39,11 @@ function reason(line: Line): string {
   if (stride === 1) return `stride 1 puts all ${counted(kernel, "tap")} on every interior pixel`;
   if (shared > 1) {
     const missed = stride - stride / shared;
-    return `stride ${stride} and dilation ${dilation} share the divisor ${shared}, so taps never meet ${missed} of every ${stride} pixels: the counts repeat ${listed(perPhase)}`;
+    const missing = `taps never meet ${missed} of every ${stride} pixels`;
+    return `stride ${stride} and dilation ${dilation} share the divisor ${shared}, so ${missing}: the counts repeat ${listed(perPhase)}`;
   }
-  if (kernel % stride === 0) return `stride ${stride} divides kernel ${kernel}, so every interior pixel meets ${counted(kernel / stride, "tap")}`;
+  if (kernel % stride === 0)
+    return `stride ${stride} divides kernel ${kernel}, so every interior pixel meets ${counted(kernel / stride, "tap")}`;
   const why = kernel < stride ? `kernel ${kernel} is smaller than stride ${stride}` : `stride ${stride} does not divide kernel ${kernel}`;
   return `${why}, so the counts repeat ${listed(perPhase)}`;
 }

@@ -29,10 +29,7 @@ export function phasesOf(small: Grid, kernel: Grid, plane: Plane, mode: "conv" |
 
 /** Sub-pixel r of every group of s: the small image convolved, at stride 1, with the taps of this phase, each shifted by whole groups. */
 function phasePlane(r: Position, taps: Position[], weights: number[], small: Grid, { rows, columns }: Plane): Grid {
-  const shifts = taps.map(([a, b]): Position => [
-    (a * rows.dilation - r[0]) / rows.stride,
-    (b * columns.dilation - r[1]) / columns.stride,
-  ]);
+  const shifts = taps.map(([a, b]): Position => [(a * rows.dilation - r[0]) / rows.stride, (b * columns.dilation - r[1]) / columns.stride]);
   return grid(Math.ceil(rows.full / rows.stride), Math.ceil(columns.full / columns.stride), (p, q) =>
     shifts.reduce((sum, [down, along], k) => sum + weights[k]! * at(small, p - down, q - along), 0),
   );
@@ -44,7 +41,8 @@ function sentenceOf(parts: Phase[], equalSums: boolean, mode: "conv" | "conv_tra
   if (parts.length === 1) return `Stride 1 has one phase: every pixel meets all taps, whose sum is ${listed([sum])}.`;
   const dead = parts.filter(({ taps }) => taps.length === 0).map(({ r }) => place(r, dims));
   const none = dead.length === 0 ? "" : ` No tap reaches phase${dead.length > 1 ? "s" : ""} ${listed(dead)}: zero whatever the input is.`;
-  if (equalSums) return `All ${parts.length} phase sums are ${listed([sum])}: ${constant} stays constant in the interior, without a checkerboard.${none}`;
+  if (equalSums)
+    return `All ${parts.length} phase sums are ${listed([sum])}: ${constant} stays constant in the interior, without a checkerboard.${none}`;
   const sums = count(parts.length).map((k) => parts[k]!.sum);
   return `The phase sums ${listed(sums)} differ: ${constant} comes out as a pattern that repeats with the stride, a checkerboard.${none}`;
 }

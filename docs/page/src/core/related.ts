@@ -31,7 +31,10 @@ function relatedConv(result: ConvResult, selection: NonNullable<Selection>): Rel
   const found: Related = {
     inputs: places(links.map(inputOf), width.input),
     outputs: places(links.map(outputOf), width.output),
-    taps: places(links.map(({ tap }) => tap), width.tap),
+    taps: places(
+      links.map(({ tap }) => tap),
+      width.tap,
+    ),
     entries: links.map(({ row, column }) => ({ row, column })),
     sentence: "",
   };
@@ -46,14 +49,15 @@ function relatedConv(result: ConvResult, selection: NonNullable<Selection>): Rel
   }
   const value = (grid: number[][], [i, j]: Position): string => num(grid[i]?.[j] ?? 0);
   const name = (kind: string, grid: number[][], at: Position): string => `${kind} ${place(at, settings.dims)} (${value(grid, at)})`;
+  const sum = ["is 0: no input reaches it", "is a single product"][links.length] ?? `is a sum of ${links.length} products`;
   const sentences = {
     input: () => `${name("Input", input, found.inputs[0]!)} reaches ${counted(found.outputs.length, "output")}.`,
-    output: () => `${name("Output", output, found.outputs[0]!)} ${["takes nothing: no tap reaches it", "is a single product"][links.length] ?? `is a sum of ${links.length} products`}.`,
+    output: () => `${name("Output", output, found.outputs[0]!)} ${sum}.`,
     tap: () =>
       `${name("Tap", kernel, found.taps[0]!)} stands at ${counted(links.length, "entry", "entries")} of C and joins ` +
       `${counted(found.inputs.length, "input")} to ${counted(found.outputs.length, "output")}.`,
     entry: () =>
-      `${name("Input", input, found.inputs[0]!)} and ${name("output", output, found.outputs[0]!).toLowerCase()}: ` +
+      `${name("Input", input, found.inputs[0]!)} and ${name("output", output, found.outputs[0]!)}: ` +
       (found.taps[0] ? `${name("tap", kernel, found.taps[0])} joins them.` : "no tap joins them, the entry is 0."),
   };
   found.sentence = sentences[selection.kind]();
@@ -74,7 +78,8 @@ function relatedPool(result: PoolResult, selection: NonNullable<Selection>): Rel
     const window = windows[i]?.[j];
     if (!window) return none;
     const ties = window.ties.length ? `, the first of ${window.ties.length + 1} equal ones` : "";
-    const sentence = `Output ${name(selection.at)} is the maximum of ${counted(window.cells.length, "pixel")}: ${num(window.value)} at input ${name(window.winner)}, index ${window.index}${ties}.`;
+    const winner = `${num(window.value)} at input ${name(window.winner)}, index ${window.index}`;
+    const sentence = `Output ${name(selection.at)} is the maximum of ${counted(window.cells.length, "pixel")}: ${winner}${ties}.`;
     return { ...none, inputs: window.cells, outputs: [selection.at], sentence };
   }
   const same = ([u, v]: Position): boolean => u === i && v === j;

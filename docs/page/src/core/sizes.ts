@@ -39,9 +39,10 @@ function transposeSize(axis: Axis, pixels: string): Line {
     result,
     sentence:
       outputPadding < stride
-        ? sharedSizes(result - outputPadding, stride, size, pixels) + (stride > 1 ? ` output_padding ${outputPadding} chooses ${result}.` : "")
-        : `A convolution takes ${result} ${pixels} to ${again}, not back to ${size}: output_padding ${outputPadding} is not below the stride ${stride}. ` +
-          `It is accepted only because it is below the dilation ${dilation}.`,
+        ? sharedSizes(result - outputPadding, stride, size, pixels) +
+          (stride > 1 ? ` output_padding ${outputPadding} chooses ${result}.` : "")
+        : `A convolution takes ${result} ${pixels} to ${again}, not back to ${size}: output_padding ${outputPadding} is not below the ` +
+          `stride ${stride}. It is accepted only because it is below the dilation ${dilation}.`,
   };
 }
 

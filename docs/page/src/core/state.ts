@@ -100,6 +100,7 @@ function axisOf(text: string, name: string): Axis {
 
 function gridOf(text: string, name: string, rows: number, columns: number): Grid {
   const values = text.split("_").map((row) => row.split(","));
-  if (values.length !== rows || values.some((row) => row.length !== columns)) throw new Malformed(`${name} must hold ${rows} x ${columns} numbers`);
+  if (values.length !== rows || values.some((row) => row.length !== columns))
+    throw new Malformed(`${name} must hold ${rows} x ${columns} numbers`);
   return values.map((row) => row.map((value) => integer(value, name, LIMITS.value)));
 }

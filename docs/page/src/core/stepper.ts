@@ -19,7 +19,8 @@ export function stepperOf(scene: Scene): Stepper {
   const weights = kernel.flat();
   const smallPixels = positions(plane.rows.small, plane.columns.small);
   const stages: Stage[] = mode === "conv" ? ["im2col", "gemm", "col2im"] : ["gemm", "col2im"];
-  const whole = mode === "conv" ? im2col(framed(input, frame), plane) : weights.map((weight) => input.flat().map((value) => weight * value));
+  const whole =
+    mode === "conv" ? im2col(framed(input, frame), plane) : weights.map((weight) => input.flat().map((value) => weight * value));
   const output = mode === "conv" ? productOf(weights, whole, plane) : unframed(col2im(whole, frame, plane), frame, plane);
 
   function stepAt(index: number): Step {
@@ -70,7 +71,8 @@ function tell({ mode, input, kernel, plane, dims }: Scene, stage: Stage, positio
     const sum = products.length > 9 ? `${products.length} products` : products.join(" + ");
     return `Product: the kernel's row times column ${where}: ${sum} = ${num(at(output, ...position))}.`;
   }
-  if (stage === "gemm") return `Product: pixel ${where}, which is ${num(at(input, ...position))}, times each weight gives the column ${values}.`;
+  if (stage === "gemm")
+    return `Product: pixel ${where}, which is ${num(at(input, ...position))}, times each weight gives the column ${values}.`;
   if (stage === "col2im") return `col2im: column ${where} is added back where window ${where} lies.`;
   const crops = (dims === 1 ? [plane.columns] : [plane.rows, plane.columns]).map(cropOf);
   return dims === 1 || crops[0] === crops[1] ? `Crop: ${crops.at(-1)}.` : `Crop: of the rows, ${crops[0]}; of the columns, ${crops[1]}.`;

@@ -69,19 +69,35 @@ function compareConv(result: ConvResult, expected: ConvExpected, same: Same): vo
   same("zero insertion", zeroInsertion.output, transpose);
   same("zero insertion by its windows", byWindows(result), transpose);
   same("phases", phases.output, transpose);
-  same("phase sums", phases.parts.map(({ sum }) => sum), expected.sums);
+  same(
+    "phase sums",
+    phases.parts.map(({ sum }) => sum),
+    expected.sums,
+  );
   same("equal sums", phases.equalSums, new Set(expected.sums).size === 1);
   same("overlap", overlap.counts, expected.overlap);
   same("interior", overlap.interior, expected.interior);
   same("everywhere", overlap.everywhere, expected.everywhere);
   same("output of the steps", stepper.output, expected.output);
   same("inner products", inner.left, inner.right);
-  same("sizes", sizes.map((size) => size.result), [expected.output.length, expected.output[0]!.length].slice(settings.dims === 1 ? 1 : 0));
+  same(
+    "sizes",
+    sizes.map((size) => size.result),
+    [expected.output.length, expected.output[0]!.length].slice(settings.dims === 1 ? 1 : 0),
+  );
   if (expected.matrix) {
     same("matrix", matrix.entries, expected.matrix);
-    same("transpose", matrix.transpose, expected.matrix[0]!.map((_, j) => expected.matrix!.map((row) => row[j])));
+    same(
+      "transpose",
+      matrix.transpose,
+      expected.matrix[0]!.map((_, j) => expected.matrix!.map((row) => row[j])),
+    );
   }
-  same("weights behind the taps", matrix.taps.map((row) => row.map((tap) => (tap < 0 ? 0 : result.kernel.flat()[tap]))), matrix.entries);
+  same(
+    "weights behind the taps",
+    matrix.taps.map((row) => row.map((tap) => (tap < 0 ? 0 : result.kernel.flat()[tap]))),
+    matrix.entries,
+  );
   const { frame, image } = stepper;
   const last = stepper.at(stepper.count - 1);
   if (forward) {
@@ -91,7 +107,11 @@ function compareConv(result: ConvResult, expected: ConvExpected, same: Same): vo
     same("columns folded", inside, expected.folded);
   } else {
     const full = expected.full!;
-    same("uncropped", last.image.slice(0, full.length).map((row) => row.slice(0, full[0]!.length)), full);
+    same(
+      "uncropped",
+      last.image.slice(0, full.length).map((row) => row.slice(0, full[0]!.length)),
+      full,
+    );
     const cropped = last.image.slice(frame.top, frame.top + image.rows).map((row) => row.slice(frame.left, frame.left + image.columns));
     same("cropped", cropped, expected.output);
   }
@@ -105,7 +125,9 @@ function sumsOf({ output, terms }: ConvResult): Grid {
 function byWindows({ zeroInsertion: { padded, flipped, window }, large }: ConvResult): Grid {
   const weights = flipped.flat();
   return Array.from({ length: large.rows }, (_, i) =>
-    Array.from({ length: large.columns }, (_, j) => window([i, j]).reduce((sum, [u, v], tap) => sum + weights[tap]! * padded[u]![v]!.value, 0)),
+    Array.from({ length: large.columns }, (_, j) =>
+      window([i, j]).reduce((sum, [u, v], tap) => sum + weights[tap]! * padded[u]![v]!.value, 0),
+    ),
   );
 }
 
@@ -113,16 +135,28 @@ function comparePool(result: PoolResult, expected: PoolExpected, same: Same): vo
   const { inner, settings } = result;
   same("output", result.output, expected.output);
   same("indices", result.indices, expected.indices);
-  same("windows", result.windows.map((row) => row.map(({ index, value }) => [index, value])), expected.indices.map((row, i) => row.map((index, j) => [index, expected.output[i]![j]])));
+  same(
+    "windows",
+    result.windows.map((row) => row.map(({ index, value }) => [index, value])),
+    expected.indices.map((row, i) => row.map((index, j) => [index, expected.output[i]![j]])),
+  );
   same("unpooled", result.unpooled, expected.unpooled);
   same("overwritten", result.overwritten, expected.overwritten);
   same("wins", result.wins, expected.wins);
-  same("repeated", result.repeated, expected.wins.flat().flatMap((wins, index) => (wins > 1 ? [index] : [])));
+  same(
+    "repeated",
+    result.repeated,
+    expected.wins.flat().flatMap((wins, index) => (wins > 1 ? [index] : [])),
+  );
   same("overlap", result.overlap, expected.overlap);
   same("guessed", result.guessed, expected.guessed);
   same("probe", inner.y, expected.probe);
   same("back", inner.cty, expected.back);
   same("gathered", inner.cx, expected.output);
   same("inner products", inner.left, inner.right);
-  same("sizes", result.sizes.map((size) => size.result), [expected.output.length, expected.output[0]!.length].slice(settings.dims === 1 ? 1 : 0));
+  same(
+    "sizes",
+    result.sizes.map((size) => size.result),
+    [expected.output.length, expected.output[0]!.length].slice(settings.dims === 1 ? 1 : 0),
+  );
 }

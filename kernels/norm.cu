@@ -54,27 +54,34 @@ combine_moments(const double* __restrict__ means, const double* __restrict__ squ
     }
 }
 
-// y = (x - mean) scale + bias, by channel.
+// (x - mean) scale + bias, by channel.
+__device__ __forceinline__ Sum affine(Sum x, Real mean, Real scale, Real bias) { return (x - Sum(mean)) * Sum(scale) + Sum(bias); }
+
+// y = (x - mean) scale + bias, by channel; with relu, max(y, 0), where NaN stays NaN.
 extern "C" __global__ void __launch_bounds__(256)
 normalize(const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ scale, const Real* __restrict__ bias, Real* __restrict__ y,
-          int count, int channels) {
+          int count, int channels, int relu) {
     FOR_EACH(e, count) {
         int c = e % channels;
-        y[e] = Real((Sum(x[e]) - Sum(mean[c])) * Sum(scale[c]) + Sum(bias[c]));
+        Sum v = affine(x[e], mean[c], scale[c], bias[c]);
+        y[e] = Real(relu && v <= Sum(0) ? Sum(0) : v);
     }
 }
 
-// Per share and channel: the sums of g and of g z, z = (x - mean) rstd.
+// Per share and channel: the sums of g and of g z, z = (x - mean) rstd. `gated`: g counts only where (x - mean) scale + bias is above 0,
+// so that the gradient of a ReLU behind batch norm costs no pass of its own.
 extern "C" __global__ void __launch_bounds__(256)
 gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ rstd,
-              double* __restrict__ sums, double* __restrict__ products, int rows, int channels, int share) {
+              const Real* __restrict__ scale, const Real* __restrict__ bias, double* __restrict__ sums, double* __restrict__ products, int rows,
+              int channels, int share, int gated) {
     int c = blockIdx.x * LANES + threadIdx.x, begin = blockIdx.y * share, end = min(begin + share, rows);
     bool real = c < channels;
     Sum at = real ? Sum(mean[c]) : Sum(0), spread = real ? Sum(rstd[c]) : Sum(0), sum = 0, product = 0;
     for (int m = begin + threadIdx.y; m < end && real; m += ROWS) {
-        Sum v = g[m * channels + c];
+        Sum at_pixel = x[m * channels + c], v = g[m * channels + c];
+        if (gated && !(affine(at_pixel, mean[c], scale[c], bias[c]) > Sum(0))) v = 0;
         sum += v;
-        product += v * ((Sum(x[m * channels + c]) - at) * spread);
+        product += v * ((at_pixel - at) * spread);
     }
     double s = over_rows(sum), p = over_rows(product);
     if (real && threadIdx.y == 0) {
@@ -83,14 +90,17 @@ gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Real
     }
 }
 
-// dx = scale (g - b - z w), z = (x - mean) rstd, by channel.
+// dx = scale (g - b - z w), z = (x - mean) rstd, by channel; `gated` as above.
 extern "C" __global__ void __launch_bounds__(256)
 normalize_grad(const Real* __restrict__ g, const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ rstd,
-               const Real* __restrict__ scale, const Real* __restrict__ b, const Real* __restrict__ w, Real* __restrict__ dx, int count, int channels) {
+               const Real* __restrict__ scale, const Real* __restrict__ bias, const Real* __restrict__ b, const Real* __restrict__ w,
+               Real* __restrict__ dx, int count, int channels, int gated) {
     FOR_EACH(e, count) {
         int c = e % channels;
+        Sum v = g[e];
+        if (gated && !(affine(x[e], mean[c], scale[c], bias[c]) > Sum(0))) v = 0;
         Sum z = (Sum(x[e]) - Sum(mean[c])) * Sum(rstd[c]);
-        dx[e] = Real(Sum(scale[c]) * (Sum(g[e]) - Sum(b[c]) - z * Sum(w[c])));
+        dx[e] = Real(Sum(scale[c]) * (v - Sum(b[c]) - z * Sum(w[c])));
     }
 }
 

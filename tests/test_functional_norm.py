@@ -58,14 +58,43 @@ def test_derivatives_to_third_order_with_running_statistics(shape: tuple[int, ..
     check_grads(lambda x: F.batch_norm(x, mean, var), [tie_free(shape)], 3)
 
 
+@each_shape
+def test_derivatives_to_third_order_with_relu(shape: tuple[int, ...]) -> None:
+    check_grads(lambda x, w, b: F.batch_norm(x, None, None, w, b, True, eps=0.1, relu=True), [tie_free(shape), *parameters(shape[1])], 3)
+    mean, var = map(Tensor, running(shape[1]))
+    check_grads(lambda x, w, b: F.batch_norm(x, mean, var, w, b, relu=True), [tie_free(shape), *parameters(shape[1])], 3)
+
+
+@both_kernels
+@given(shape=st.sampled_from(SHAPES), seed=seeds, dtype=float_dtypes, layout=layouts, training=st.booleans())
+def test_with_relu_it_is_relu_of_it(kernels: str, shape: tuple[int, ...], seed: int, dtype: Any, layout: str, training: bool) -> None:
+    """Values to the bit, gradients to rounding; and nothing is kept for the ReLU while training."""
+    results = []
+    for relu in (False, True):
+        x = Tensor.wrap(lay_out(tie_free(shape, seed, dtype), layout)).requires_grad_()
+        w, b = (Tensor(p, requires_grad=True) for p in parameters(shape[1], dtype))
+        with use_kernels(kernels):
+            y = F.batch_norm(x, *map(Tensor, running(shape[1], dtype)), w, b, training, relu=relu)
+            y = y if relu else F.relu(y)
+            if relu and training:
+                assert [s.tensor is x or s.tensor is w or s.tensor is b for s in y._node.saved] == [True] * 3
+            y.backward(tie_free(shape, seed + 1, dtype))
+        results.append([t.numpy() for t in (y, x.grad, w.grad, b.grad)])
+    np.testing.assert_array_equal(*(r[0] for r in results))
+    assert (results[0][0] == 0).any() and (results[0][0] > 0).any()
+    for plain, fused in zip(*results, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=0, atol=50 * np.finfo(dtype).eps * max(1, np.abs(plain).max()))
+
+
 @pytest.mark.parametrize("used", [(True, False, False), (False, True, False), (False, False, True), (False, True, True)])
-def test_gradients_of_each_gradient_alone(used: tuple[bool, ...]) -> None:
+@pytest.mark.parametrize("relu", [False, True])
+def test_gradients_of_each_gradient_alone(used: tuple[bool, ...], relu: bool) -> None:
     """The fused gradient has three results; whichever of them are used, its own gradient is right."""
 
     def f(x: Tensor, w: Tensor, b: Tensor, g: Tensor) -> Tensor:
         for t in (x, w, b, g):
             t.requires_grad_()
-        grads = grad(F.batch_norm(x, None, None, w, b, True), (x, w, b), g, create_graph=True)
+        grads = grad(F.batch_norm(x, None, None, w, b, True, relu=relu), (x, w, b), g, create_graph=True)
         return F.cat([F.reshape(t, (-1,)) for t, wanted in zip(grads, used, strict=True) if wanted])
 
     x = tie_free((3, 2, 2, 3))

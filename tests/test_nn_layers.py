@@ -182,6 +182,43 @@ def test_training_is_deterministic() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(run(), run(), strict=True))
 
 
+def test_batch_norm_and_relu_run_together_unless_watched() -> None:
+    """The same numbers, gradients and statistics; a hook on either makes both run by themselves, and subclasses are left alone."""
+
+    class Gate(nn.ReLU):
+        pass
+
+    def run(relu: nn.Module, watched: int | None) -> tuple[list[str], list[np.ndarray]]:
+        minidcnn.manual_seed(1)
+        net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), relu, nn.BatchNorm2d(4)).double()
+        seen: list[tuple[int, ...]] = []
+        if watched is not None:
+            net[watched].register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+        x = Tensor(data(2, 2, 5, 6), requires_grad=True)
+        y = net(x)
+        (y * y).sum().backward(retain_graph=True)
+        functions, node = [], y._node
+        while node is not None:
+            functions.append(type(node.function).__name__)
+            node = next((edge[0] for edge in node.edges if isinstance(edge, tuple)), None)
+        assert len(seen) == (watched is not None)
+        return functions, [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in net.parameters()), *net.state_dict().values()]
+
+    functions_of = {}
+    for name, relu, watched in (("plain", nn.ReLU(), None), ("hook 1", nn.ReLU(), 1), ("hook 2", nn.ReLU(), 2), ("own", Gate(), None)):
+        functions, arrays = run(relu, watched)
+        functions_of[name] = functions
+        first = arrays if name == "plain" else first
+        for a, b in zip(arrays, first, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
+    assert {name: "BatchNormReLU" in f for name, f in functions_of.items()} == {
+        "plain": True,
+        "hook 1": False,
+        "hook 2": False,
+        "own": False,
+    }
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor
-from .activation import floating
+from .activation import ReLU, ReLUGate, floating
 from .common import check_backend
 from .elementwise import pow
 from .reduce import sum, var
@@ -20,7 +21,7 @@ class Normalize(Function):
 
     mean: Array
     rstd: Array
-    needs_inputs = (0, 1)
+    needs_inputs: ClassVar[tuple[int, ...]] = (0, 1)
 
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
         return kernels_of(x).batch_norm_apply(x, self.mean, self.rstd, weight, bias)
@@ -55,7 +56,7 @@ class BatchNormGrad(Function):
     mean: Array
     rstd: Array
     eps: float
-    needs_inputs = (0, 1, 2)
+    needs_inputs: ClassVar[tuple[int, ...]] = (0, 1, 2)
     differentiable = 3
 
     def forward(self, g: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
@@ -93,6 +94,36 @@ class BatchNormGrad(Function):
             return sum(a * self(g, x, one), axes)
 
         return by_g, None if a is None and b is None else by_x, None if a is None else by_weight
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormReLU(BatchNorm):
+    """ReLU behind BatchNorm in one pass. Neither its input nor its output is kept for the ReLU: backward finds from x where it is open."""
+
+    needs_inputs = (0, 1, 2)
+
+    def forward(self, x: Array, weight: Array, bias: Array) -> Array:
+        return kernels_of(x).batch_norm_apply(x, self.mean, self.rstd, weight, bias, relu=True)
+
+    def vjp(self, g: Tensor, x: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Gradient, ...]:
+        return BatchNormReLUGrad(self.mean, self.rstd, self.eps).outputs(g, x, weight, *rest)
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormReLUGrad(BatchNormGrad):
+    """BatchNormGrad of g where the ReLU is open, else of 0: the gate is constant almost everywhere and its own adjoint."""
+
+    needs_inputs = (0, 1, 2, 3)
+
+    def forward(self, g: Array, x: Array, weight: Array, *bias: Array) -> tuple[Array, Array, Array]:
+        return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight, *bias)
+
+    def vjp(self, grads: tuple[Tensor | None, ...], g: Tensor, x: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Gradient, ...]:
+        y = Tensor.wrap(kernels_of(x._array).batch_norm_apply(x._array, self.mean, self.rstd, weight._array, rest[0]._array))
+        plain = BatchNormGrad(self.mean, self.rstd, self.eps)
+        by_g, *others = plain.vjp(grads, ReLUGate()(g, y), x, weight)
+        assert callable(by_g)
+        return lambda: ReLUGate()(by_g(), y), *others, None
 
 
 @dataclass(frozen=True)
@@ -144,8 +175,11 @@ def batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    relu: bool = False,
 ) -> Tensor:
     """input: (N, C, ...) -> the same shape: (x - mean) / sqrt(var + eps) weight + bias, each channel by itself; the rest is (C,).
+
+    With `relu`, ReLU of that: while training in the same passes over memory, forward and backward, and with less kept.
 
     While `training`, mean and variance are the batch's own, and the running ones, if given, are updated in place: new = (1 - momentum) old
     + momentum batch, with the unbiased variance. Otherwise the running ones are used. An empty batch stays empty and updates nothing.
@@ -172,7 +206,8 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: running_mean and running_var are needed unless training=True")
         spread = kernels.xp.sqrt(running_var._array.astype("float64") + eps)
-        return Normalize(running_mean._array.astype("float64"), 1 / spread)(x, *parameters)  # copies: a later update does not reach them
+        y = Normalize(running_mean._array.astype("float64"), 1 / spread)(x, *parameters)  # copies: a later update does not reach them
+        return ReLU()(y) if relu else y
     if not x.size:
         nothing = zero._array.astype("float64")
         return Normalize(nothing, nothing + 1)(x, *parameters)
@@ -186,7 +221,8 @@ def batch_norm(
         if running is not None:
             running._array[...] = (1 - momentum) * running._array.astype("float64") + momentum * batch
             running.changed()
-    return BatchNorm(mean, 1 / kernels.xp.sqrt(variance + eps), eps)(x, *parameters)
+    function = BatchNormReLU if relu else BatchNorm
+    return function(mean, 1 / kernels.xp.sqrt(variance + eps), eps)(x, *parameters)
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, TypeVar, overload
 
+from .fuse import run
 from .module import Module
 
 L = TypeVar("L", bound="_Listed")
@@ -94,9 +95,7 @@ class Sequential(_Listed):
             self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
-        for module in self:
-            input = module(input)
-        return input
+        return run(list(self), input)
 
 
 class ModuleList(_Listed):

@@ -61,7 +61,8 @@ class BatchNorm2d(Module):
             init.ones_(self.weight)
             init.zeros_(self.bias)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, relu: bool = False) -> Tensor:
+        """input: (N, num_features, H, W) -> the same shape; `relu`: with ReLU behind it, in the same passes over memory."""
         if input.ndim != 4 or input.shape[1] != self.num_features:
             raise ValueError(f"BatchNorm2d: input must be (N, {self.num_features}, H, W), got shape {input.shape}")
         tracked = self.running_mean is not None
@@ -75,7 +76,7 @@ class BatchNorm2d(Module):
                     rate = 1 / int(count.item())
         update = self.training and self.track_running_stats
         statistics = (self.running_mean, self.running_var) if update or not self.training else (None, None)
-        return F.batch_norm(input, *statistics, self.weight, self.bias, self.training or not tracked, rate, self.eps)
+        return F.batch_norm(input, *statistics, self.weight, self.bias, self.training or not tracked, rate, self.eps, relu)
 
     def extra_repr(self) -> str:
         return (

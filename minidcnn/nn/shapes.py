@@ -55,7 +55,7 @@ class ShapeKernels(Kernels):
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         return self.xp.zeros(x.shape[1]), self.xp.ones(x.shape[1])
 
-    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
+    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         return self.blank(x.shape, x.dtype)
 
     def channel_sum(self, x: Array, before: int, after: int) -> Array:

@@ -36,30 +36,36 @@ class CpuNorm(Kernels):
         spread: Array = (square + counts * (mean - total) ** 2).sum((0, 1)) / pixels  # Chan, Golub & LeVeque 1979
         return total, spread
 
-    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
+    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         if not suits(x, weight, bias) or x.ndim < 2:
-            return super().batch_norm_apply(x, mean, rstd, weight, bias)
+            return super().batch_norm_apply(x, mean, rstd, weight, bias, relu)
         lines = _lines(_pixels(x))
         y, folded = empty(lines.shape, lines.dtype), lines.shape[1] // x.shape[1]
         center, scale, offset = (np.tile(v.astype(x.dtype), folded) for v in (mean, rstd * weight, bias))
-        parallel(lambda a, b: normalize(lines, y, center, scale, offset, a, b), len(lines), max(1, BLOCK // lines.shape[1]))
+        least = x.dtype.type(0 if relu else -np.inf)
+        parallel(lambda a, b: normalize(lines, y, center, scale, offset, least, a, b), len(lines), max(1, BLOCK // lines.shape[1]))
         return _images(y, x)
 
-    def batch_norm_grad(self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array) -> tuple[Array, Array, Array]:
-        if not suits(g, x, weight) or x.ndim < 2:
-            return super().batch_norm_grad(g, x, mean, rstd, weight)
+    def batch_norm_grad(
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        if not suits(g, x, weight, gate) or x.ndim < 2:
+            return super().batch_norm_grad(g, x, mean, rstd, weight, gate)
         kind, c, count = x.dtype, x.shape[1], x.size // x.shape[1]
         slopes, lines = _lines(_pixels(g)), _lines(_pixels(x))
         folded = lines.shape[1] // c
-        at, spread = (np.tile(v.astype(kind), folded) for v in (mean, rstd))
+        at, spread, scale = (np.tile(v.astype(kind), folded) for v in (mean, rstd, rstd * weight))
+        offset, gated = scale if gate is None else np.tile(gate, folded), gate is not None
         step, blocks = _blocks(lines)
         sums = np.empty((2, blocks, lines.shape[1]))
-        parallel(lambda a, b: gradient_sums(slopes, lines, at, spread, step, sums, a, b), blocks)
+        parallel(lambda a, b: gradient_sums(slopes, lines, at, spread, scale, offset, gated, step, sums, a, b), blocks)
         dbias, dweight = sums.reshape(2, -1, c).sum(1)
-        scale, by_one, by_z = (np.tile(v.astype(kind), folded) for v in (rstd * weight, dbias / count, dweight / count))
+        by_one, by_z = (np.tile(v.astype(kind), folded) for v in (dbias / count, dweight / count))
         dx = empty(lines.shape, lines.dtype)
         parallel(
-            lambda a, b: gradient(slopes, lines, dx, at, spread, scale, by_one, by_z, a, b), len(lines), max(1, BLOCK // lines.shape[1])
+            lambda a, b: gradient(slopes, lines, dx, at, spread, scale, offset, gated, by_one, by_z, a, b),
+            len(lines),
+            max(1, BLOCK // lines.shape[1]),
         )
         return _images(dx, x), dweight.astype(kind), dbias.astype(kind)
 
@@ -113,17 +119,24 @@ def block_stats(x: Array, step: int, mean: Array, square: Array, start: int, sto
 
 
 @jit
-def normalize(x: Array, y: Array, mean: Array, scale: Array, bias: Array, start: int, stop: int) -> None:
-    """y (P, L) = (x - mean) scale + bias, for lines `start` up to `stop`."""
+def normalize(x: Array, y: Array, mean: Array, scale: Array, bias: Array, least: float, start: int, stop: int) -> None:
+    """y (P, L) = (x - mean) scale + bias but at least `least`, for lines `start` up to `stop`."""
     for p in range(start, stop):
         line, to = x[p], y[p]
         for k in range(to.size):
-            to[k] = (line[k] - mean[k]) * scale[k] + bias[k]
+            value = (line[k] - mean[k]) * scale[k] + bias[k]
+            to[k] = least if value <= least else value  # NaN stays
 
 
 @jit
-def gradient_sums(g: Array, x: Array, mean: Array, rstd: Array, step: int, sums: Array, start: int, stop: int) -> None:
-    """sums (2, blocks, L): per column the sums over a block of g and of g z, with z = (x - mean) rstd."""
+def gradient_sums(
+    g: Array, x: Array, mean: Array, rstd: Array, scale: Array, bias: Array, gated: bool, step: int, sums: Array, start: int, stop: int
+) -> None:
+    """sums (2, blocks, L): per column the sums over a block of g and of g z, with z = (x - mean) rstd.
+
+    `gated`: g counts as 0 where (x - mean) scale + bias is not above 0.
+    """
+    zero = g.dtype.type(0)
     for block in range(start, stop):
         of_g, of_gz = sums[0, block], sums[1, block]
         for k in range(of_g.size):
@@ -132,16 +145,21 @@ def gradient_sums(g: Array, x: Array, mean: Array, rstd: Array, step: int, sums:
         for p in range(block * step, min(x.shape[0], (block + 1) * step)):
             slope, line = g[p], x[p]
             for k in range(of_g.size):
-                of_g[k] += slope[k]
-                of_gz[k] += slope[k] * ((line[k] - mean[k]) * rstd[k])
+                far = line[k] - mean[k]
+                s = slope[k] if not gated or far * scale[k] + bias[k] > zero else zero
+                of_g[k] += s
+                of_gz[k] += s * (far * rstd[k])
 
 
 @jit
 def gradient(
-    g: Array, x: Array, dx: Array, mean: Array, rstd: Array, scale: Array, b: Array, w: Array, start: int, stop: int
+    g: Array, x: Array, dx: Array, mean: Array, rstd: Array, scale: Array, bias: Array, gated: bool, b: Array, w: Array, start: int, stop: int
 ) -> None:  # fmt: skip
-    """dx (P, L) = scale (g - b - z w), for lines `start` up to `stop`."""
+    """dx (P, L) = scale (g - b - z w), for lines `start` up to `stop`; `gated` as above."""
+    zero = g.dtype.type(0)
     for p in range(start, stop):
         slope, line, to = g[p], x[p], dx[p]
         for k in range(to.size):
-            to[k] = scale[k] * (slope[k] - b[k] - (line[k] - mean[k]) * rstd[k] * w[k])
+            far = line[k] - mean[k]
+            s = slope[k] if not gated or far * scale[k] + bias[k] > zero else zero
+            to[k] = scale[k] * (s - b[k] - far * rstd[k] * w[k])

@@ -28,30 +28,34 @@ class CudaNorm(CudaBase):
         self.launcher.over(c, FILE, "combine_moments", x.dtype, means, squares, mean, var, rows, c, share, shares)
         return mean, var
 
-    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
+    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         if not self._takes(x):
-            return super().batch_norm_apply(x, mean, rstd, weight, bias)
+            return super().batch_norm_apply(x, mean, rstd, weight, bias, relu)
         flat = self._rows(x)
         y: Array = self.xp.empty(flat.shape, x.dtype)
         terms = (self._by_channel(v, x.dtype) for v in (mean, rstd * weight, bias))
-        self.launcher.over(y.size, FILE, "normalize", x.dtype, flat, *terms, y, y.size, x.shape[1])
+        self.launcher.over(y.size, FILE, "normalize", x.dtype, flat, *terms, y, y.size, x.shape[1], relu)
         return self._shaped(y, x)
 
-    def batch_norm_grad(self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array) -> tuple[Array, Array, Array]:
+    def batch_norm_grad(
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
+    ) -> tuple[Array, Array, Array]:
         if not self._takes(x, g):
-            return super().batch_norm_grad(g, x, mean, rstd, weight)
+            return super().batch_norm_grad(g, x, mean, rstd, weight, gate)
         xp, c, kind = self.xp, x.shape[1], x.dtype
         rows, share, shares = self._shares(x)
         flat, gradient = self._rows(x), self._rows(g)
-        at, spread = self._by_channel(mean, kind), self._by_channel(rstd, kind)
+        at, spread, scale = (self._by_channel(v, kind) for v in (mean, rstd, rstd * weight))
+        bias, gated = (scale, False) if gate is None else (self._by_channel(gate, kind), True)
         sums, products = (xp.empty((shares, c), "float64") for _ in range(2))
+        affine = (at, spread, scale, bias)
         self.launcher.launch(
-            _grid(c, shares), BLOCK, FILE, "gradient_sums", kind, gradient, flat, at, spread, sums, products, rows, c, share
+            _grid(c, shares), BLOCK, FILE, "gradient_sums", kind, gradient, flat, *affine, sums, products, rows, c, share, gated
         )
         dbias, dweight = self._added(sums, kind), self._added(products, kind)
         dx: Array = xp.empty(flat.shape, kind)
-        terms = (self._by_channel(v, kind) for v in (rstd * weight, dbias / rows, dweight / rows))
-        self.launcher.over(dx.size, FILE, "normalize_grad", kind, gradient, flat, at, spread, *terms, dx, dx.size, c)
+        terms = (self._by_channel(v, kind) for v in (dbias / rows, dweight / rows))
+        self.launcher.over(dx.size, FILE, "normalize_grad", kind, gradient, flat, *affine, *terms, dx, dx.size, c, gated)
         return self._shaped(dx, x), dweight, dbias
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:

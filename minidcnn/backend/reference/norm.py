@@ -16,19 +16,27 @@ class NormKernels(BaseKernels):
         squares = self.map(lambda x, mean: (x - mean) ** 2, x, _along(mean, x))
         return mean, squares.mean(axis=axes)
 
-    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array) -> Array:
-        """(x - mean) rstd weight + bias, for x (N, C, ...) and (C,) float64 mean and rstd; in x's dtype; channels-last images stay so."""
+    def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
+        """(x - mean) rstd weight + bias, for x (N, C, ...) and (C,) float64 mean and rstd; in x's dtype; channels-last images stay so.
+
+        With `relu`, max of that and 0.
+        """
         kind, scale = x.dtype, rstd * weight
         terms = (_along(v.astype(kind), x) for v in (mean, scale, bias))
-        return self.map(lambda x, mean, scale, bias: (x - mean) * scale + bias, x, *terms)
+        y = self.map(lambda x, mean, scale, bias: (x - mean) * scale + bias, x, *terms)
+        return self.relu(y) if relu else y
 
-    def batch_norm_grad(self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array) -> tuple[Array, Array, Array]:
+    def batch_norm_grad(
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
+    ) -> tuple[Array, Array, Array]:
         """The gradients (dx, dweight, dbias) of <g, batch_norm_apply(x, mean(x), rstd(x), weight, bias)>, in x's dtype.
 
-        With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
+        `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0. With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
         (Ioffe & Szegedy, "Batch normalization", 2015, section 3, simplified).
         """
         kind, axes, count = x.dtype, _others(x), x.size // x.shape[1]
+        if gate is not None:
+            g = self.relu_grad(g, self.batch_norm_apply(x, mean, rstd, weight, gate))
         at, spread = (_along(v.astype(kind), x) for v in (mean, rstd))
         z = self.map(lambda x, at, spread: (x - at) * spread, x, at, spread)
         dbias = self.sum(g, axes)

@@ -89,14 +89,17 @@ class ConfusionMatrix:
 
     @property
     def mean_class_accuracy(self) -> float:
+        """Mean of `class_accuracy` over the classes that the truth or the prediction has."""
         return mean_present(self.class_accuracy)
 
     @property
     def mean_iou(self) -> float:
+        """Mean of `iou` over the classes that the truth or the prediction has."""
         return mean_present(self.iou)
 
     @property
     def mean_dice(self) -> float:
+        """Mean of `dice` over the classes that the truth or the prediction has."""
         return mean_present(self.dice)
 
     @property

@@ -28,6 +28,7 @@ class RunFolder:
 
     @property
     def holds_a_run(self) -> bool:
+        """Whether any file of a run is there."""
         return any(file.exists() for file in (self.config, self.metrics, self.last, self.best))
 
     def __str__(self) -> str:
@@ -92,6 +93,7 @@ class RunFolder:
         return TrainConfig.from_json(self.config.read_text(encoding="utf-8"), self.config)
 
     def write_config(self, config: TrainConfig) -> None:
+        """Write the options to config.json."""
         write_text(self.config, config.to_json())
 
     def read_metrics(self) -> list[dict[str, Any]]:

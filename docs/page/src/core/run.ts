@@ -10,7 +10,7 @@ import { phasesOf } from "./phases.ts";
 import { gather, guessedSize, overwriteAt, poolWindows, repeatedIndices, scatterAt, seenBy } from "./pool.ts";
 import { sizesOf } from "./sizes.ts";
 import { stepperOf } from "./stepper.ts";
-import { counted, listed, place } from "./text.ts";
+import { counted, listed, num, place } from "./text.ts";
 import type { ConvResult, PoolResult, Position, Result, Settings } from "./types.ts";
 import { zeroInsertion } from "./zero-insertion.ts";
 
@@ -91,10 +91,9 @@ function tellPool(settings: Settings, repeated: number[], guessed: Position): st
     ? `${counted(repeated.length, "pixel")} won more than one window (${listed(twice)}). Unpooling adds there, since it is the transpose of the ` +
       `gather; overwriting would not be.`
     : "No pixel won twice, so adding and overwriting agree: each winner returns to its place, and all other pixels become 0.";
-  const sizes = dims === 1 ? [columns.size, guessed[1]] : [`${rows.size} x ${columns.size}`, `${guessed[0]} x ${guessed[1]}`];
-  const told =
-    rows.size === guessed[0] && columns.size === guessed[1]
-      ? `Without being told, unpooling assumes the size ${sizes[1]}, which is right here.`
-      : `Without being told, unpooling assumes the size ${sizes[1]}; the input's was ${sizes[0]}, so it must be told.`;
-  return `${repeats} ${told}`;
+  const size = (down: number, along: number): string => (dims === 1 ? num(along) : `${num(down)} x ${num(along)}`);
+  const right = rows.size === guessed[0] && columns.size === guessed[1];
+  const dilated = rows.dilation > 1 || columns.dilation > 1 ? ", since it knows no dilation" : "";
+  const told = right ? "which is right here" : `but the input's was ${size(rows.size, columns.size)}, so it must be told`;
+  return `${repeats} Without being told, unpooling assumes the size ${size(...guessed)}${dilated}, ${told}.`;
 }

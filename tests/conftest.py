@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from cudasim.build import why_not as why_no_simulator
 from hypothesis import HealthCheck, settings
+from javascript import why_not as why_no_node
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MINIDCNN_SHARED") or ROOT.parent / "shared")
@@ -41,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "shared": (SHARED / "data").is_dir(),
         "cudasim": not why_no_simulator(),
         "nvrtc": all(importlib.util.find_spec(name) is not None for name in ("cuda", "cuda.core", "cuda.bindings")),
+        "node": not why_no_node(),
         "sphinx": all(importlib.util.find_spec(name) is not None for name in ("sphinx", "myst_parser", "furo")),
     }
     for name in filter(None, os.environ.get("MINIDCNN_REQUIRE", "").split(",")):

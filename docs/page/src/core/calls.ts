@@ -5,16 +5,20 @@ import type { Axis, Calls, Grid, Settings } from "./types.ts";
 /** The same computation as a program for minidcnn and one for PyTorch; one dimension is an image of one row in both. */
 export function callsOf(settings: Settings): Calls {
   const lines = settings.mode === "pool" ? poolLines(settings) : convLines(settings);
-  const minidcnn = ["import numpy as np", "from minidcnn import Tensor, functional as F", "", ...lines.map((line) => line("minidcnn"))];
-  const pytorch = ["import torch", "import torch.nn.functional as F", "", ...lines.map((line) => line("torch"))];
-  return { minidcnn: minidcnn.join("\n"), pytorch: pytorch.join("\n") };
+  const program = (library: Library, ...imports: string[]): string =>
+    [...imports, "", ...lines.map((line) => line(library)).filter((line) => line !== null)].join("\n");
+  return {
+    minidcnn: program("minidcnn", "import numpy as np", "from minidcnn import Tensor, functional as F"),
+    pytorch: program("torch", "import torch", "import torch.nn.functional as F"),
+  };
 }
 
 type Library = "minidcnn" | "torch";
-type LineOfCode = (library: Library) => string;
+type LineOfCode = (library: Library) => string | null;
 
 function image(name: string, values: Grid): LineOfCode {
-  const list = `[${values.map((row) => `[${row.join(", ")}]`).join(", ")}]`;
+  const lists = values.map((row) => `[${row.join(", ")}]`);
+  const list = lists.length === 1 ? `[${lists[0]}]` : `[\n${lists.map((row) => `    ${row},\n`).join("")}]`;
   const [rows, columns] = shape(values);
   const sizes = `(1, 1, ${rows}, ${columns})`;
   return (library) =>
@@ -53,8 +57,11 @@ function poolLines(settings: Settings): LineOfCode[] {
   const window = `${pair("kernel")}, stride=${pair("stride")}${argument(settings, "padding", "padding", 0)}`;
   const pooling = `${window}${argument(settings, "dilation", "dilation", 1)}${ceilMode ? ", ceil_mode=True" : ""}, return_indices=True`;
   const size = `(${rows.size}, ${columns.size})`;
+  const tight = [rows, columns].find((axis) => 2 * axis.padding > axis.kernel);
+  const refusal = `# PyTorch refuses padding ${tight?.padding}: more than half of kernel ${tight?.kernel}, whatever the dilation`;
   return [
     image("x", settings.input),
+    ...(tight ? [(library: Library) => (library === "torch" ? refusal : null)] : []),
     () => `y, indices = F.max_pool2d(x, ${pooling})`,
     ...(unpoolable(settings)
       ? [() => `back = F.max_unpool2d(y, indices, ${window}, output_size=${size}).numpy()[0, 0]`]

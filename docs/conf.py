@@ -45,6 +45,7 @@ linkcode_resolve = __import__("sources").code_of
 # -- HTML --------------------------------------------------------------------------------------------------------------------------
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = "minidcnn"
 html_static_path = ["static", str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSerif.ttf")]
 html_css_files = ["site.css"]

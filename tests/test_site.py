@@ -150,6 +150,34 @@ def test_the_site_is_whole_and_needs_no_network(tmp_path: Path) -> None:
     assert "L-1" in pages[site / "source" / "minidcnn" / "autograd.py.html"].ids
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('<a href="b.html">', "a.html links to b.html, which is not there"),
+        ('<a href="#there"><p id="here">', "a.html links to #there, but a.html has no there"),
+        ('<a href="source/c.html#L-2">', "a.html links to source/c.html#L-2, but c.html has no L-2"),
+        ('<img src="missing.svg">', "a.html links to missing.svg, which is not there"),
+        ('<img src="https://elsewhere.org/x.png">', "a.html fetches https://elsewhere.org/x.png"),
+        ('<script src="//elsewhere.org/x.js"></script>', "a.html fetches //elsewhere.org/x.js"),
+        ('<p style="background: url(http://elsewhere.org/x.png)">', "a.html fetches http://elsewhere.org/x.png"),
+        ('<a href="https://elsewhere.org/"><a href="source/c.html#L-1"><a href="a.html?q=1#here"><p id="here">', None),
+    ],
+)
+def test_planted_faults_of_pages_are_found(tmp_path: Path, text: str, problem: str | None) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "c.html").write_text('<span id="L-1">')
+    (tmp_path / "a.html").write_text(text)
+    pages = read(tmp_path)
+    assert [*fetches(tmp_path, pages), *dead_links(pages)] == ([problem] if problem else [])
+
+
+def test_planted_faults_of_styles_are_found(tmp_path: Path) -> None:
+    (tmp_path / "x.css").write_text(
+        '@import "https://a.org/x.css"; @font-face { src: url(//b.org/f.woff2) } p { background: url("here.png") }'
+    )
+    assert list(fetches(tmp_path, {})) == ["x.css fetches https://a.org/x.css", "x.css fetches //b.org/f.woff2"]
+
+
 @pytest.fixture
 def reference(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(EXTENSIONS))

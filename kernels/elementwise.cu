@@ -1,4 +1,4 @@
-// Elementwise work that is worth a kernel of its own: ReLU, dropout by counters, optimizer steps. One thread per element, arrays of any
+// Elementwise work that is worth a kernel of its own: ReLU and dropout by counters. One thread per element, arrays of any
 // shape seen as one run of memory. Bound by memory: each array is read and written once.
 #include "common.cuh"
 
@@ -29,40 +29,5 @@ dropout(const Real* __restrict__ x, Real* __restrict__ y, unsigned long long see
     FOR_EACH(e, count) {
         int i = whole ? e / (plane * channels) * channels + e % channels : e;
         y[e] = x[e] * (uniform_bits(seed, i) >= threshold ? scale : Real(0));
-    }
-}
-
-// d = g + decay p; buffer = momentum buffer + (1 - dampening) d, at first d; p -= lr (d + momentum buffer, buffer, or d). buffer may be null.
-extern "C" __global__ void __launch_bounds__(256)
-sgd_step(Real* __restrict__ p, const Real* __restrict__ g, Real* __restrict__ buffer, int first, Sum lr, Sum momentum, Sum dampening, Sum decay,
-         int nesterov, int count) {
-    FOR_EACH(e, count) {
-        Sum d = Sum(g[e]) + decay * Sum(p[e]);
-        if (buffer) {
-            Sum b = first ? d : momentum * Sum(buffer[e]) + (Sum(1) - dampening) * d;
-            buffer[e] = Real(b);
-            d = nesterov ? d + momentum * b : b;
-        }
-        p[e] = Real(Sum(p[e]) - lr * d);
-    }
-}
-
-// Adam (decoupled = 0) and AdamW: rate = lr / (1 - beta1^t), root = sqrt(1 - beta2^t). largest may be null (no amsgrad).
-extern "C" __global__ void __launch_bounds__(256)
-adam_step(Real* __restrict__ p, const Real* __restrict__ g, Real* __restrict__ mean, Real* __restrict__ square, Real* __restrict__ largest, Sum rate,
-          Sum root, Sum lr, Sum beta1, Sum beta2, Sum eps, Sum decay, int decoupled, int count) {
-    FOR_EACH(e, count) {
-        Sum v = p[e], d = g[e];
-        if (decoupled) v *= Sum(1) - lr * decay;
-        else d += decay * v;
-        Sum m = Sum(mean[e]) + (Sum(1) - beta1) * (d - Sum(mean[e]));
-        Sum q = beta2 * Sum(square[e]) + (Sum(1) - beta2) * (d * d);
-        mean[e] = Real(m);
-        square[e] = Real(q);
-        if (largest) {
-            q = max(Sum(largest[e]), q);
-            largest[e] = Real(q);
-        }
-        p[e] = Real(v - rate * (m / (sqrt(q) / root + eps)));
     }
 }

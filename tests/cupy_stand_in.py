@@ -42,6 +42,10 @@ class ndarray:
         return None if self._host.base is None else ndarray(self._host.base)
 
     @property
+    def data(self) -> Any:
+        return types.SimpleNamespace(ptr=self._host.ctypes.data)
+
+    @property
     def flags(self) -> Flags:
         return Flags(self._host.flags)
 

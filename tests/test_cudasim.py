@@ -38,6 +38,20 @@ def as_precision(kernels: Kernels, precision: str) -> Kernels:
     return kernels
 
 
+def stepped(kernels: Kernels, optimizer: str) -> Array:
+    """Three parameters after two steps, one after the other: less than a block, several blocks, and a few elements."""
+    rng, rows, settings = np.random.default_rng(1), [], []
+    for i, size in enumerate((40, 9000, 7)):
+        rows.append([rng.random(size, np.float32) for _ in range(5 if optimizer == "adam" else 3)])
+        settings.append(
+            (1 + i, 0.1 * (i + 1), 0.9, 0.99, 1e-3, 0.1, i == 1) if optimizer == "adam" else (i == 1, 0.1, 0.9, 0.2, 0.1, False)
+        )
+    for _ in range(2):
+        steps = [(*row, *numbers) for row, numbers in zip(rows, settings, strict=True)]
+        kernels.adam_steps(steps) if optimizer == "adam" else kernels.sgd_steps(steps)
+    return np.concatenate([a for row in rows for a in row])
+
+
 RUNS: dict[str, Callable[[Kernels], Any]] = {
     "forward": lambda k: k.conv2d(X, W, None, WINDOW, OUT),
     "tf32": lambda k: as_precision(k, "tf32").conv2d(X, W, None, WINDOW, OUT),
@@ -56,6 +70,8 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "sum": lambda k: k.sum(WIDE, (0, 2, 3)),
     "cross_entropy": lambda k: k.cross_entropy(WIDE, LABELS, np.ones(40, np.float32), 0.1)[0],
     "dropout": lambda k: k.dropout(WIDE, 0.5, 7, (2, 40, 1, 1)),
+    "sgd": lambda k: stepped(k, "sgd"),
+    "adam": lambda k: stepped(k, "adam"),
 }
 
 EXACT = {"rtol": 1e-4, "atol": 1e-5}
@@ -124,6 +140,14 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a pixel without a label is looked up": ("cross_entropy", "        if (y >= 0) {\n            loss", "        {\n            loss"),
     "classes and pixels exchanged": ("cross_entropy", "row = x + p * classes", "row = x + p * pixels"),
     "one mask for all images": ("dropout", "e / (plane * channels) * channels + e % channels", "e % channels"),
+    "blocks begin at the wrong parameter": ("sgd", "<= (long long)blockIdx.x) low", "< (long long)blockIdx.x) low"),
+    "the last parameter is never found": ("sgd", "int low = 0, high = rows - 1;", "int low = 0, high = rows - 2;"),
+    "a block works on into the next parameter": ("sgd", "+ (share), (int)(row)[0])", "+ (share), (int)(row)[0] + 1)"),
+    "every block takes the whole parameter": ("adam", "min(e - (int)threadIdx.x + (share), (int)(row)[0])", "(int)(row)[0]"),
+    "settings of one parameter for all": ("adam", "settings + index * 8", "settings"),
+    "the blocks of a parameter begin at its first element": ("sgd", "((int)blockIdx.x - (int)(row)[1]) * (share)", "0 * (share)"),
+    "the first step keeps what the buffer holds": ("sgd", "first ? d : momentum", "momentum"),
+    "mean and mean square exchanged": ("adam", "(Real*)row[4], *square = (Real*)row[5]", "(Real*)row[5], *square = (Real*)row[4]"),
     "the average forgets its weight": ("avg_pool", "Real(total * weight[p.i * g.ow + p.j])", "Real(total * weight[p.j * g.ow + p.i])"),
 }
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, kernels_of
+from ..backend import Array, Kernels, kernels_of
 from ..tensor import Tensor
 from .checks import not_negative
 from .optimizer import Optimizer
@@ -36,7 +36,7 @@ class Adam(Optimizer):
         if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
             raise ValueError(f"{self._name}: betas must be two numbers of at least 0 and below 1, got {group['betas']}")
 
-    def update(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
+    def arguments(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> tuple[Any, ...]:
         p = parameter._array
         kernels = kernels_of(p)
         if not state:
@@ -46,22 +46,11 @@ class Adam(Optimizer):
             if name not in state:
                 state[name] = kernels.map(kernels.xp.zeros_like, p)
         state["step"] += 1
-        beta1, beta2 = group["betas"]
-        largest = state["max_exp_avg_sq"] if group["amsgrad"] else None
-        kernels.adam_step(
-            p,
-            gradient,
-            state["exp_avg"],
-            state["exp_avg_sq"],
-            largest,
-            state["step"],
-            group["lr"],
-            beta1,
-            beta2,
-            group["eps"],
-            group["weight_decay"],
-            self.decoupled,
-        )
+        averages = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if group["amsgrad"] else None
+        return p, gradient, *averages, state["step"], group["lr"], *group["betas"], group["eps"], group["weight_decay"], self.decoupled
+
+    def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
+        kernels.adam_steps([self.arguments(*one) for one in todo])
 
 
 class AdamW(Adam):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..autograd import enable_grad, no_grad
-from ..backend import Array, is_cupy, kernels_of, to_backend
+from ..backend import Array, Kernels, is_cupy, kernels_of, to_backend
 from ..tensor import Tensor
 
 
 class Optimizer:
     """Base class: subclasses name their settings in `defaults`, check them in `check` and update one parameter in `update`.
+
+    Where a kernel takes many parameters at once, a subclass says in `arguments` what it wants for each and calls it in `update_all`.
 
     `params`: tensors, or dicts {"params": tensors, "lr": ..., ...} whose settings override the defaults, as torch.optim.
     ValueError for no parameters, settings out of range, or a parameter given twice; TypeError for what is no leaf tensor.
@@ -41,6 +43,15 @@ class Optimizer:
     def update(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Change parameter._array in place, and `state`, which starts as an empty dict."""
         raise NotImplementedError(f"{self._name} does not define update")
+
+    def arguments(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What the kernel of `update_all` takes for one parameter, whose `state` is brought to this step."""
+        raise NotImplementedError(f"{self._name} does not define arguments")
+
+    def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
+        """`update` for each (parameter, gradient, state, group); all of them live where `kernels` work."""
+        for parameter, gradient, state, group in todo:
+            self.update(parameter, gradient, state, group)
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with settings of their own; settings left out are the defaults."""
@@ -81,16 +92,20 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        todo: dict[Kernels, list[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]] = {}
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state.setdefault(p, {})
+                for key, value in state.items():  # the model may have moved since the last step
+                    if hasattr(value, "dtype") and is_cupy(value) != is_cupy(p._array):
+                        state[key] = to_backend(value, p.backend)
+                todo.setdefault(kernels_of(p._array), []).append((p, p.grad._array, state, group))
         with no_grad():
-            for group in self.param_groups:
-                for p in group["params"]:
-                    if p.grad is None:
-                        continue
-                    state = self.state.setdefault(p, {})
-                    for key, value in state.items():  # the model may have moved since the last step
-                        if hasattr(value, "dtype") and is_cupy(value) != is_cupy(p._array):
-                            state[key] = to_backend(value, p.backend)
-                    self.update(p, p.grad._array, state, group)
+            for kernels, some in todo.items():
+                self.update_all(kernels, some)
+                for p, *_ in some:
                     p.changed()
         return loss
 

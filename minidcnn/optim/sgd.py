@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..backend import Array, kernels_of
+from ..backend import Array, Kernels, kernels_of
 from ..tensor import Tensor
 from .checks import not_negative
 from .optimizer import Optimizer
@@ -38,15 +38,16 @@ class SGD(Optimizer):
                 f"SGD: nesterov needs momentum above 0 and dampening 0, got momentum={group['momentum']} and dampening={group['dampening']}"
             )
 
-    def update(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
+    def arguments(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> tuple[Any, ...]:
         p = parameter._array
-        kernels = kernels_of(p)
         momentum, buffer, first = group["momentum"], None, False
         if momentum:
             first = "momentum_buffer" not in state
             if first:
+                kernels = kernels_of(p)
                 state["momentum_buffer"] = kernels.map(kernels.xp.empty_like, p)
             buffer = state["momentum_buffer"]
-        kernels.sgd_step(
-            p, gradient, buffer, first, group["lr"], momentum, group["dampening"], group["weight_decay"], bool(group["nesterov"])
-        )
+        return p, gradient, buffer, first, group["lr"], momentum, group["dampening"], group["weight_decay"], bool(group["nesterov"])
+
+    def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
+        kernels.sgd_steps([self.arguments(*one) for one in todo])

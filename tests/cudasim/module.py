@@ -100,9 +100,11 @@ class SimKernel:
     def __init__(self, module: SimModule, name: str, record: _Kernel) -> None:
         self.module, self.name, self._record = module, name, record
         self.max_dynamic_shared_size_bytes: int | None = None
+        self.behind: Sequence[Any] = ()  # arrays whose addresses stand in an int64 array of the next launch
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0) -> None:
-        arguments = _Arguments(self.name, self._record, args, separate=self.module.mode == "check")
+        arguments = _Arguments(self.name, self._record, args, self.behind, separate=self.module.mode == "check")
+        self.behind = ()
         full_grid, full_block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
         self._check_shape(full_grid, full_block, shared_mem)
         error = ctypes.create_string_buffer(ERROR_BYTES)
@@ -153,7 +155,7 @@ class SimKernel:
 class _Arguments:
     """What a kernel is called with, checked as a GPU never would: exact dtypes, NumPy scalars, C-contiguous arrays."""
 
-    def __init__(self, kernel: str, record: _Kernel, values: Sequence[Any], separate: bool) -> None:
+    def __init__(self, kernel: str, record: _Kernel, values: Sequence[Any], behind: Sequence[Any], separate: bool) -> None:
         if len(values) != record.count:
             raise SimError(f"{kernel} takes {record.count} arguments, got {len(values)}")
         self.kernel, self.separate = kernel, separate
@@ -161,6 +163,7 @@ class _Arguments:
         self._kept: list[Any] = []
         self._changed: list[tuple[Any, Any]] = []
         self._known: dict[int, Any] = {}  # aliases stay aliases
+        self._behind = {array.ctypes.data: self._place(array) for array in behind if array.size}
         self.pointers = (ctypes.c_void_p * max(1, record.count))()
         for i, value in enumerate(values):
             parameter = record.parameters[i]
@@ -185,13 +188,28 @@ class _Arguments:
             raise SimError(f"{where}: an array of {array.dtype} for a pointer to {parameter.element.decode()}{parameter.element_size * 8}")
         if not array.size:
             return ctypes.c_void_p(None)
+        if self._behind and array.dtype == np.int64:
+            array = self._with_addresses(array)
+        return ctypes.c_void_p(self._place(array).ctypes.data)
+
+    def _place(self, array: Any) -> Any:
+        """`array` as the kernel sees it: itself, or if accesses are checked a copy between guard zones, the same one each time."""
         device = self._known.get(array.ctypes.data)
         if device is None:
             device = self._known[array.ctypes.data] = _guarded(array) if self.separate else array
             self.arrays.append(_Array(device.ctypes.data, array.nbytes, array.itemsize))
             if self.separate and array.flags.writeable:
                 self._changed.append((array, device))
-        return ctypes.c_void_p(device.ctypes.data)
+        return device
+
+    def _with_addresses(self, table: Any) -> Any:
+        """A read-only table in which the addresses of arrays are those of the copies that the kernel sees."""
+        moved = table.copy()
+        for address, device in self._behind.items():
+            moved[table == address] = device.ctypes.data
+        moved.flags.writeable = False
+        self._kept.append(moved)
+        return moved
 
     def _scalar(self, i: int, value: Any, parameter: _Parameter) -> Any:
         where = f"{self.kernel}, argument {i}"

@@ -1,9 +1,6 @@
-"""ReLU, dropout and optimizer steps on the GPU: kernels/elementwise.cu."""
+"""ReLU and dropout on the GPU: kernels/elementwise.cu."""
 
 from __future__ import annotations
-
-import math
-from typing import Any
 
 import numpy as np
 
@@ -48,57 +45,5 @@ class CudaElementwise(CudaBase):
         )
         return y.transpose(inverse(order))
 
-    def sgd_step(
-        self,
-        p: Array,
-        g: Array,
-        buffer: Array | None,
-        first: bool,
-        lr: float,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-    ) -> None:
-        arrays = self._alike(p, g, buffer)
-        if arrays is None:
-            super().sgd_step(p, g, buffer, first, lr, momentum, dampening, weight_decay, nesterov)
-            return
-        numbers = first, float(lr), float(momentum), float(dampening), float(weight_decay), nesterov, p.size
-        self.launcher.over(p.size, FILE, "sgd_step", p.dtype, *arrays, *numbers)
-
-    def adam_step(
-        self,
-        p: Array,
-        g: Array,
-        mean: Array,
-        square: Array,
-        largest: Array | None,
-        step: int,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-    ) -> None:
-        arrays = self._alike(p, g, mean, square, largest)
-        if arrays is None:
-            super().adam_step(p, g, mean, square, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled)
-            return
-        rate, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
-        numbers = (float(v) for v in (rate, root, lr, beta1, beta2, eps, weight_decay))
-        self.launcher.over(p.size, FILE, "adam_step", p.dtype, *arrays, *numbers, decoupled, p.size)
-
     def _order(self, x: Array) -> tuple[int, ...] | None:
         return memory_order(x) if self.launcher.suits(x) else None
-
-    def _alike(self, p: Array, g: Array, *state: Array | None) -> tuple[Any, ...] | None:
-        """All arrays in p's memory order, or None if p or its state have gaps or orders of their own; g is copied if need be."""
-        order = self._order(p)
-        if order is None or not self.launcher.suits(p, g, *state):
-            return None
-        views = [None if s is None else s.transpose(order) for s in state]
-        if any(v is not None and not v.flags.c_contiguous for v in views):
-            return None
-        return p.transpose(order), self.xp.ascontiguousarray(g.transpose(order)), *views

@@ -41,6 +41,8 @@ class Launcher:
         if key not in self._functions:
             try:
                 self._functions[key] = self._module(code=source(file), options=options).get_function(kernel)
+            except MemoryError:
+                raise
             except Exception as error:
                 raise RuntimeError(f"kernel {kernel} of {file} does not compile for {np.dtype(dtype).name}: {error}") from error
         return self._functions[key]
@@ -61,9 +63,11 @@ class Launcher:
         *arguments: Any,
         defines: Sequence[str] = (),
         shared: int = 0,
+        behind: Sequence[Array] = (),
     ) -> None:
         """Launch with `grid` blocks of `block` threads. Python ints and bools arrive as int, floats as SUM, NumPy scalars as they are; arrays are C-contiguous.
 
+        behind: arrays whose addresses stand in an argument; a simulator, which checks every access, has to be told.
         RuntimeError that names the kernel, its grid and its arguments if the device refuses.
         """
         function = self.function(file, kernel, dtype, defines)
@@ -71,13 +75,23 @@ class Launcher:
         values = tuple(self._argument(file, kernel, i, a, added) for i, a in enumerate(arguments))
         if shared > 48 << 10:
             function.max_dynamic_shared_size_bytes = shared
+        if behind and hasattr(function, "behind"):
+            function.behind = behind
         try:
             function(tuple(grid), tuple(block), values, shared_mem=shared)
+        except MemoryError:  # says more than we could
+            raise
         except Exception as error:
             shapes = ", ".join(str(a.shape) if hasattr(a, "shape") and a.shape else str(a) for a in values)
             raise RuntimeError(
                 f"kernel {kernel} of {file}, grid {tuple(grid)}, block {tuple(block)}, arguments ({shapes}): {error}"
             ) from error
+
+    def address(self, array: Array | None) -> int:
+        """Where the memory of `array` begins, for a table of addresses; 0 for None."""
+        if array is None:
+            return 0
+        return int(array.ctypes.data if self.xp is np else array.data.ptr)  # type: ignore[attr-defined]
 
     def _argument(self, file: str, kernel: str, i: int, value: Any, added: Any) -> Any:
         if isinstance(value, int):  # bool too

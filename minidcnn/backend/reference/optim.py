@@ -7,7 +7,7 @@ operations on one block find it in the cache; on CuPy a block is the whole array
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ BLOCK = 1 << 15  # elements
 
 
 class OptimKernels(BaseKernels):
-    """sgd_step and adam_step, and what clipping needs of a gradient."""
+    """Steps of one parameter and of many, and what clipping needs of a gradient."""
 
     def blocks(self, *arrays: Array | None) -> Iterator[tuple[Any, ...]]:
         """Equally shaped arrays cut into the same blocks, in the memory order of the first; None stays None."""
@@ -99,6 +99,16 @@ class OptimKernels(BaseKernels):
                 largest_[...] = self.xp.maximum(largest_, square_)
                 square_ = largest_
             p_ -= rate * (mean_ / (self.xp.sqrt(square_) / root + eps))
+
+    def sgd_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
+        """sgd_step of many parameters, each item its arguments in their order. No two items share memory."""
+        for step in steps:
+            self.sgd_step(*step)
+
+    def adam_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
+        """adam_step of many parameters, each item its arguments in their order. No two items share memory."""
+        for step in steps:
+            self.adam_step(*step)
 
     def power_sum(self, x: Array, power: float) -> Array:
         """sum |x|^power in float64, a 0-d array; the largest |x| for power inf. NaN and infinities show in the result."""

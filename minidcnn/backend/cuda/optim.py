@@ -1,0 +1,100 @@
+"""Optimizer steps on the GPU: kernels/optim.cu, all parameters of one dtype in one launch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array, memory_order
+from .base import CudaBase
+
+FILE = "optim.cu"
+SHARE = 1 << 12  # elements of a block
+STATE = 3  # arrays of state that a row of the table has room for
+
+
+class CudaOptim(CudaBase):
+    """sgd_step and adam_step, of one parameter or many. What has gaps goes to the reference, one by one."""
+
+    def sgd_step(
+        self,
+        p: Array,
+        g: Array,
+        buffer: Array | None,
+        first: bool,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+    ) -> None:
+        self.sgd_steps([(p, g, buffer, first, lr, momentum, dampening, weight_decay, nesterov)])
+
+    def adam_step(
+        self,
+        p: Array,
+        g: Array,
+        mean: Array,
+        square: Array,
+        largest: Array | None,
+        step: int,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+    ) -> None:
+        self.adam_steps([(p, g, mean, square, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled)])
+
+    def sgd_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
+        rows = []
+        for step in steps:
+            arrays = self._alike(*step[:3])
+            if arrays is None:
+                super().sgd_step(*step)
+            else:
+                rows.append((arrays, step[3:]))
+        self._launch("sgd_step", rows)
+
+    def adam_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
+        rows = []
+        for step in steps:
+            arrays = self._alike(*step[:5])
+            if arrays is None:
+                super().adam_step(*step)
+                continue
+            t, lr, beta1, beta2, *others = step[5:]
+            rows.append((arrays, (lr / (1 - beta1**t), math.sqrt(1 - beta2**t), lr, beta1, beta2, *others)))
+        self._launch("adam_step", rows)
+
+    def _launch(self, kernel: str, rows: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> None:
+        """One launch for each dtype of ((p, g, state ...), settings); rows without elements have nothing to do."""
+        for dtype in dict.fromkeys(arrays[0].dtype for arrays, _ in rows):
+            some = [row for row in rows if row[0][0].dtype == dtype and row[0][0].size]
+            if not some:
+                continue
+            table, block = np.zeros((len(some), 4 + STATE), np.int64), 0
+            for line, (arrays, _) in zip(table, some, strict=True):
+                line[: 2 + len(arrays)] = arrays[0].size, block, *(self.launcher.address(a) for a in arrays)
+                block += -(-arrays[0].size // SHARE)
+            settings = np.array([[float(v) for v in values] for _, values in some])
+            arguments = self.xp.asarray(table), self.xp.asarray(settings), len(some), SHARE
+            behind = [a for arrays, _ in some for a in arrays if a is not None]
+            self.launcher.launch((block,), (256,), FILE, kernel, dtype, *arguments, behind=behind)
+
+    def _alike(self, p: Array, g: Array, *state: Array | None) -> tuple[Any, ...] | None:
+        """All arrays in p's memory order, or None if p or its state have gaps or orders of their own; g is copied if need be."""
+        order = memory_order(p)
+        if order is None or not (self.launcher.suits(p, g, *state) or self._empty(p, g, *state)):
+            return None
+        views = [None if s is None else s.transpose(order) for s in state]
+        if any(v is not None and not v.flags.c_contiguous for v in views):
+            return None
+        return p.transpose(order), self.xp.ascontiguousarray(g.transpose(order)), *views
+
+    def _empty(self, *arrays: Array | None) -> bool:
+        return all(a is None or not a.size for a in arrays)

@@ -1,0 +1,151 @@
+"""Steps of many parameters in one launch: the same bits as one by one, for any sizes, and nothing beside the parameters is touched."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from cudasim.build import why_not
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated import ON_DEVICE, simulated
+
+import minidcnn
+from minidcnn import Tensor, nn, optim
+from minidcnn.backend import Kernels
+from minidcnn.backend.cuda.optim import SHARE
+
+pytestmark = [
+    pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs"),
+    pytest.mark.skipif(ON_DEVICE, reason="takes lists of NumPy arrays; on a device tests/test_cuda_training.py steps, one parameter each"),
+]
+
+REFERENCE = Kernels(np)
+Array = np.ndarray[Any, Any]
+orders = st.sampled_from([{"order": 0}, {"order": 1}, {"mode": "check", "order": 0}, {"mode": "check", "order": 2}])
+shapes = st.lists(
+    st.sampled_from(
+        [(), (0,), (3, 0), (1,), (5, 7), (255,), (256,), (257,), (SHARE - 1,), (SHARE,), (SHARE + 1,), (2, SHARE, 1), (3, 4097)]
+    ),
+    max_size=8,
+)
+layouts = st.sampled_from(["C", "F", "mixed", "gaps"])
+
+
+def parameters(shapes: list[tuple[int, ...]], seed: int, layout: str, arrays: int) -> list[list[Array]]:
+    """For each shape p, g and state; float32 and float64 in turns."""
+    rng, found = np.random.default_rng(seed), []
+    for i, shape in enumerate(shapes):
+        dtype = (np.float32, np.float64)[i % 2]
+        own = [rng.standard_normal(shape).astype(dtype) for _ in range(arrays)]
+        if layout == "gaps" and len(shape) == 1:
+            own = [np.repeat(a, 2)[::2] for a in own]
+        elif layout != "C":
+            own = [
+                np.asarray(a, order="F") if layout == "F" or k != 1 else a for k, a in enumerate(own)
+            ]  # mixed: the gradient lies otherwise
+        found.append(own)
+    return found
+
+
+def copies(rows: list[list[Array]]) -> list[list[Array]]:
+    return [[copy(a) for a in row] for row in rows]
+
+
+def copy(a: Array) -> Array:
+    return a.copy(order="K") if a.flags.forc else np.repeat(a, 2)[::2]
+
+
+def close(a: Array, b: Array) -> None:
+    assert (a.dtype, a.shape) == (b.dtype, b.shape)
+    np.testing.assert_allclose(a, b, rtol=0, atol=200 * np.finfo(a.dtype).eps * max(1.0, float(np.abs(b).max(initial=0))))
+
+
+@given(shapes=shapes, layout=layouts, order=orders, seed=st.integers(0, 99), momentum=st.sampled_from([0.0, 0.9]), nesterov=st.booleans())
+def test_sgd(shapes: list[tuple[int, ...]], layout: str, order: dict[str, Any], seed: int, momentum: float, nesterov: bool) -> None:
+    kernels, start = simulated(**order), parameters(shapes, seed, layout, 3)
+    together, alone, wanted = copies(start), copies(start), copies(start)
+
+    def arguments(rows: list[list[Array]]) -> list[tuple[Any, ...]]:
+        settings = [(i % 3 == 0, 0.1 / (i + 1), momentum, 0.0, 0.01 * (i % 2), nesterov and momentum > 0) for i in range(len(rows))]
+        return [(p, g, buffer if momentum else None, *numbers) for (p, g, buffer), numbers in zip(rows, settings, strict=True)]
+
+    kernels.sgd_steps(arguments(together))
+    for one in arguments(alone):
+        kernels.sgd_step(*one)
+    REFERENCE.sgd_steps(arguments(wanted))
+    for a, b, c in zip(together, alone, wanted, strict=True):
+        for k in range(3):
+            np.testing.assert_array_equal(a[k], b[k])  # to the bit
+            close(a[k], c[k])
+
+
+@given(shapes=shapes, layout=layouts, order=orders, seed=st.integers(0, 99), decoupled=st.booleans(), amsgrad=st.booleans())
+def test_adam(shapes: list[tuple[int, ...]], layout: str, order: dict[str, Any], seed: int, decoupled: bool, amsgrad: bool) -> None:
+    kernels, start = simulated(**order), parameters(shapes, seed, layout, 5)
+    for row in start:
+        for k in (3, 4):
+            np.abs(row[k], out=row[k])
+    together, alone, wanted = copies(start), copies(start), copies(start)
+
+    def arguments(rows: list[list[Array]]) -> list[tuple[Any, ...]]:
+        settings = [(1 + i, 0.1 / (i + 1), 0.9, 0.99, 1e-8, 0.01 * (i % 2), decoupled) for i in range(len(rows))]
+        return [(*row[:4], row[4] if amsgrad else None, *numbers) for row, numbers in zip(rows, settings, strict=True)]
+
+    kernels.adam_steps(arguments(together))
+    for one in arguments(alone):
+        kernels.adam_step(*one)
+    REFERENCE.adam_steps(arguments(wanted))
+    for a, b, c in zip(together, alone, wanted, strict=True):
+        for k in range(5):
+            np.testing.assert_array_equal(a[k], b[k])
+            close(a[k], c[k])
+
+
+def counting(kernels: Any) -> list[tuple[str, tuple[int, ...]]]:
+    """(kernel, grid) of each launch from now on."""
+    launches: list[tuple[str, tuple[int, ...]]] = []
+    launch = kernels.launcher.launch
+
+    def remember(grid: Any, block: Any, file: str, kernel: str, *rest: Any, **named: Any) -> None:
+        launches.append((kernel, tuple(grid)))
+        launch(grid, block, file, kernel, *rest, **named)
+
+    kernels.launcher.launch = remember
+    return launches
+
+
+@pytest.mark.parametrize("make", [lambda groups: optim.SGD(groups, lr=0.1, momentum=0.9), lambda groups: optim.AdamW(groups, lr=0.01)])
+def test_an_optimizer_takes_one_launch_for_all_groups(make: Any, rng: np.random.Generator) -> None:
+    kernels = simulated(mode="check", order=2)
+    launches = counting(kernels)
+    shapes = [(8, 3, 3, 3), (8,), (0, 2), (), (5000,), (2, 4096)]
+    values = [rng.standard_normal((2, *shape)).astype(np.float32) for shape in shapes]
+    results = []
+    for which in (kernels, REFERENCE):
+        with minidcnn.use_kernels(which):
+            params = [nn.Parameter(v[0]) for v in values]
+            optimizer = make([{"params": params[::2], "lr": 0.05}, {"params": params[1::2], "weight_decay": 0.1}])
+            for _ in range(3):
+                for p, v in zip(params, values, strict=True):
+                    p.grad = Tensor(v[1])
+                params[3].grad = None  # without a gradient it stays as it is
+                optimizer.step()
+            results.append([p.numpy().copy() for p in params])
+    blocks = sum(math.ceil(v[0].size / SHARE) for i, v in enumerate(values) if i != 3)
+    assert [grid for _, grid in launches] == [(blocks,)] * 3
+    for a, b in zip(*results, strict=True):
+        close(a, b)
+    np.testing.assert_array_equal(results[0][3], values[3][0])
+
+
+def test_nothing_to_do_launches_nothing() -> None:
+    kernels = simulated()
+    launches = counting(kernels)
+    kernels.sgd_steps([])
+    kernels.adam_steps([])
+    empty = np.zeros((0, 3), np.float32)
+    kernels.sgd_step(empty, empty, None, True, 0.1, 0.0, 0.0, 0.0, False)
+    assert not launches

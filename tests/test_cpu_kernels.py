@@ -375,6 +375,9 @@ def test_concatenate(n, channels, size, axis, dtype, layout, seed) -> None:
     parts = [whole(rng, (n, c, *size), dtype, layout) for c in same]
     both("concatenate", parts, axis)
     both("concatenate", [laid_out(p, "channels-last") for p in parts], axis)
+    for first, last in ((0, parts[0].shape[1]), (1, parts[0].shape[1]), (0, 0)):
+        both("channels", parts[0], first, last)
+        both("channels", laid_out(parts[0], "channels-last"), first, last)
 
 
 def test_concatenate_refuses_what_the_reference_refuses(small: None, rng: np.random.Generator) -> None:
@@ -556,6 +559,7 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
     yield "avg_pool2d_adjoint", CPU.avg_pool2d_adjoint(g, window, weight, (80, 60))
     yield from (("sum", CPU.sum(x, (0, 2, 3))), ("sum", CPU.sum(x, (0, 1, 2, 3))))
     yield "concatenate", CPU.concatenate([x, x], 1)
+    yield "channels", CPU.channels(x, 1, 2)
     mean, variance = CPU.batch_norm_stats(x)
     of_class = rng.standard_normal(30, dtype="f4")
     yield from (("batch_norm_stats", mean), ("batch_norm_stats", variance))

@@ -204,12 +204,10 @@ def test_batch_norm_and_relu_run_together_unless_watched() -> None:
         assert len(seen) == (watched is not None)
         return functions, [y.numpy(), x.grad.numpy(), *(p.grad.numpy() for p in net.parameters()), *net.state_dict().values()]
 
-    functions_of = {}
+    functions_of, expected = {}, run(nn.ReLU(), None)[1]
     for name, relu, watched in (("plain", nn.ReLU(), None), ("hook 1", nn.ReLU(), 1), ("hook 2", nn.ReLU(), 2), ("own", Gate(), None)):
-        functions, arrays = run(relu, watched)
-        functions_of[name] = functions
-        first = arrays if name == "plain" else first
-        for a, b in zip(arrays, first, strict=True):
+        functions_of[name], arrays = run(relu, watched)
+        for a, b in zip(arrays, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-13)
     assert {name: "BatchNormReLU" in f for name, f in functions_of.items()} == {
         "plain": True,

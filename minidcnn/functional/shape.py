@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,9 +85,32 @@ class Cat(Function):
         return kernels_of(xs[0]).concatenate(xs, self.dim)
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        ends = np.cumsum(self.sizes).tolist()
+        starts = [0, *np.cumsum(self.sizes).tolist()]
+        if self.dim == 1 and g.ndim == 4:
+            return tuple(lambda a=a, b=b: _part(g, a, b) for a, b in itertools.pairwise(starts))
         before = (slice(None),) * self.dim
-        return tuple(Index((*before, slice(end - n, end)), g.shape)(g) for end, n in zip(ends, self.sizes, strict=True))
+        return tuple(Index((*before, slice(a, b)), g.shape)(g) for a, b in itertools.pairwise(starts))
+
+
+@dataclass(frozen=True)
+class Channels(Function):
+    """Channels start .. stop of x (N, C, H, W), in memory of their own: who reads them more than once reads whole cache lines."""
+
+    start: int
+    stop: int
+    shape: tuple[int, ...]
+
+    def forward(self, x: Array) -> Array:
+        return kernels_of(x).channels(x, self.start, self.stop)
+
+    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
+        return (Place((slice(None), slice(self.start, self.stop)), self.shape)(g),)
+
+
+def _part(g: Tensor, start: int, stop: int) -> Tensor:
+    part = Channels(start, stop, g.shape)(g)
+    part._owned = part._node is None  # nobody else has seen it
+    return part
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -72,6 +72,24 @@ class CpuElementwise(Kernels):
         parallel(join, len(y), max(1, LARGE // y.shape[1]))
         return nchw(y.reshape(len(first), *first.shape[2:], -1))
 
+    def channels(self, x: Array, start: int, stop: int) -> Array:
+        n, c, h, w = x.shape
+        if not suits(x) or start >= stop or not is_channels_last(x):
+            return super().channels(x, start, stop)
+        pixels, y = images(x).reshape(-1, c), empty((n, h, w, stop - start), x.dtype)
+        flat = y.reshape(len(pixels), -1)
+        parallel(lambda a, b: some_channels(pixels, flat, start, a, b), len(flat), max(1, LARGE // flat.shape[1]))
+        return nchw(y)
+
+
+@jit
+def some_channels(x: Array, y: Array, first: int, start: int, stop: int) -> None:
+    """y (P, C') = the columns of x (P, C) from `first` on, for rows `start` up to `stop`."""
+    for p in range(start, stop):
+        line, to = x[p, first : first + y.shape[1]], y[p]
+        for k in range(to.size):
+            to[k] = line[k]
+
 
 def _sums(x: Array) -> Array:
     """x (P, C) -> sums (C,) in float64, of blocks cut by shape alone: the same for any number of threads."""

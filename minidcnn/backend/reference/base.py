@@ -47,6 +47,13 @@ class BaseKernels:
         joined = self.xp.concatenate([a.transpose(order) for a in arrays], order.index(axis))
         return joined.transpose(inverse(order))  # type: ignore[no-any-return]
 
+    def channels(self, x: Array, start: int, stop: int) -> Array:
+        """x (N, C, H, W) -> a copy of channels `start` up to `stop`, in channels-last memory."""
+        n, _, h, w = x.shape
+        y = empty_images(self.xp, (n, stop - start, h, w), x.dtype)
+        y[...] = x[:, start:stop]
+        return y
+
     def place(self, y: Array, index: Any, shape: tuple[int, ...]) -> Array:
         """y at `index` in zeros of `shape`, added where an advanced index repeats; 4-D results lie in channels-last memory."""
         xp = self.xp

@@ -31,7 +31,8 @@ class NormKernels(BaseKernels):
     ) -> tuple[Array, Array, Array]:
         """The gradients (dx, dweight, dbias) of <g, batch_norm_apply(x, mean(x), rstd(x), weight, bias)>, in x's dtype.
 
-        `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0. With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
+        `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0.
+        With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
         (Ioffe & Szegedy, "Batch normalization", 2015, section 3, simplified).
         """
         kind, axes, count = x.dtype, _others(x), x.size // x.shape[1]

@@ -1,28 +1,132 @@
-"""Figures of chapters 0 to 4: windows, the matrix of a convolution, its transpose, sizes, and four algorithms for one map."""
+"""Figures of chapters 0 to 4: windows, the matrix of a convolution, its transpose, sizes, and four algorithms for one map.
+
+What goes in is blue, the kernel orange, what comes out green, what is cropped or never reached is hatched.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from draw import Figure
 
-from minidcnn.study import conv_transpose1d
+from minidcnn.study import conv1d, matrix
+from minidcnn.window import Window
+
+DIGITS = [1, 10, 100]
 
 
-def scatter_and_gather() -> Figure:
-    """One map two ways: each input paints the kernel, or each output collects."""
-    y, w = [1, 2, 3], [1, 10, 100]
-    out = conv_transpose1d(y, w, 2).tolist()
+def touched(position: int, k: int, s: int = 1, p: int = 0, d: int = 1) -> list[int]:
+    """The pixels of a position's taps, as the window itself says."""
+    window = Window((1, k), (1, s), (0, p), (1, d))
+    return [columns.start + position * s - p for _, _, (_, columns) in window.each_tap((1, 1))]
+
+
+# -- chapter 0 -----------------------------------------------------------------------------------------------------------------------
+
+
+def window() -> Figure:
+    n, k, s, p, cell = 7, 3, 2, 1, 44
     fig = Figure(
         700,
-        250,
-        "A transposed convolution paints",
-        "Three pixels; each paints three numbers, two further right each time; the sums are the output.",
+        352,
+        "A window slides over an image",
+        "Seven pixels, numbered 0 to 6, with one pixel of padding, -1 and 7, on each side. Four windows of three taps start at -1, 1, 3 and 5. "
+        "Below, a window of three taps with dilation 2 touches the pixels 0, 2 and 4 and spans five.",
     )
-    top = fig.cells(250, 20, y, "blue")
-    for i, pixel in enumerate(y):
-        row = fig.cells(90 + 2 * i * 52, 82 + 34 * i, [pixel * a for a in w], "orange", 52, 30)
-        fig.curve(top.x(i), top.bottom, row.x(1), row.top)
-    fig.cells(90, 200, out, "green", 52, 32)
+    left = 150 + cell  # of pixel 0
+
+    def at(pixel: int) -> float:
+        return left + pixel * cell
+
+    fig.text(20, 42, "pixels *j*", "soft", 13, "start")
+    fig.cells(at(-1), 26, [-1], "plain dashed", cell, 32)
+    fig.cells(at(0), 26, list(range(n)), "blue", cell, 32)
+    fig.cells(at(n), 26, [n], "plain dashed", cell, 32)
+    fig.text(at(-1) + cell / 2, 14, "padding", "soft", 12)
+    fig.text(at(n) + cell / 2, 14, "padding", "soft", 12)
+    (_, m) = Window((1, k), (1, s), (0, p)).positions((1, n))
+    fig.text(20, 86, "stride 2:", "soft", 13, "start")
+    for i in range(m):
+        y = 72 + 36 * i
+        for a, pixel in enumerate(touched(i, k, s, p)):
+            fig.cells(at(pixel), y, [f"*w*{'₀₁₂'[a]}"], "orange", cell, 28)
+        fig.text(at(n + 1) + 16, y + 14, f"*i* = {i}", "ink", 13, "start")
+    y = 72 + 36 * m + 36
+    fig.text(20, y + 14, "dilation 2:", "soft", 13, "start")
+    taps = touched(0, k, d=2)
+    fig.line(at(taps[0]) + cell / 2, y + 14, at(taps[-1]) + cell / 2, y + 14, "soft")
+    for a, pixel in enumerate(taps):
+        fig.cells(at(pixel), y, [f"*w*{'₀₁₂'[a]}"], "orange", cell, 28)
+    fig.bracket(at(taps[0]), at(taps[-1] + 1), y + 40, "span *K* = 5")
+    fig.text(at(n + 1) + 16, y + 14, "*i* = 0, *p* = 0", "ink", 13, "start")
     return fig
 
 
-FIGURES = {"02-paint": scatter_and_gather}
+# -- chapter 1 -----------------------------------------------------------------------------------------------------------------------
+
+
+def marked(entries: Sequence[Sequence[int]]) -> list[list[str]]:
+    """Orange where the kernel is."""
+    return [["orange" if value else "" for value in row] for row in entries]
+
+
+def knobs() -> Figure:
+    fig = Figure(
+        720,
+        420,
+        "The matrix of a convolution, and what stride, padding and dilation do to it",
+        "Plain: the kernel 1, 10, 100 in five rows, one column further right each time. Stride 2: three rows, two columns further each time. "
+        "Padding 1: seven rows, the first and the last kernel cut off. Dilation 2: three rows, zeros between the taps.",
+    )
+    cell, row = 36, 24
+    for x, y, words, options in (
+        (56, 40, "plain", {}),
+        (420, 40, "stride 2: every second row", {"stride": 2}),
+        (56, 230, "padding 1: two columns cut off", {"padding": 1}),
+        (420, 230, "dilation 2: zeros between the taps", {"dilation": 2}),
+    ):
+        c = matrix(lambda v, options=options: conv1d(v, DIGITS, **options), 7).tolist()
+        fig.text(x, y - 18, words, "ink strong", 14, "start")
+        place = fig.matrix(x, y, c, marked(c), cell, row)
+        if "padding" in options:
+            wider = matrix(lambda v: conv1d(v, DIGITS), 9).tolist()
+            for column, side in ((0, place.left - cell - 10), (8, place.right + 10)):
+                entries = [[line[column]] for line in wider]
+                fig.cells(side, y, entries, [["plain dashed hatched" if value else "" for value in line] for line in entries], cell, row)
+    return fig
+
+
+def blocks() -> Figure:
+    fig = Figure(
+        660,
+        190,
+        "A convolution in two dimensions is a matrix of matrices",
+        "On the left a kernel of two rows, 1 2 and 3 4. On the right a matrix of two by three blocks: the block made of the first row and the one "
+        "made of the second beside it; below, the same two blocks one further right; zeros elsewhere.",
+    )
+    fig.text(62, 22, "kernel", "soft", 13)
+    fig.cells(30, 60, [[1, 2], [3, 4]], [["orange"] * 2, ["green"] * 2], 32)
+    first, second = (matrix(lambda v, w=w: conv1d(v, w), 3).tolist() for w in ([1, 2], [3, 4]))
+    zero = [[0] * 3] * 2
+    grid = [[first, second, zero], [zero, first, second]]
+    entries = [[value for block in line for value in block[i]] for line in grid for i in range(2)]
+    hues = ["orange", "green"]
+    kinds = [
+        [hues[1 if block is second else 0] if value else "" for block in line for value in block[i]] for line in grid for i in range(2)
+    ]
+    place = fig.matrix(200, 34, entries, kinds, 46, 32)
+    for column in (3, 6):
+        fig.line(place.left + column * 46, place.top - 6, place.left + column * 46, place.bottom + 6, "ink")
+    fig.line(place.left - 8, place.y(1.5), place.right + 8, place.y(1.5), "ink")
+    for column, words in ((1, "image row 0"), (4, "image row 1"), (7, "image row 2")):
+        fig.text(place.x(column), 16, words, "soft", 12)
+    for line, words in ((0.5, "output row 0"), (2.5, "output row 1")):
+        fig.text(place.left - 14, place.y(line), words, "soft", 12, "end")
+    return fig
+
+
+FIGURES = {
+    "00-window": window,
+    "01-knobs": knobs,
+    "01-blocks": blocks,
+}

@@ -37,7 +37,9 @@ EXPRESSIONS: dict[str, Any] = {
     "broadcast_to": lambda F, x: F.broadcast_to(F.reshape(x, (2, 1, 3, 4)), (5, 2, 2, 3, 4)),
     "cat": lambda F, x: F.cat([x, x * x, x[:, :1]], 1),
     "cat negative": lambda F, x: F.cat((x, x[..., :0], x * x), -1),
-    "cat images": lambda F, x: F.cat([F.reshape(x * x, (1, 2, 3, 4)), F.reshape(x, (1, 2, 3, 4)), F.reshape(x[:1] * x[1:], (1, 1, 3, 4))], 1),
+    "cat images": lambda F, x: F.cat(
+        [F.reshape(x * x, (1, 2, 3, 4)), F.reshape(x, (1, 2, 3, 4)), F.reshape(x[:1] * x[1:], (1, 1, 3, 4))], 1
+    ),
     "stack": lambda F, x: F.stack([x, x * x], 1),
     "stack last": lambda F, x: F.stack([x, x * x, x], -1),
     "split": lambda F, x: F.split(x, 3, 2)[1] * F.split(x, 3, 2)[0][..., :1],

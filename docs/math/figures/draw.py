@@ -106,6 +106,11 @@ class Figure:
         if "hatched" in words:
             self._parts.append(f'<rect fill="url(#hatch)" {box}/>')
 
+    def shade(self, x: float, y: float, width: float, height: float, level: float, kind: str = "ink") -> None:
+        """An area without edge, from nothing (0) to the full colour (1); stay below 0.5 where words stand on it."""
+        box = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"'
+        self._parts.append(f'<rect class="{_class("f", kind.split())}" fill-opacity="{level:.2f}" {box}/>')
+
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str = "soft") -> None:
         self._path(f"M{_n(x1)} {_n(y1)}L{_n(x2)} {_n(y2)}", kind)
 

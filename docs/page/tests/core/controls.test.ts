@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { change, check, DEFAULT, LIMITS, PRESETS, setInput, setKernel, type Axis, type Edit, type Settings } from "../../src/core/index.ts";
+import { change, check, DEFAULT, LIMITS, setInput, setKernel, type Axis, type Edit, type Settings } from "../../src/core/index.ts";
 import { anyState } from "./states.ts";
 
 function fits({ rows, columns, kernel, input }: Settings): void {
@@ -73,15 +73,4 @@ test("numbers outside the limits are named", () => {
   assert.ok(!check(setKernel(DEFAULT, [0, 0], 1000)).ok);
   assert.ok(!check(setInput(DEFAULT, [0, 0], 0.5)).ok);
   assert.ok(!check({ ...DEFAULT, kernel: [[1, 2]] }).ok);
-});
-
-test("presets have names of their own, can be carried out and say what to look at", () => {
-  assert.equal(new Set(PRESETS.map(({ id }) => id)).size, PRESETS.length);
-  assert.equal(new Set(PRESETS.map(({ name }) => name)).size, PRESETS.length);
-  for (const { id, settings, note } of PRESETS) {
-    assert.deepEqual(check(settings), { ok: true }, id);
-    assert.match(note, /^[A-Z].{60,}\.$/, id);
-    fits(settings);
-    assert.deepEqual(change(settings, {}), settings, `${id} is a state that the controls can reach`);
-  }
 });

@@ -224,5 +224,7 @@ def test_a_formula_that_cannot_be_drawn_is_a_warning(monkeypatch: pytest.MonkeyP
     warned: list[object] = []
     monkeypatch.setattr(mathml.log, "warning", lambda *args, **_: warned.append(args))
     assert "<mfrac>" in mathml.mathml(nodes.math("", r"\frac{a}{b}"), False) and not warned
+    assert "<mo>&lt;</mo>" in mathml.mathml(nodes.math("", r"a \lt b"), False) and not warned
+    assert "<mtr>" in mathml.mathml(nodes.math_block("", r"a &= b \\ c &= d"), True) and not warned
     mathml.mathml(nodes.math("", r"\nosuchcommand"), False)
     assert len(warned) == 1

@@ -7,6 +7,7 @@ which Sphinx needs anyway.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def mathml(node: nodes.Element, block: bool) -> str:
     """The formula of `node` as MathML. A formula that cannot be converted is a warning, and so stops a build with -W."""
-    text = node.astext()
+    text = re.sub(r"\\([lg])t(?![a-zA-Z])", lambda match: {"l": "<", "g": ">"}[match[1]], node.astext())  # docutils lacks these two
     if block and ("\\\\" in text or "&" in text) and "\\begin" not in text:
         text = f"\\begin{{aligned}}{text}\\end{{aligned}}"
     try:

@@ -30,7 +30,7 @@ def counting() -> Figure:
     m, s, cell, high, top = 5, 2, 25, 24, 44
     for k, left in ((3, 62), (4, 62 + 11 * cell + 46)):
         counts = overlap(m, k, s)
-        fig.text(left + len(counts) * cell / 2, 16, f"{k} taps, stride {s}", "strong", 14)
+        fig.text(left + len(counts) * cell / 2, 16, f"{k} taps, stride {s}", "ink strong", 14)
         for i in range(m):
             y = top + i * (high + 5)
             if k == 3:
@@ -57,7 +57,7 @@ def phase_sums() -> Figure:
     cell, s = 46, 2
     for n, w in enumerate(kernels):
         left = 36 + n * 180
-        fig.text(left + cell, 18, "  ".join(map(str, w)), "strong", 16)
+        fig.text(left + cell, 18, "  ".join(map(str, w)), "ink strong", 16)
         fig.text(left + cell / 2, 46, "even", "soft", 12)
         fig.text(left + 3 * cell / 2, 46, "odd", "soft", 12)
         table = [[w[i + r] if i + r < len(w) else None for r in range(s)] for i in range(0, 4, s)]
@@ -88,10 +88,10 @@ def checkerboard() -> Figure:
         left = 14 + n * 234
         kernel = Tensor(np.outer(w, w)[None, None])
         board = F.conv_transpose2d(flat, kernel, stride=2).numpy()[0, 0][4:10, 4:10]
-        fig.text(left + 3 * cell, 18, f"({', '.join(map(str, w))})", "strong", 16)
+        fig.text(left + 3 * cell, 18, f"({', '.join(map(str, w))})", "ink strong", 16)
         fig.text(left + 3 * cell, 40, verdict, "soft", 13)
         for i, j in np.ndindex(board.shape):
-            fig.shade(left + j * cell, 54 + i * cell, cell, cell, 0.5 * float(board[i, j] / board.max()) ** 1.5)
+            fig.shade(left + j * cell, 54 + i * cell, cell, cell, 0.42 * float(board[i, j] / board.max()) ** 1.5)
         fig.cells(left, 54, board, "", cell)
         values = sorted(set(board.ravel().tolist()))
         fig.text(left + 3 * cell, 54 + 6 * cell + 20, " : ".join(map(str, values)) if len(values) > 1 else "even", "ink", 14)
@@ -182,27 +182,27 @@ def gain() -> Figure:
         "Six by eight output pixels: 1 inside, 3/4 along the edges, 9/16 in the corners. Beside it a table of the gain at the edge and in "
         "the corner for the factors 2, 3, 4, 8, 16 and 32.",
     )
-    cell, high, left, top = 50, 38, 20, 38
-    fig.text(left + 4 * cell, 16, "factor 2, an image of 3x4 ones", "strong", 14)
+    cell, high, left, top = 47, 38, 20, 38
+    fig.text(left + 4 * cell, 16, "factor 2, an image of 3x4 ones", "ink strong", 14)
     for i, j in np.ndindex(gains.shape):
-        fig.shade(left + j * cell, top + i * high, cell, high, 0.5 * (1 - float(gains[i, j])) ** 0.6)
+        fig.shade(left + j * cell, top + i * high, cell, high, 0.42 * (1 - float(gains[i, j])) ** 0.6)
     fig.cells(left, top, [[str(Fraction(v)) for v in row] for row in gains.tolist()], "", cell, high)
     for i in range(size[0] + 1):
         fig.line(left, top + i * s * high, left + size[1] * s * cell, top + i * s * high, "plain")
     for j in range(size[1] + 1):
         fig.line(left + j * s * cell, top, left + j * s * cell, top + size[0] * s * high, "plain")
-    x, rows = 470, (2, 3, 4, 8, 16, 32)
-    for offset, words in ((24, "factor"), (112, "edge"), (196, "corner")):
-        fig.text(x + offset, 16, words, "strong", 14)
-    fig.line(x - 6, 30, x + 226, 30, "ink")
+    x, rows = 440, (2, 3, 4, 8, 16, 32)
+    for offset, words in ((24, "factor"), (122, "edge"), (214, "corner")):
+        fig.text(x + offset, 16, words, "ink strong", 14)
+    fig.line(x - 6, 30, x + 244, 30, "ink")
     for n, factor in enumerate(rows):
         y = 52 + n * 36
         taps = 2 * factor - factor % 2
         edge = conv_transpose1d(np.ones(3), bilinear_filter(taps) * 2 * factor, factor, factor // 2)[0]
         least = Fraction(round(edge), 2 * factor)
         fig.text(x + 24, y, factor)
-        fig.text(x + 112, y, f"{least} = {float(least):.3g}")
-        fig.text(x + 196, y, f"{float(least**2):.3f}")
+        fig.text(x + 122, y, f"{least} = {float(least):.4g}")
+        fig.text(x + 214, y, f"{float(least**2):.4g}")
     return fig
 
 
@@ -227,7 +227,7 @@ def columns() -> Figure:
         """Taps times positions; entries of pixels that lie in both windows are bold and hatched."""
         return [[f"{kind} bold hatched" if a + i in (1, 2) else kind for i in range(2)] for a in range(3)]
 
-    fig.text(24, 18, "convolution: copy, then multiply", "strong", 14, "start")
+    fig.text(24, 18, "convolution: copy, then multiply", "ink strong", 14, "start")
     row = fig.cells(24, 82, x, shared, cell, 38, 15)
     _below(fig, row, "the image")
     fig.arrow(row.right + 10, 101, row.right + 76, 101)
@@ -241,7 +241,7 @@ def columns() -> Figure:
     out = fig.matrix(cols.right + 40, 82, conv1d(x, w), "green", cell, 38)
     _below(fig, out, "the output")
 
-    fig.text(24, 210, "transposed convolution: multiply, then add", "strong", 14, "start")
+    fig.text(24, 210, "transposed convolution: multiply, then add", "ink strong", 14, "start")
     back = fig.cells(24, 270, conv_transpose1d(y, w), ["green", "green bold hatched", "green bold hatched", "green"], cell, 38, 15)
     _below(fig, back, "the output")
     fig.arrow(back.right + 76, 289, back.right + 10, 289)
@@ -270,7 +270,7 @@ def projection() -> Figure:
         "diagonal with 1 2 2 1.",
     )
     cell, high, left, top = 40, 34, 200, 46
-    fig.text(left + 2 * cell, 14, "*P*, four pixels to six entries", "strong", 14)
+    fig.text(left + 2 * cell, 14, "*P*, four pixels to six entries", "ink strong", 14)
     place = fig.matrix(left, top, p, [["blue bold" if v else "" for v in row] for row in p], cell, high)
     for a in range(3):
         middle = place.y(2 * a + 0.5)
@@ -280,7 +280,7 @@ def projection() -> Figure:
             fig.text(left - 16, place.y(2 * a + i), f"window {i}", "soft", 12, "end")
     x = left + 4 * cell + 116
     fig.text(x - 46, top + 3 * high, "*P*ᵀ*P* =", "ink", 17)
-    fig.text(x + 2 * cell + 10, 14, "counts on the diagonal", "strong", 14)
+    fig.text(x + 2 * cell + 10, 14, "counts on the diagonal", "ink strong", 14)
     fig.matrix(x + 10, top + high, gram, [["green bold" if v else "" for v in row] for row in gram], cell, high)
     return fig
 
@@ -301,7 +301,7 @@ def unpooling() -> Figure:
         "The maxima of six windows of two by two are 5 7 9 and 8 4 5, at the indices 1 8 10 and 12 14 17. Unpooling puts them back there, "
         "zeros elsewhere.",
     )
-    cell, top = 34, 40
+    cell, top = 33, 40
 
     def grid(left: float, values: np.ndarray, kind: str) -> Cells:
         kinds = [[kind if w else "plain" for w in row] for row in won]
@@ -312,21 +312,21 @@ def unpooling() -> Figure:
             fig.line(left + j * cell, top, left + j * cell, place.bottom, "ink bold")
         return place
 
-    left = grid(10, image, "blue bold")
-    fig.text((left.left + left.right) / 2, 20, "the image", "strong", 14)
+    left = grid(18, image, "blue bold")
+    fig.text((left.left + left.right) / 2, 20, "the image", "ink strong", 14)
     middle = top + 2 * cell
-    fig.arrow(left.right + 8, middle, left.right + 62, middle)
-    fig.text(left.right + 35, middle - 14, "pool", "ink", 13)
-    x = left.right + 70
+    fig.arrow(left.right + 7, middle, left.right + 53, middle)
+    fig.text(left.right + 29, middle - 14, "pool", "ink", 13)
+    x, wide = left.right + 60, 48
     for i, j in np.ndindex(best.shape):
-        fig.rect(x + j * 50 + 1, middle - 50 + i * 50 + 1, 48, 48, "green")
-        fig.text(x + j * 50 + 25, middle - 50 + i * 50 + 17, best[i, j], "ink", 16)
-        fig.text(x + j * 50 + 25, middle - 50 + i * 50 + 37, f"at {indices[i, j]}", "soft", 12)
-    fig.text(x + 75, 20, "maxima and indices", "strong", 14)
-    fig.arrow(x + 158, middle, x + 212, middle)
-    fig.text(x + 185, middle - 14, "unpool", "ink", 13)
-    right = grid(x + 220, back, "blue bold")
-    fig.text((right.left + right.right) / 2, 20, "every winner back", "strong", 14)
+        fig.rect(x + j * wide + 1, middle - wide + i * wide + 1, wide - 2, wide - 2, "green")
+        fig.text(x + (j + 0.5) * wide, middle - wide + i * wide + 16, best[i, j], "ink", 16)
+        fig.text(x + (j + 0.5) * wide, middle - wide + i * wide + 36, f"at {indices[i, j]}", "soft", 12)
+    fig.text(x + 1.5 * wide, 20, "maxima and indices", "ink strong", 14)
+    fig.arrow(x + 3 * wide + 7, middle, x + 3 * wide + 53, middle)
+    fig.text(x + 3 * wide + 29, middle - 14, "unpool", "ink", 13)
+    right = grid(x + 3 * wide + 60, back, "blue bold")
+    fig.text((right.left + right.right) / 2, 20, "every winner back", "ink strong", 14)
     first = divmod(int(indices[1, 1]), 6)
     fig.text(
         left.left,
@@ -346,15 +346,15 @@ def sharing() -> Figure:
     best, indices = y.numpy().ravel().astype(int), at.numpy().ravel()
     fig = Figure(
         700,
-        222,
+        240,
         "A pixel that wins two windows",
         "Left: the row 1 2 5 3 0 under two windows of three that share the 5; both keep it, with index 2. Right: unpooling adds the two "
         "fives to 10 at index 2.",
     )
-    cell, bottom, top = 54, 160, 34
+    cell, bottom, top = 54, 140, 34
 
     def panel(left: float, values: np.ndarray, down: bool) -> None:
-        fig.text(left + 2.5 * cell, 16, "unpooling: *G*ᵀ*y*" if down else "pooling: *Gx*", "strong", 14)
+        fig.text(left + 2.5 * cell, 16, "unpooling: *G*ᵀ*y*" if down else "pooling: *Gx*", "ink strong", 14)
         for i, (value, index) in enumerate(zip(best, indices, strict=True)):
             middle = left + (2 * i + 1.5) * cell
             fig.cells(middle - cell / 2, top, [value], "green", cell, 36, 16)
@@ -369,10 +369,10 @@ def sharing() -> Figure:
     panel(36, row, False)
     panel(394, back, True)
     for i in range(2):
-        y0 = bottom - 12 - 15 * i
-        fig.line(36 + 2 * i * cell + 4, y0, 36 + (2 * i + 3) * cell - 4, y0, "orange bold" if i == 0 else "orange bold dashed")
-    fig.text(394 + 2.5 * cell, bottom + 50, "5 + 5 = 10: added, not overwritten", "ink", 13)
-    fig.text(36 + 2.5 * cell, bottom + 50, "both windows hold the 5", "ink", 13)
+        x, y0 = 36 + 2 * i * cell, bottom + 42 + 24 * i
+        fig.rect(x + 2, y0, 3 * cell - 4, 20, "orange")
+        fig.text(x + 1.5 * cell, y0 + 10, f"window {i}", "ink", 12)
+    fig.text(394 + 2.5 * cell, bottom + 54, "5 + 5 = 10: added, not overwritten", "ink", 13)
     return fig
 
 
@@ -398,10 +398,10 @@ def last_window() -> Figure:
             fig.rect(left + i * s * cell + 2, y + 40, k * cell - 4, 26, kind)
             fig.text(left + (i * s + k / 2) * cell, y + 53, f"window {i}", "ink", 12)
         words = f"{pixels} pixels" + (f", padding {p}" if p else "")
-        fig.text(430, y + 17, words, "strong", 14, "start")
+        fig.text(392, y + 17, words, "ink strong", 14, "start")
         last = f"window {floor} holds pixel {pixels - 1}: kept" if ceil > floor else f"window {floor} would hold no pixel: dropped"
-        fig.text(430, y + 40, last, "green" if ceil > floor else "red", 13, "start")
-        fig.text(430, y + 60, f"{floor} windows rounding down, {ceil} with ceil_mode", "soft", 12, "start")
+        fig.text(392, y + 40, last, "green" if ceil > floor else "red", 13, "start")
+        fig.text(392, y + 60, f"{floor} windows rounding down, {ceil} with ceil_mode", "soft", 12, "start")
     return fig
 
 

@@ -71,8 +71,12 @@ def test_a_figure_is_readable_everywhere(path: Path) -> None:
     assert (root.findtext(f"{SVG}title") or "").strip() and len((root.findtext(f"{SVG}desc") or "").split()) >= 6
     assert "prefers-color-scheme:dark" in text and not re.search(r"(href|src|url)\s*[=(]\s*[\"']?(?!#)\w", text)  # nothing from elsewhere
     for node in root.iter(f"{SVG}text"):
-        assert float(node.get("font-size", 0)) >= 11, "".join(node.itertext())
-        assert 0 <= float(node.get("x", -1)) <= width and 0 <= float(node.get("y", -1)) <= height, "".join(node.itertext())
+        words, x, y, font = "".join(node.itertext()), *(float(node.get(name, -1)) for name in ("x", "y", "font-size"))
+        assert font >= 11 and 0 <= y <= height, words
+        if "transform" not in node.attrib:  # about half as wide as high, whatever the font
+            long, role = 0.5 * font * len(words), node.get("class", "")
+            left = x - (long / 2 if "middle" in role else long if "end" in role else 0)
+            assert left >= 0 and left + long <= width, f"{words!r} is cut off"
     for node in root.iter(f"{SVG}rect"):
         if node.get("x"):
             x, y, w, h = (float(node.get(name, 0)) for name in ("x", "y", "width", "height"))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from draw import Figure
 
-from minidcnn.study import conv1d, matrix
+from minidcnn.study import conv1d, conv_transpose1d, matrix
 from minidcnn.window import Window
 
 DIGITS = [1, 10, 100]
@@ -125,8 +125,92 @@ def blocks() -> Figure:
     return fig
 
 
+# -- chapter 2 -----------------------------------------------------------------------------------------------------------------------
+
+
+def transpose() -> Figure:
+    fig = Figure(
+        720,
+        280,
+        "The matrix of a convolution, and its transpose",
+        "On the left three rows and seven columns, with the kernel 1, 10, 100 in the rows, two columns further right each time. On the right seven "
+        "rows and three columns, with the kernel in the columns, two rows further down each time.",
+    )
+    cell, row = 40, 28
+    c = matrix(lambda x: conv1d(x, DIGITS, 2), 7).tolist()
+    c_t = matrix(lambda y: conv_transpose1d(y, DIGITS, 2), 3).tolist()
+    fig.text(170, 22, "*C*: every output collects", "ink strong", 14)
+    left = fig.matrix(30, 42, c, marked(c), cell, row)
+    fig.text(530, 22, "*C*ᵀ: every input hands out", "ink strong", 14)
+    right = fig.matrix(468, 42, c_t, marked(c_t), cell, row)
+    fig.text(left.x(3), left.bottom + 20, "7 pixels *x* in", "soft", 13)
+    fig.text(left.right + 22, left.y(1), "3 numbers *y* out", "soft", 13, "start")
+    fig.text(right.right + 22, right.y(3), "7 pixels *x* out", "soft", 13, "start")
+    fig.text(right.x(1), right.bottom + 20, "3 numbers *y* in", "soft", 13)
+    return fig
+
+
+def paint() -> Figure:
+    y, s, cell = [1, 2, 3], 2, 54
+    out = conv_transpose1d(y, DIGITS, s).tolist()
+    fig = Figure(
+        600,
+        214,
+        "A transposed convolution paints the kernel once for every input",
+        "Three inputs, 1, 2 and 3. The first paints 1, 10, 100, the second 2, 20, 200 two pixels further right, the third 3, 30, 300. Below, the "
+        "sums of the columns: 1, 10, 102, 20, 203, 30, 300.",
+    )
+    left = 190.0
+    fig.text(57, 18, "input *y*", "soft", 13)
+    fig.text(left + 3.5 * cell, 18, "painted on *x*", "soft", 13)
+    fig.text(57, 186, "sum", "soft", 13)
+    for j in range(len(out)):
+        fig.line(left + (j + 0.5) * cell, 36, left + (j + 0.5) * cell, 164, "plain dashed")
+    for i, pixel in enumerate(y):
+        x, top = left + i * s * cell, 36 + 42 * i
+        source = fig.cells(30, top, [pixel], "blue", cell, 32)
+        fig.arrow(source.right + 4, top + 16, x - 3, top + 16)
+        fig.cells(x, top, conv_transpose1d([pixel], DIGITS).tolist(), "orange", cell, 32)
+    fig.line(left - 6, 164, left + len(out) * cell + 6, 164, "ink")
+    meet = [len([i for i in range(len(y)) if j in touched(i, 3, s)]) > 1 for j in range(len(out))]
+    fig.cells(left, 170, out, ["green bold" if two else "green" for two in meet], cell, 32)
+    return fig
+
+
+def triple() -> Figure:
+    fig = Figure(
+        640,
+        290,
+        "One trilinear form and its three maps",
+        "In the middle the form T of x, w and y, with an arrow to each of the three. The arrow to y is the convolution of x with w, the arrow to x "
+        "the transposed convolution of y with w, the arrow to w the gradient of the weight, from x and y.",
+    )
+    middle = (320, 150)
+    fig.arrow(320, 128, 320, 62, "blue bold")
+    fig.arrow(240, 172, 152, 234, "orange bold")
+    fig.arrow(400, 172, 488, 234, "green bold")
+    for x, y, words, hue in (
+        (320, 40, "large image *x*", "blue"),
+        (110, 256, "weight *w*", "orange"),
+        (530, 256, "small image *y*", "green"),
+    ):
+        fig.rect(x - 75, y - 20, 150, 40, hue, 6)
+        fig.text(x, y, words, "ink", 14)
+    fig.rect(middle[0] - 118, middle[1] - 22, 236, 44, "plain", 6)
+    fig.text(middle[0], middle[1], "*T*(*x*, *w*, *y*)", "ink", 15)
+    fig.text(334, 96, "transposed convolution: *y* with *w*", "ink", 13, "start")
+    fig.text(20, 184, "gradient of the weight:", "ink", 13, "start")
+    fig.text(20, 204, "*x* with *y*", "ink", 13, "start")
+    fig.text(620, 184, "convolution:", "ink", 13, "end")
+    fig.text(620, 204, "*x* with *w*", "ink", 13, "end")
+    return fig
+
+
 FIGURES = {
     "00-window": window,
     "01-knobs": knobs,
     "01-blocks": blocks,
+    "02-transpose": transpose,
+    "02-paint": paint,
+    "02-triple": triple,
 }

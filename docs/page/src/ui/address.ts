@@ -12,7 +12,8 @@ export interface State {
 
 export function write({ settings, selection, step }: State): string {
   const parts = [encode(settings)];
-  if (selection) parts.push(`at=${selection.kind},${selection.kind === "entry" ? `${selection.row},${selection.column}` : selection.at.join(",")}`);
+  if (selection)
+    parts.push(`at=${selection.kind},${selection.kind === "entry" ? `${selection.row},${selection.column}` : selection.at.join(",")}`);
   if (step > 0) parts.push(`step=${step}`);
   return parts.join("&");
 }
@@ -30,7 +31,8 @@ export function read(hash: string): State {
       continue;
     }
     const found = name === "at" ? readSelection(part.slice(3)) : /^step=[1-9]\d{0,3}$/.test(part) ? Number(part.slice(5)) : undefined;
-    if (found === undefined || seen.has(name)) kept.push(part); // the core says that it has no place there
+    if (found === undefined || seen.has(name))
+      kept.push(part); // the core says that it has no place there
     else if (typeof found === "number") step = found;
     else selection = found;
     seen.add(name);

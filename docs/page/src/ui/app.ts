@@ -144,7 +144,9 @@ export class App implements Context {
       if (there) shown.push(view);
     }
     this.stepper.go(step, true);
-    this.links.replaceChildren(...shown.map(({ id, title }) => h("li", {}, h("a", { href: `#${id}`, onclick: (event) => this.jump(event, id) }, title))));
+    this.links.replaceChildren(
+      ...shown.map(({ id, title }) => h("li", {}, h("a", { href: `#${id}`, onclick: (event) => this.jump(event, id) }, title))),
+    );
     if (this.result) {
       const { rows, columns } = shape(this.result.output);
       this.status.textContent = `The output is ${rows === 1 ? columns : `${rows} by ${columns}`}.`;
@@ -182,7 +184,8 @@ export class App implements Context {
   private say(notice: string | null): void {
     this.notice.hidden = notice === null;
     if (notice === null) this.notice.replaceChildren();
-    else replace(this.notice, h("span", {}, notice), h("button", { type: "button", id: "dismiss", onclick: () => this.say(null) }, "Dismiss"));
+    else
+      replace(this.notice, h("span", {}, notice), h("button", { type: "button", id: "dismiss", onclick: () => this.say(null) }, "Dismiss"));
   }
 }
 

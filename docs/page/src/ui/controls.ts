@@ -96,7 +96,11 @@ export class Controls {
         "fieldset",
         { class: "field", id },
         h("legend", {}, name),
-        h("div", { class: "buttons", style: "margin-top:0" }, ...choices.map(([fill, label]) => h("button", { type: "button", "data-fill": fill, onclick: () => action(fill) }, label))),
+        h(
+          "div",
+          { class: "buttons", style: "margin-top:0" },
+          ...choices.map(([fill, label]) => h("button", { type: "button", "data-fill": fill, onclick: () => action(fill) }, label)),
+        ),
       );
     this.kernelFills = fills("fill-kernel", "Fill the kernel", KERNEL_FILLS, (fill) => actions.fillKernel(fill));
     this.element = h(
@@ -151,7 +155,12 @@ class Segments {
       this.inputs.set(value, input);
       strip.append(h("label", {}, input, h("span", {}, label)));
     }
-    this.element = h("fieldset", { class: "field", id: name }, h("legend", {}, legend, hint ? h("span", { class: "hint" }, ` ${hint}`) : null), strip);
+    this.element = h(
+      "fieldset",
+      { class: "field", id: name },
+      h("legend", {}, legend, hint ? h("span", { class: "hint" }, ` ${hint}`) : null),
+      strip,
+    );
   }
 
   show(value: string): void {
@@ -173,7 +182,9 @@ export class Presets {
     private readonly presets: readonly Preset[],
     pick: (preset: Preset) => void,
   ) {
-    this.buttons = presets.map((preset) => h("button", { type: "button", "data-preset": preset.id, "aria-pressed": "false", onclick: () => pick(preset) }, preset.name));
+    this.buttons = presets.map((preset) =>
+      h("button", { type: "button", "data-preset": preset.id, "aria-pressed": "false", onclick: () => pick(preset) }, preset.name),
+    );
     this.element = h(
       "section",
       { class: "presets", "aria-labelledby": "presets-title" },

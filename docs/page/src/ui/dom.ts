@@ -6,7 +6,11 @@ type Child = Node | string | null;
 type Attributes = Record<string, string | number | boolean | EventListener | undefined>;
 
 /** An element: attributes by name, listeners under "onclick" and the like, true for a bare attribute, false for none. */
-export function h<K extends keyof HTMLElementTagNameMap>(tag: K, attributes: Attributes = {}, ...children: Child[]): HTMLElementTagNameMap[K] {
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  attributes: Attributes = {},
+  ...children: Child[]
+): HTMLElementTagNameMap[K] {
   const element = document.createElement(tag);
   assign(element, attributes);
   for (const child of children) if (child !== null) element.append(child);

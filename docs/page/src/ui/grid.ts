@@ -143,8 +143,7 @@ export class GridView {
     this.marks = [];
     const rows: HTMLTableRowElement[] = [];
     if (cells.columnHead) {
-      const row = h("tr", {}, cells.rowHead ? h("td", { class: "corner", role: "presentation" }) : null);
-      if (cells.rowHead) row.replaceChildren(h("th", { scope: "col", "aria-label": "row" }));
+      const row = h("tr", {}, cells.rowHead ? h("th", { scope: "col" }, h("span", { class: "visually-hidden" }, "row")) : null);
       for (let j = 0; j < cells.columns; j++) row.append(h("th", { scope: "col" }, cells.columnHead(j)));
       rows.push(row);
     }

@@ -64,7 +64,11 @@ export class GridsView {
       "details",
       { ontoggle: () => this.list() },
       this.summary,
-      h("div", { class: "sums", tabindex: 0, role: "group", "aria-label": "Every output with its sum" }, h("table", { id: "sums" }, this.body)),
+      h(
+        "div",
+        { class: "sums", tabindex: 0, role: "group", "aria-label": "Every output with its sum" },
+        h("table", { id: "sums" }, this.body),
+      ),
     );
     this.body.addEventListener("click", (event) => {
       const row = event.target instanceof Element ? event.target.closest("tr") : null;
@@ -155,9 +159,14 @@ export class GridsView {
     this.output.mark((i, j) => marks.output(i, j));
     const { rows, columns } = shape(result.output);
     const first = marks.related.outputs[0];
-    const shown: Position = selection?.kind === "output" && selection.at[0] < rows && selection.at[1] < columns ? selection.at : (first ?? [0, 0]);
+    const shown: Position =
+      selection?.kind === "output" && selection.at[0] < rows && selection.at[1] < columns ? selection.at : (first ?? [0, 0]);
     const many = marks.related.outputs.length > 1 && selection?.kind !== "output";
-    replace(this.chosen, ...sum(result, shown, marks), many ? ` (the first of ${marks.related.outputs.length} outputs that take part)` : "");
+    replace(
+      this.chosen,
+      ...sum(result, shown, marks),
+      many ? ` (the first of ${marks.related.outputs.length} outputs that take part)` : "",
+    );
     for (const row of this.body.rows) {
       const [i = 0, j = 0] = (row.dataset["at"] ?? "").split(",").map(Number);
       const mark = marks.output(i, j);
@@ -203,10 +212,16 @@ export function caption(grid: GridView, name: string, hint: string): void {
 
 function explain(settings: Settings): (Node | string)[] {
   if (settings.mode === "conv")
-    return ["The kernel slides over x, a stride at a time, and each output is the sum of what lies under it, tap times pixel. Nothing is flipped."];
+    return [
+      "The kernel slides over x, a stride at a time, and each output is the sum of what lies under it, tap times pixel. Nothing is flipped.",
+    ];
   if (settings.mode === "pool")
-    return ["Each output is the largest pixel of its window; the first one wins a tie. Where it stood is kept as a flat index, for unpooling."];
-  return ["Each pixel of y lays down a copy of the kernel, times its value, a stride after the one before; each output is the sum of what falls on it."];
+    return [
+      "Each output is the largest pixel of its window; the first one wins a tie. Where it stood is kept as a flat index, for unpooling.",
+    ];
+  return [
+    "Each pixel of y lays down a copy of the kernel, times its value, a stride after the one before; each output is the sum of what falls on it.",
+  ];
 }
 
 /** "102 = w[2]·y[0] + w[0]·y[1] = 100·1 + 1·2", as elements; terms that involve the selection are framed. */
@@ -275,7 +290,15 @@ class ValueField {
       const value = Math.round(Number(this.field.value));
       set(this.position, Math.min(limits[1], Math.max(limits[0], value)));
     };
-    this.field = h("input", { id, type: "number", min: limits[0], max: limits[1], step: 1, oninput: typed, onchange: () => this.refresh() });
+    this.field = h("input", {
+      id,
+      type: "number",
+      min: limits[0],
+      max: limits[1],
+      step: 1,
+      oninput: typed,
+      onchange: () => this.refresh(),
+    });
     this.element = h("div", { class: "edit" }, h("label", {}, this.name, this.field));
   }
 

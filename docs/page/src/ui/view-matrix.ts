@@ -71,7 +71,8 @@ export class MatrixView implements View {
     this.drawn.hidden = small;
     if (small) {
       const two = settings.dims === 2;
-      const head = (letter: string, wide: number) => (index: number) => (two ? `${Math.floor(index / wide)},${index % wide}` : `${letter}[${index}]`);
+      const head = (letter: string, wide: number) => (index: number) =>
+        two ? `${Math.floor(index / wide)},${index % wide}` : `${letter}[${index}]`;
       const [y, x] = [head("y", result.small[0]!.length), head("x", result.large.columns)];
       const dense = columns > 10 || rows > 10;
       caption(this.plain, "C", `${rows} × ${columns}, ${transposed ? "" : "Cx is the output, "}rows y, columns x`);
@@ -117,14 +118,18 @@ export class MatrixView implements View {
     const chosen: Position | null = selection?.kind === "entry" ? [selection.row, selection.column] : null;
     const entries = related.entries.map((entry): Position => [entry.row, entry.column]);
     this.pictures[0].mark(entries, chosen);
-    this.pictures[1].mark(entries.map(([i, j]) => [j, i]), chosen && [chosen[1], chosen[0]]);
+    this.pictures[1].mark(
+      entries.map(([i, j]) => [j, i]),
+      chosen && [chosen[1], chosen[0]],
+    );
     if (chosen) {
       if (document.activeElement !== this.row) this.row.value = String(chosen[0]);
       if (document.activeElement !== this.column) this.column.value = String(chosen[1]);
       const tap = result.matrix.taps[chosen[0]]![chosen[1]]!;
       const wide = result.kernel[0]!.length;
       const value = number(result.matrix.entries[chosen[0]]![chosen[1]]!);
-      this.shown.textContent = tap < 0 ? "= 0, no tap" : `= ${value} = w${place(result.settings.dims, [Math.floor(tap / wide), tap % wide])}`;
+      this.shown.textContent =
+        tap < 0 ? "= 0, no tap" : `= ${value} = w${place(result.settings.dims, [Math.floor(tap / wide), tap % wide])}`;
     } else this.shown.textContent = "";
   }
 
@@ -200,7 +205,10 @@ class Picture {
     this.frame.setAttribute("d", chosen ? `M${chosen[1] - 0.2} ${chosen[0] - 0.2}h1.4v1.4h-1.4z` : "");
     const first = chosen ?? entries[0];
     if (first) this.reveal(first);
-    this.bands.setAttribute("d", chosen ? `M0 ${chosen[0]}h${this.columns}v1h${-this.columns}zM${chosen[1]} 0v${this.rows}h1v${-this.rows}z` : "");
+    this.bands.setAttribute(
+      "d",
+      chosen ? `M0 ${chosen[0]}h${this.columns}v1h${-this.columns}zM${chosen[1]} 0v${this.rows}h1v${-this.rows}z` : "",
+    );
   }
 
   private reveal([i, j]: Position): void {

@@ -80,7 +80,9 @@ class Card {
     this.title.textContent = `Phase ${name}${dead ? ": dead" : ""}`;
     this.element.classList.toggle("dead", dead);
     const letters = part.taps.map((tap) => `w${place(dims, tap)}`).join(" + ");
-    this.taps.textContent = dead ? "no tap reaches it: always 0" : `${letters} = ${part.weights.map((w, i) => (i ? factor(w) : number(w))).join(" + ")}`;
+    this.taps.textContent = dead
+      ? "no tap reaches it: always 0"
+      : `${letters} = ${part.weights.map((w, i) => (i ? factor(w) : number(w))).join(" + ")}`;
     this.sum.textContent = number(part.sum);
     this.fill.style.cssText = `left: 0; width: ${(100 * Math.abs(part.sum)) / most}%`;
     this.columns = new Set(part.outputs.map(([, j]) => j)).size || 1;

@@ -25,16 +25,18 @@ export class SizeView implements View {
         ? "Along each axis. A transposed convolution crops its padding, and output_padding takes some of that crop back on the right."
         : "Along each axis. The floor forgets up to stride − 1 pixels: several sizes give the same result.";
     this.body.replaceChildren(
-      ...sizes.filter((size) => !together || size.axis === "columns").map((size) =>
-        h(
-          "div",
-          { "data-axis": size.axis },
-          sizes.length > 1 ? h("h3", {}, together ? "Columns, and rows alike" : size.axis === "rows" ? "Rows" : "Columns") : null,
-          h("p", { class: "equation" }, size.formula),
-          h("p", { class: "equation numbers" }, h("b", { style: "white-space: normal" }, size.numbers)),
-          h("p", { class: "verdict" }, size.sentence),
+      ...sizes
+        .filter((size) => !together || size.axis === "columns")
+        .map((size) =>
+          h(
+            "div",
+            { "data-axis": size.axis },
+            sizes.length > 1 ? h("h3", {}, together ? "Columns, and rows alike" : size.axis === "rows" ? "Rows" : "Columns") : null,
+            h("p", { class: "equation" }, size.formula),
+            h("p", { class: "equation numbers" }, h("b", { style: "white-space: normal" }, size.numbers)),
+            h("p", { class: "verdict" }, size.sentence),
+          ),
         ),
-      ),
     );
     return true;
   }
@@ -52,7 +54,12 @@ export class CallsView implements View {
 
   constructor() {
     this.lead.textContent = "The same numbers, computed by a library. Names and arguments are the same in both.";
-    this.element = section(this.id, "The same in code", this.lead, h("div", { class: "pair" }, this.minidcnn.element, this.pytorch.element));
+    this.element = section(
+      this.id,
+      "The same in code",
+      this.lead,
+      h("div", { class: "pair" }, this.minidcnn.element, this.pytorch.element),
+    );
   }
 
   show(result: Result): boolean {
@@ -70,7 +77,11 @@ class Code {
   private readonly button: HTMLButtonElement;
 
   constructor(name: string, id: string) {
-    this.button = h("button", { type: "button", id: `${id}-copy`, "aria-label": `Copy the code for ${name}`, onclick: () => void this.copy() }, "Copy");
+    this.button = h(
+      "button",
+      { type: "button", id: `${id}-copy`, "aria-label": `Copy the code for ${name}`, onclick: () => void this.copy() },
+      "Copy",
+    );
     this.element = h(
       "figure",
       { class: "code" },

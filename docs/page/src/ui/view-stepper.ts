@@ -58,7 +58,14 @@ export class StepperView implements View {
       ),
       this.stages,
       this.sentence,
-      h("div", { class: "figures", id: "step-figures" }, this.image.element, this.weights.element, this.columns.element, this.product.element),
+      h(
+        "div",
+        { class: "figures", id: "step-figures" },
+        this.image.element,
+        this.weights.element,
+        this.columns.element,
+        this.product.element,
+      ),
     );
   }
 
@@ -69,7 +76,7 @@ export class StepperView implements View {
       return false;
     }
     this.result = result;
-    const { stepper, settings } = result;
+    const { stepper } = result;
     const conv = result.mode === "conv";
     this.lead.textContent = conv
       ? "How libraries compute a convolution: every window becomes a column (im2col, a copy), one matrix product does all sums, and the way back, col2im, adds the columns up where they came from."
@@ -92,7 +99,6 @@ export class StepperView implements View {
     this.slider.max = String(stepper.count - 1);
     this.index = Math.min(this.index, stepper.count - 1);
     if (this.timer !== undefined && this.index === stepper.count - 1) this.stop();
-    void settings;
     this.draw();
     return true;
   }
@@ -163,7 +169,8 @@ export class StepperView implements View {
     const conv = result.mode === "conv";
     const { frame, image } = stepper;
     const large = conv ? "input" : "output";
-    const edge = (i: number, j: number) => i < frame.top || i >= frame.top + image.rows || j < frame.left || j >= frame.left + image.columns;
+    const edge = (i: number, j: number) =>
+      i < frame.top || i >= frame.top + image.rows || j < frame.left || j >= frame.left + image.columns;
     const cropped = step.stage === "crop";
     const adding = step.stage === "col2im" || step.stage === "crop" || !conv;
     caption(this.image, conv ? (adding ? "adding up on zeros" : "x, padded") : cropped ? "Cᵀy, cropped" : "adding up", frameHint(result));
@@ -171,7 +178,8 @@ export class StepperView implements View {
       rows: frame.rows,
       columns: frame.columns,
       text: (i, j) => (cropped && edge(i, j) ? "✕" : number(at(step.image, [i, j]))),
-      name: (i, j) => (edge(i, j) ? `${cropped ? "cut off" : number(at(step.image, [i, j]))}, ${conv ? "padding" : "outside the output"}` : ""),
+      name: (i, j) =>
+        edge(i, j) ? `${cropped ? "cut off" : number(at(step.image, [i, j]))}, ${conv ? "padding" : "outside the output"}` : "",
       look: (i, j) => (edge(i, j) ? "outside" : large),
       columnHead: (j) => String(j - frame.left),
       ...(result.settings.dims === 2 ? { rowHead: (i: number) => String(i - frame.top) } : {}),
@@ -218,7 +226,12 @@ export class StepperView implements View {
   private atEnds(count: number): void {
     const start = this.index === 0;
     const end = this.index === count - 1;
-    for (const [button, idle] of [[this.first, start], [this.back, start], [this.on, end], [this.last, end]] as const)
+    for (const [button, idle] of [
+      [this.first, start],
+      [this.back, start],
+      [this.on, end],
+      [this.last, end],
+    ] as const)
       button.setAttribute("aria-disabled", String(idle));
   }
 

@@ -73,7 +73,11 @@ export class ZeroView implements View {
       ...(two ? { rowHead: (i: number) => String(i) } : {}),
     });
     const small = mode === "conv" ? "y" : "y, the input";
-    caption(this.padded, `${small}, stretched and padded`, two ? `${padded.length} × ${padded[0]?.length ?? 0}` : `${padded[0]?.length ?? 0} long`);
+    caption(
+      this.padded,
+      `${small}, stretched and padded`,
+      two ? `${padded.length} × ${padded[0]?.length ?? 0}` : `${padded[0]?.length ?? 0} long`,
+    );
     this.padded.show({
       ...heads(padded),
       text: (i, j) => number(at(padded, [i, j]).value),
@@ -105,7 +109,9 @@ export class ZeroView implements View {
     const chosen = marks.selection;
     const large = result.mode === "conv" ? "input" : "output";
     const under =
-      chosen?.kind === large && chosen.at[0] < output.length && chosen.at[1] < (output[0]?.length ?? 0) ? result.zeroInsertion.window(chosen.at) : [];
+      chosen?.kind === large && chosen.at[0] < output.length && chosen.at[1] < (output[0]?.length ?? 0)
+        ? result.zeroInsertion.window(chosen.at)
+        : [];
     const { rows, columns } = shape(result.kernel);
     this.padded.mark(
       (i, j) => {
@@ -123,11 +129,12 @@ export class ZeroView implements View {
     const { settings, zeroInsertion, impliedOutputPadding, mode } = this.result!;
     const { pads } = zeroInsertion;
     const extra = mode === "conv" ? impliedOutputPadding : [settings.rows.outputPadding, settings.columns.outputPadding];
-    const side = (name: string, amount: number) => (amount < 0 ? `${count(-amount, "pixel")} cropped ${name}` : `${count(amount, "zero")} ${name}`);
+    const side = (name: string, amount: number) =>
+      amount < 0 ? `${count(-amount, "pixel")} cropped ${name}` : `${count(amount, "zero")} ${name}`;
     const axis = (a: Settings, before: string, after: string, front: number, back: number, op: number) => {
       const span = a.dilation * (a.kernel - 1) + 1;
       return (
-        `${a.stride === 1 ? "Nothing" : count(a.stride - 1, "zero")} goes between neighbours (stride − 1). ` +
+        `${a.stride === 1 ? "Nothing goes" : a.stride === 2 ? "1 zero goes" : `${a.stride - 1} zeros go`} between neighbours (stride − 1). ` +
         `The margin is dilation·(kernel − 1) − padding = ${span - 1} − ${a.padding} = ${number(front)}: ${side(before, front)}; ` +
         `and output_padding ${op} more ${after}: ${side(after, back)}.`
       );

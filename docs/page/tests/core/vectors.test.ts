@@ -4,9 +4,10 @@ import { test } from "node:test";
 import * as core from "../../src/core/index.ts";
 import { differences, VECTORS } from "./vectors.ts";
 
-test("the page computes what the engine computes, case by case", async (t) => {
-  assert.ok(VECTORS.length >= 280, `only ${VECTORS.length} cases`);
-  for (const vector of VECTORS) await t.test(vector.name, () => assert.deepEqual(differences(core, vector), []));
+test(`the page computes what the engine computes, in ${VECTORS.length} cases`, () => {
+  assert.ok(VECTORS.length >= 280);
+  const wrong = VECTORS.flatMap((vector) => differences(core, vector).map((difference) => `${vector.name}: ${difference}`));
+  assert.deepEqual(wrong, []);
 });
 
 test("the cases hold every mode, both dimensions and every problem", () => {

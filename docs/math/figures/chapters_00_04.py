@@ -206,6 +206,65 @@ def triple() -> Figure:
     return fig
 
 
+# -- chapter 3 -----------------------------------------------------------------------------------------------------------------------
+
+
+def staircase() -> Figure:
+    fig = Figure(
+        640,
+        290,
+        "Two sizes have the same number of positions",
+        "Image sizes 5 to 12 from left to right, numbers of positions 2 to 5 upwards, for three taps at stride 2. Every step of the staircase is two "
+        "sizes wide: 5 and 6 have 2 positions, 7 and 8 have 3, 9 and 10 have 4, 11 and 12 have 5. The first of each step is n0.",
+    )
+    sizes, cell, left, base = range(5, 13), 56, 130.0, 230.0
+    window = Window((1, 3), (1, 2))
+    for column, n in enumerate(sizes):
+        x, m = left + column * cell, window.positions((1, n))[1]
+        top = base - 44 * (m - 1)
+        first = window.image_size((1, m))[1] == n
+        fig.rect(x + 1, top, cell - 2, 40, "green" if first else "blue")
+        fig.text(x + cell / 2, top + 20, "*n*₀" if first else "*n*₀ + 1", "ink", 13)
+        fig.line(x + cell / 2, top + 42, x + cell / 2, base + 8, "plain dashed")
+        fig.text(x + cell / 2, base + 20, n, "ink", 14)
+    for m in range(2, 6):
+        fig.text(left - 16, base - 44 * (m - 1) + 20, m, "ink", 14, "end")
+    fig.text(left - 16, 42, "positions *m*", "soft", 13, "end")
+    fig.text(left + 4 * cell, base + 42, "size *n* of the image", "soft", 13)
+    return fig
+
+
+def crop() -> Figure:
+    fig = Figure(
+        700,
+        244,
+        "padding and output_padding choose a part of the whole output",
+        "The whole output 1, 10, 102, 20, 203, 30, 300. Padding 1 keeps the five in the middle. Padding 1 with output padding 1 keeps the last "
+        "six. TensorFlow's SAME keeps the first six. Output padding 1 alone keeps all and appends a zero.",
+    )
+    y, s, cell, left = [1, 2, 3], 2, 44, 250.0
+    whole = conv_transpose1d(y, DIGITS, s).tolist()
+    fig.text(left - 16, 32, "the whole output", "ink strong", 13, "end")
+    fig.cells(left, 16, whole, "green", cell, 32)
+    rows = [
+        ("padding=1", 1, conv_transpose1d(y, DIGITS, s, 1).tolist()),
+        ("padding=1, output_padding=1", 1, conv_transpose1d(y, DIGITS, s, 1, 1).tolist()),
+        ("TensorFlow, SAME", 0, whole[:6]),
+        ("output_padding=1", 0, conv_transpose1d(y, DIGITS, s, 0, 1).tolist()),
+    ]
+    for line, (words, start, kept) in enumerate(rows):
+        top = 66 + 44 * line
+        fig.text(left - 16, top + 16, words, "ink", 13, "end")
+        for j, value in enumerate(whole):
+            if not start <= j < start + len(kept):
+                fig.cells(left + j * cell, top, [value], "plain dashed hatched", cell, 32)
+        for j, value in enumerate(kept, start):
+            fig.cells(left + j * cell, top, [value], "green" if j < len(whole) else "orange dashed", cell, 32)
+        cut = (start, len(whole) - start - len(kept))
+        fig.text(left + 8 * cell + 14, top + 16, "one empty" if cut[1] < 0 else f"cut: {cut[0]} and {cut[1]}", "soft", 12, "start")
+    return fig
+
+
 FIGURES = {
     "00-window": window,
     "01-knobs": knobs,
@@ -213,4 +272,6 @@ FIGURES = {
     "02-transpose": transpose,
     "02-paint": paint,
     "02-triple": triple,
+    "03-staircase": staircase,
+    "03-crop": crop,
 }

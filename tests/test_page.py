@@ -189,3 +189,24 @@ def test_the_programs_print_what_the_page_shows(programs: list[dict[str, Any]], 
             assert plane(names["back"]) == shown["unpooled" if adds else "overwritten"], shown["name"]
     assert modes == {"conv", "conv_transpose", "pool"}
     assert (refused > 0) == (library == "pytorch")
+
+
+# -- what is shipped --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_source_distribution_holds_the_page_and_not_what_npm_put_beside_it() -> None:
+    config = pytest.importorskip("hatchling.builders.sdist").SdistBuilder(str(PAGE.parent.parent)).config
+    for path in ("src/core/run.ts", "index.html", "vectors.py", "vectors.json", "package-lock.json"):
+        assert (PAGE / path).is_file()
+        assert config.include_path(f"docs/page/{path}"), path
+    for path in ("node_modules/vite/package.json", "node_modules/.package-lock.json", "compiled/src/core/run.js", "dist/page.html"):
+        assert not config.include_path(f"docs/page/{path}"), path
+    assert config.include_path("docs/transposed-convolution.html")
+
+
+def test_the_lock_names_no_registry() -> None:
+    lock = json.loads((PAGE / "package-lock.json").read_text(encoding="utf-8"))
+    packages = {name: entry for name, entry in lock["packages"].items() if name}
+    assert packages and all("resolved" not in entry and "integrity" in entry for entry in packages.values())
+    for version in json.loads((PAGE / "package.json").read_text(encoding="utf-8"))["devDependencies"].values():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", version), version

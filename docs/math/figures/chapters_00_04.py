@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from draw import Figure
 
-from minidcnn.study import conv1d, conv_transpose1d, matrix
+from minidcnn.study import conv1d, conv_transpose1d, matrix, overlap
 from minidcnn.window import Window
 
 DIGITS = [1, 10, 100]
@@ -265,6 +265,77 @@ def crop() -> Figure:
     return fig
 
 
+# -- chapter 4 -----------------------------------------------------------------------------------------------------------------------
+
+
+def zero_insertion() -> Figure:
+    fig = Figure(
+        620,
+        250,
+        "A transposed convolution as a convolution of an image with zeros inserted",
+        "The inputs 1, 2, 3 with a zero between them and two zeros on each side. Below it three of the seven positions of the flipped kernel 100, 10, "
+        "1, at steps of one pixel, and their results 1, 10 and 102.",
+    )
+    cell, left = 46, 30.0
+    spread = [0, 0, 1, 0, 2, 0, 3, 0, 0]
+    fig.cells(left, 20, spread, ["blue" if value else "plain dashed" for value in spread], cell, 32)
+    fig.text(left + 9 * cell + 18, 36, "*y* with zeros", "soft", 13, "start")
+    flipped = DIGITS[::-1]
+    results = conv1d(spread, flipped).tolist()
+    for j in range(3):
+        top = 78 + 44 * j
+        fig.cells(left + j * cell, top, flipped, "orange", cell, 32)
+        fig.arrow(left + (j + 3) * cell + 6, top + 16, left + 9 * cell + 12, top + 16)
+        fig.cells(left + 9 * cell + 18, top, [results[j]], "green", cell, 32)
+    fig.text(left + 3.5 * cell, 222, "and so on, one pixel at a time, to the seventh position", "soft", 13, "start")
+    return fig
+
+
+def phases() -> Figure:
+    y, s, cell = [1, 2, 3], 2, 46
+    whole = conv_transpose1d(y, DIGITS, s).tolist()
+    hues = ["orange", "purple"]
+    fig = Figure(
+        680,
+        204,
+        "Every phase of the output has its own taps",
+        "The kernel 1, 10, 100 is sorted: taps 0 and 2, the numbers 1 and 100, make the even outputs 1, 102, 203, 300; tap 1, the number 10, makes "
+        "the odd ones 10, 20, 30. Interleaved: 1, 10, 102, 20, 203, 30, 300.",
+    )
+    left = 330.0
+    fig.text(20, 18, "kernel *w*", "soft", 13, "start")
+    fig.cells(20, 30, DIGITS, [f"{hues[a % s]}{' dashed' if a % s else ''}" for a in range(3)], 40, 32)
+    fig.text(left, 18, "*y* = 1, 2, 3 painted without stride", "soft", 13, "start")
+    for j in range(len(whole)):
+        fig.line(left + (j + 0.5) * cell, 62 + 50 * (j % s), left + (j + 0.5) * cell, 152, hues[j % s])
+    for r in range(s):
+        kind, top = f"{hues[r]}{' dashed' if r else ''}", 30 + 50 * r
+        taps = DIGITS[r::s]
+        fig.text(200, top + 16, ("even:", "odd:")[r], "ink", 13, "end")
+        last = fig.cells(208, top, taps, kind, cell, 32)
+        fig.arrow(last.right + 6, top + 16, left + r * cell - 6, top + 16)
+        for q, value in enumerate(conv_transpose1d(y, taps).tolist()):
+            fig.cells(left + (s * q + r) * cell, top, [value], kind, cell, 32)
+    fig.cells(left, 154, whole, [f"{hues[j % s]}{' dashed' if j % s else ''}" for j in range(len(whole))], cell, 32)
+    fig.text(left - 16, 170, "interleaved", "soft", 13, "end")
+    return fig
+
+
+def dead() -> Figure:
+    fig = Figure(
+        560,
+        320,
+        "With stride 2 and dilation 2 three pixels in four are dead",
+        "The output of three by four ones with three by three taps of ones, stride 2 and dilation 2: nine rows of eleven pixels. Numbers stand in even "
+        "rows and even columns only, from 1 in the corners to 9 in the middle. All other pixels are hatched: nothing reaches them.",
+    )
+    rows, columns = overlap(3, 3, 2, dilation=2).tolist(), overlap(4, 3, 2, dilation=2).tolist()
+    cells = [[a * b for b in columns] for a in rows]
+    kinds = [["green" if value else "plain dashed hatched" for value in row] for row in cells]
+    fig.cells(30, 16, [[value or None for value in row] for row in cells], kinds, 45, 32)
+    return fig
+
+
 FIGURES = {
     "00-window": window,
     "01-knobs": knobs,
@@ -274,4 +345,7 @@ FIGURES = {
     "02-triple": triple,
     "03-staircase": staircase,
     "03-crop": crop,
+    "04-zero-insertion": zero_insertion,
+    "04-phases": phases,
+    "04-dead": dead,
 }

@@ -17,7 +17,7 @@ import { ProductsView } from "./view-products.ts";
 import { StepperView } from "./view-stepper.ts";
 import { ZeroView } from "./view-zero.ts";
 
-const NOTHING_SELECTED = "Nothing is selected. Point at a number, or walk through a grid with the arrow keys.";
+const NOTHING_SELECTED = "Nothing is selected. Click a number, or walk through a grid with the arrow keys.";
 
 export class App implements Context {
   private settings: Settings = DEFAULT;

@@ -14,6 +14,7 @@ export interface Cells {
   columns: number;
   text(i: number, j: number): string;
   look?(i: number, j: number): string; // classes of a cell
+  share?(i: number, j: number): number; // of the heat behind a number, 0 to 1, where the look is "heat"
   name?(i: number, j: number): string; // what a screen reader says, where the text is not enough; "" otherwise
   rowHead?(i: number): string;
   columnHead?(j: number): string;
@@ -91,6 +92,7 @@ export class GridView {
         const td = this.cells[i]![j]!;
         const text = cells.text(i, j);
         digits = Math.max(digits, text.length);
+        if (cells.share) td.style.setProperty("--share", cells.share(i, j).toFixed(3));
         if (cells.fill) cells.fill(td, i, j);
         else if (this.texts[i]![j] !== text) td.textContent = text;
         this.texts[i]![j] = text;

@@ -130,9 +130,13 @@ export class GridsView {
     this.trouble.hidden = true;
     for (const element of [this.output.element, this.equals, this.chosen, this.all]) element.hidden = false;
     caption(this.output, `Output ${names.output}`, size(output));
+    const values = output.flat();
+    const [low, high] = [Math.min(...values), Math.max(...values)];
     this.output.show({
       ...shape(output),
       text: (i, j) => number(at(output, [i, j])),
+      look: () => "heat",
+      share: (i, j) => (high > low ? 0.1 + (0.75 * (at(output, [i, j]) - low)) / (high - low) : 0.4),
       columnHead: (j) => String(j),
       ...(settings.dims === 2 ? { rowHead: (i: number) => String(i) } : {}),
     });

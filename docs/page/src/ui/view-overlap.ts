@@ -57,9 +57,9 @@ export function showCounts(grid: GridView, counts: Grid, dims: 1 | 2): void {
     columnHead: (j) => String(j),
     ...(dims === 2 ? { rowHead: (i: number) => String(i) } : {}),
     look: (i, j) => (at(counts, [i, j]) === 0 ? "blank" : "heat"),
+    share: (i, j) => (0.85 * at(counts, [i, j])) / most,
     fill: (td, i, j) => {
       const value = at(counts, [i, j]);
-      td.style.setProperty("--share", String((0.85 * value) / most));
       if (dims === 2) td.textContent = String(value);
       else {
         const blocks = Array.from({ length: value }, () => h("i"));

@@ -23,7 +23,9 @@ export class SizeView implements View {
     this.lead.textContent =
       mode === "conv_transpose"
         ? "Along each axis. A transposed convolution crops its padding, and output_padding takes some of that crop back on the right."
-        : "Along each axis. The floor forgets up to stride − 1 pixels: several sizes give the same result.";
+        : mode === "pool" && settings.ceilMode
+          ? "Along each axis. ceil_mode rounds up, so a last window may hang over the edge, if it begins inside."
+          : "Along each axis. The floor forgets up to stride − 1 pixels: several sizes give the same result.";
     this.body.replaceChildren(
       ...sizes
         .filter((size) => !together || size.axis === "columns")

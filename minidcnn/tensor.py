@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .backend import Array, backend, float_dtype, is_cupy, to_backend
+from .backend import Array, backend, float_dtype, is_cupy, raise_pending, to_backend
 
 if TYPE_CHECKING:
     from .autograd import Node
 
 Operand: TypeAlias = "Tensor | float | int | bool | Array"
+
+
+class _Watch(threading.local):
+    changed: list[Tensor] | None = None  # if a list, tensors that are changed in place enter it
+
+
+watch = _Watch()
 
 
 class Storage:
@@ -114,6 +122,8 @@ class Tensor:
         """The value of a one-element tensor as a Python number. ValueError if there are more or fewer."""
         if self._array.size != 1:
             raise ValueError(f"item: only a one-element tensor has one value, this has shape {self.shape}")
+        if is_cupy(self._array):
+            raise_pending()
         return self._array.item()
 
     def to(self, backend: str) -> Tensor:
@@ -217,6 +227,8 @@ class Tensor:
     def changed(self) -> None:
         """Declare that the array was changed in place; a graph that still needs the old values will refuse to run backward."""
         self._storage.version += 1
+        if watch.changed is not None:
+            watch.changed.append(self)
 
     def __setitem__(self, index: Any, value: Operand) -> None:
         """Write into the array in place. RuntimeError for a tensor inside a graph; its history could not be kept."""

@@ -26,6 +26,8 @@ class ndarray:
     __module__ = "cupy"
     __array_ufunc__ = None
     __array_priority__ = 100
+    reads = 0  # how often the host waited for a value
+    bytes_read = 0
 
     def __init__(self, host: np.ndarray) -> None:
         assert isinstance(host, np.ndarray)
@@ -35,6 +37,8 @@ class ndarray:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
 
     def get(self) -> np.ndarray:
+        ndarray.reads += 1
+        ndarray.bytes_read += self._host.nbytes
         return self._host.copy(order="K")
 
     @property
@@ -57,7 +61,7 @@ class ndarray:
         if name in ("shape", "dtype", "ndim", "size", "strides", "itemsize", "nbytes"):
             return getattr(self._host, name)
         if name == "item":
-            return self._host.item
+            return self.get().item
         if name in METHODS:
             return lambda *args, **kwargs: wrap(getattr(self._host, name)(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
         raise AttributeError(f"the stand-in for CuPy has no ndarray.{name}; add it if CuPy has it")
@@ -72,13 +76,13 @@ class ndarray:
         return len(self._host)
 
     def __bool__(self) -> bool:
-        return bool(self._host)
+        return bool(self.get())
 
     def __int__(self) -> int:
-        return int(self._host)
+        return int(self.get())
 
     def __float__(self) -> float:
-        return float(self._host)
+        return float(self.get())
 
     __hash__ = None  # type: ignore[assignment]
 

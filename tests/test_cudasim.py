@@ -52,6 +52,22 @@ def stepped(kernels: Kernels, optimizer: str) -> Array:
     return np.concatenate([a for row in rows for a in row])
 
 
+def entropy_grad() -> tuple[Array, ...]:
+    losses, top, logs = Kernels(np).cross_entropy(WIDE, LABELS, np.arange(40, dtype=np.float32), 0.3)
+    return np.ones_like(losses), WIDE, top, logs, LABELS
+
+
+def confusion(kernels: Kernels, classes: int) -> Array:
+    """Counts of 20000 pixels, a third of one pair, some ignored and some wrong, added to ones; and where the first wrong one is."""
+    rng = np.random.default_rng(2)
+    truth, prediction = rng.integers(-1, classes + 1, 20000), rng.integers(0, classes, 20000)
+    truth[::3], prediction[::3], truth[::7] = 1, 2, 255
+    truth[:200] = 0
+    matrix = np.ones((classes, classes), np.int64)
+    first = kernels.count_pairs(matrix, truth, prediction, 255)
+    return np.append(matrix, first)
+
+
 RUNS: dict[str, Callable[[Kernels], Any]] = {
     "forward": lambda k: k.conv2d(X, W, None, WINDOW, OUT),
     "tf32": lambda k: as_precision(k, "tf32").conv2d(X, W, None, WINDOW, OUT),
@@ -70,6 +86,12 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "sum": lambda k: k.sum(WIDE, (0, 2, 3)),
     "cross_entropy": lambda k: k.cross_entropy(WIDE, LABELS, np.ones(40, np.float32), 0.1)[0],
     "dropout": lambda k: k.dropout(WIDE, 0.5, 7, (2, 40, 1, 1)),
+    "smoothing": lambda k: k.cross_entropy_grad(*entropy_grad(), np.arange(40, dtype=np.float32), 0.3),
+    "clean_target": lambda k: (
+        k.clean_target(LABELS + 1, 38, int(LABELS.flat[0]) + 1)[0] * 100 + k.clean_target(LABELS + 1, 38, int(LABELS.flat[0]) + 1)[1]
+    ),
+    "confusion": lambda k: confusion(k, 6),
+    "confusion of many": lambda k: confusion(k, 120),
     "sgd": lambda k: stepped(k, "sgd"),
     "adam": lambda k: stepped(k, "adam"),
 }
@@ -140,6 +162,26 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a pixel without a label is looked up": ("cross_entropy", "        if (y >= 0) {\n            loss", "        {\n            loss"),
     "classes and pixels exchanged": ("cross_entropy", "row = x + p * classes", "row = x + p * pixels"),
     "one mask for all images": ("dropout", "e / (plane * channels) * channels + e % channels", "e % channels"),
+    "a label beyond the classes stays": ("clean_target", "y >= 0 && y < classes) continue;", "y >= 0) continue;"),
+    "the last wrong label instead of the first": ("clean_target", "atomicMin((unsigned*)first, (unsigned)p)", "atomicMax(first, p)"),
+    "an ignored label counts as wrong": ("clean_target", "if (y != ignored) atomicMin", "atomicMin"),
+    "a first wrong label that is no atomic": ("clean_target", "atomicMin((unsigned*)first, (unsigned)p)", "first[0] = p"),
+    "the sum of weights forgotten": ("smoothing", "(a + b * every) *", "a *"),
+    "counters that begin anywhere": ("confusion", "counts[i] = 0;", ";"),
+    "counting overtakes the zeroing": ("confusion", "counts[i] = 0;\n    __syncthreads();", "counts[i] = 0;"),
+    "a block is read before it has counted": ("confusion", "#if PRIVATE\n    __syncthreads();", "#if PRIVATE"),
+    "counters that are no atomics": (
+        "confusion",
+        "atomicAdd(counts + (int)t * classes + (int)p, 1u);",
+        "counts[(int)t * classes + (int)p] += 1;",
+    ),
+    "blocks overwrite each other's counts": (
+        "confusion",
+        "if (counts[i]) atomicAdd((unsigned long long*)matrix + i, (unsigned long long)counts[i]);",
+        "if (counts[i]) matrix[i] += counts[i];",
+    ),
+    "rows and columns exchanged": ("confusion of many", "matrix + t * classes + p", "matrix + p * classes + t"),
+    "a class beyond the last is counted": ("confusion", "t >= classes ||", ""),
     "blocks begin at the wrong parameter": ("sgd", "<= (long long)blockIdx.x) low", "< (long long)blockIdx.x) low"),
     "the last parameter is never found": ("sgd", "int low = 0, high = rows - 1;", "int low = 0, high = rows - 2;"),
     "a block works on into the next parameter": ("sgd", "+ (share), (int)(row)[0])", "+ (share), (int)(row)[0] + 1)"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .arrays import Array, empty_images, float_dtype, inverse, is_channels_last, is_cupy, memory_order, nchw, nhwc, zero_images
 from .axis_map import AxisMap
+from .pending import raise_pending
 from .random import generator, manual_seed, next_seed, random_state, set_random_state
 from .reference import Kernels
 from .switch import PRECISIONS, BackendError, backend, kernels, kernels_of, to_backend, use, use_kernels
@@ -33,6 +34,7 @@ __all__ = [
     "nchw",
     "next_seed",
     "nhwc",
+    "raise_pending",
     "random_state",
     "set_random_state",
     "to_backend",

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, inverse, is_cupy, memory_order
+from .pending import raise_pending
 from .reference import Kernels
 
 
@@ -116,7 +117,9 @@ def use_kernels(which: str | Kernels) -> Iterator[None]:
 
 
 def to_backend(array: Array, name: str | None = None) -> Array:
-    """`array` on backend `name` (default: the current one), copied only if it lives elsewhere. The memory layout is kept."""
+    """`array` on backend `name` (default: the current one), copied only if it lives elsewhere. The memory layout is kept.
+
+    On the way to "numpy" errors come to light that a GPU kept to itself, such as a label that is no class."""
     name = name or _current
     if name not in ("numpy", "cupy"):
         raise ValueError(f'backend "{name}" is unknown; use "numpy" or "cupy"')
@@ -127,6 +130,7 @@ def to_backend(array: Array, name: str | None = None) -> Array:
             raise BackendError(reason)
         cupy: Any = importlib.import_module("cupy")
         return _in_memory_order(array, cupy.asarray)
+    raise_pending()
     return _in_memory_order(array, lambda a: a.get())
 
 

@@ -105,14 +105,18 @@ def classified(name: str, input: Tensor, target: Tensor, weight: Tensor | None, 
         weight = Tensor.wrap(kernels.xp.ones(classes, x.dtype))
     elif weight.shape != (classes,):
         raise ValueError(f"{name}: weight must have one number for each of {classes} classes, got shape {weight.shape}")
-    clean, wrong = kernels.clean_target(target._array, classes, ignore_index)
-    if wrong >= 0:
-        at = tuple(int(i) for i in np.unravel_index(wrong, wanted)) if wanted else ()
-        value = int(target._array.reshape(-1)[wrong])
-        raise ValueError(
+    labels = target._array
+    clean, wrong = kernels.clean_target(labels, classes, ignore_index)
+
+    def no_class(index: int) -> ValueError:
+        at = tuple(int(i) for i in np.unravel_index(index, wanted)) if wanted else ()
+        value = int(labels.reshape(-1)[index])
+        return ValueError(
             f"{name}: target{list(at) if at else ''} is {value}, which is none of the input's {classes} classes, 0 to {classes - 1}; map it to "
             f"one (masks are often saved as 0 and 255, or as colours), or leave such pixels out with ignore_index={value}"
         )
+
+    kernels.demand(wrong, no_class)
     if x.ndim == 1:
         x, clean = reshape(x, (1, classes)), clean.reshape(1)
     return x, Tensor.wrap(clean), cast(weight, x.dtype)

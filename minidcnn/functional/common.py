@@ -25,7 +25,7 @@ def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
             kind = np.dtype(np.float32)
         elif kind.kind == "b" and not isinstance(value, bool | np.bool_):
             kind = np.dtype(np.int64)
-        return Tensor.wrap(kernels_of(like._array).xp.asarray(value, kind))
+        return Tensor.wrap(kernels_of(like._array).scalar(value, kind))
     return Tensor(value)  # of an array a copy: its owner may change it before the backward pass
 
 

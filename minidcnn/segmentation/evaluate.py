@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..autograd import no_grad
-from ..backend import Array, to_backend
+from ..backend import Array, is_cupy, kernels_of, to_backend
 from ..data import Dataset, Normalize, Sample, collate
 from ..tensor import Tensor
 from .metrics import ConfusionMatrix
-from .predict import scores
+from .predict import scores, whole_scores
 
 if TYPE_CHECKING:
     from ..models import Segmenter
@@ -60,29 +60,36 @@ def evaluate(
     """
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
     normalize = Normalize(mean, std)
-    total, size, done = 0.0, 0.0, 0
+    losses: list[tuple[Tensor, float]] = []  # of each batch, and what it weighs
+    done = 0
     shown: list[Shown] = []
     for start, samples in _groups(dataset, batch_size):
         batch = collate([normalize(sample) for sample in samples])
-        probabilities = scores(model, batch.images, tile=tile, flips=flips)
-        predicted = probabilities.argmax(axis=1)
-        confusion.update(batch.masks, predicted)
+        whole = tile is None and not flips  # then all stays where the network is, and on a GPU nothing waits before the end
+        probabilities = whole_scores(model, batch.images) if whole else scores(model, batch.images, tile=tile, flips=flips)
+        masks, predicted = to_backend(batch.masks, _place(probabilities)), probabilities.argmax(axis=1)
+        confusion.update(masks, predicted)
         if loss is not None:
-            weight = loss.size(batch.masks)
-            total += _loss(loss, probabilities, batch.masks) * weight
-            size += weight
-        shown += [Shown(s.name, s.image, s.mask, predicted[i]) for i, s in enumerate(samples) if start + i in show]
+            losses.append((_loss(loss, probabilities, masks), loss.size(batch.masks)))
+        wanted = [i for i in range(len(samples)) if start + i in show]
+        shown += [Shown(samples[i].name, samples[i].image, samples[i].mask, to_backend(predicted[i], "numpy")) for i in wanted]
         done += len(samples)
         if progress is not None:
             progress(done, len(dataset))
+    total, size = sum((float(value.item()) * weight for value, weight in losses), 0.0), sum((weight for _, weight in losses), 0.0)
+    confusion.matrix  # noqa: B018  # reading it brings errors of a GPU to light
     return Evaluation(confusion, None if loss is None else total / size if size else 0.0, tuple(shown))
 
 
-def _loss(loss: Loss, probabilities: Array, masks: Array) -> float:
+def _place(array: Array) -> str:
+    return "cupy" if is_cupy(array) else "numpy"
+
+
+def _loss(loss: Loss, probabilities: Array, masks: Array) -> Tensor:
     """The loss of probabilities: their logarithms are scores whose softmax they are."""
-    logits = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))
+    kernels, least = kernels_of(probabilities), np.finfo(np.float32).tiny
     with no_grad():
-        return float(loss(Tensor.wrap(to_backend(logits)), Tensor.wrap(to_backend(masks))).item())
+        return loss(Tensor.wrap(kernels.map(lambda p: kernels.xp.log(kernels.xp.maximum(p, least)), probabilities)), Tensor.wrap(masks))
 
 
 def _groups(dataset: Dataset, most: int) -> Iterator[tuple[int, list[Sample]]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import functional as F
-from ..backend import Array
+from ..backend import Array, kernels_of
 from ..tensor import Tensor
 
 
@@ -24,7 +24,7 @@ class Loss:
     ignore_index: int
 
     def __call__(self, logits: Tensor, masks: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
-        weight = None if self.weights is None else Tensor(self.weights)
+        weight = None if self.weights is None else Tensor.wrap(kernels_of(logits._array).constant(self.weights))
         if self.name == "focal":
             return F.focal_loss(logits, masks, weight=weight, ignore_index=self.ignore_index)
         if self.name == "tversky":

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array
+from ..backend import Array, is_cupy, kernels_of, to_backend
 
 
 class ConfusionMatrix:
@@ -26,27 +26,56 @@ class ConfusionMatrix:
         if classes < 1:
             raise ValueError(f"ConfusionMatrix: classes must be at least 1, got {classes}")
         self.classes, self.ignore_index = classes, ignore_index
-        self.matrix: Array = np.zeros((classes, classes), np.int64)  # rows: truth, columns: prediction
+        self._here: Array = np.zeros((classes, classes), np.int64)
+        self._there: Array | None = None  # what was counted on a GPU and has not been read yet
+
+    @property
+    def matrix(self) -> Array:
+        """(K, K) int64: pixels by true class (rows) and predicted class (columns)."""
+        if self._there is not None:
+            there, self._there = self._there, None
+            self._here += to_backend(there, "numpy")
+        return self._here
 
     def update(self, truth: Array, prediction: Array) -> None:
         """Count the pixels of integer arrays of one shape, any number of axes. Those where truth is `ignore_index` are left out.
 
-        ValueError where the shapes differ, or a counted pixel holds no class; TypeError if the arrays do not hold integers.
+        Arrays of a GPU are counted there: nothing is copied, and nobody waits, until a number is asked for.
+        ValueError where the shapes differ, or a counted pixel holds no class (from a GPU: when a number is asked for); TypeError if the
+        arrays do not hold integers.
         """
+        if is_cupy(prediction):
+            self._update_there(truth, prediction)
+            return
         truth, prediction = _checked(truth, prediction, self.classes, self.ignore_index)
         counted = slice(None) if self.ignore_index is None else truth != self.ignore_index
         pairs = truth[counted].astype(np.int64).ravel() * self.classes + prediction[counted].astype(np.int64).ravel()
-        self.matrix += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+        self._here += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
+
+    def _update_there(self, truth: Array, prediction: Array) -> None:
+        kernels, classes = kernels_of(prediction), self.classes
+        _fitting(truth, prediction)
+        if self._there is None:
+            self._there = kernels.xp.zeros((classes, classes), "int64")
+        wrong = kernels.count_pairs(self._there, truth, prediction, self.ignore_index)
+
+        def no_class(at: int) -> ValueError:
+            pair = (("truth", int(truth.reshape(-1)[at])), ("prediction", int(prediction.reshape(-1)[at])))
+            name, value = next((name, value) for name, value in pair if not 0 <= value < classes)
+            return _no_class(name, value, classes, self.ignore_index)
+
+        kernels.demand(wrong, no_class)
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another matrix of as many classes."""
         if other.classes != self.classes:
             raise ValueError(f"ConfusionMatrix: cannot merge counts of {other.classes} classes into counts of {self.classes}")
-        self.matrix += other.matrix
+        self._here += other.matrix
 
     def reset(self) -> None:
         """Forget all counts."""
-        self.matrix[:] = 0
+        self._here[:] = 0
+        self._there = None
 
     # -- per class: (K,) float64, NaN where the class occurs in neither truth nor prediction ---------------------------------------------
 
@@ -252,19 +281,28 @@ def _near(edges: Array, others: Array, limit: float) -> float:
 def _checked(truth: Array, prediction: Array, classes: int, ignore_index: int | None) -> tuple[Array, Array]:
     """Both as arrays, or one sentence about what does not fit."""
     truth, prediction = np.asarray(truth), np.asarray(prediction)
+    _fitting(truth, prediction)
+    counted = True if ignore_index is None else truth != ignore_index
+    for name, array in (("truth", truth), ("prediction", prediction)):
+        wrong = (array < 0) | (array >= classes)
+        wrong &= counted
+        if wrong.any():
+            raise _no_class(name, array[wrong].flat[0], classes, ignore_index)
+    return truth, prediction
+
+
+def _fitting(truth: Array, prediction: Array) -> None:
     if truth.shape != prediction.shape:
         raise ValueError(f"truth and prediction must have one shape, got {truth.shape} and {prediction.shape}")
-    counted = True if ignore_index is None else truth != ignore_index
     for name, array in (("truth", truth), ("prediction", prediction)):
         if array.dtype.kind not in "iu":
             way = "; take the argmax over the class axis first" if name == "prediction" else ""
             raise TypeError(f"{name} must hold integer class indices, got {array.dtype}{way}")
-        wrong = (array < 0) | (array >= classes)
-        wrong &= counted
-        if wrong.any():
-            ignored = "" if ignore_index is None else f" or {ignore_index} in the truth (ignored)"
-            raise ValueError(f"{name} holds {array[wrong].flat[0]}, expected classes 0 to {classes - 1}{ignored}")
-    return truth, prediction
+
+
+def _no_class(name: str, value: int, classes: int, ignore_index: int | None) -> ValueError:
+    ignored = "" if ignore_index is None else f" or {ignore_index} in the truth (ignored)"
+    return ValueError(f"{name} holds {value}, expected classes 0 to {classes - 1}{ignored}")
 
 
 def _images(truth: Array, prediction: Array) -> Iterator[tuple[Array, Array]]:

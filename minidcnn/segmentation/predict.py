@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import no_grad
-from ..backend import Array, nchw, nhwc, to_backend
+from ..backend import Array, kernels_of, nchw, nhwc, to_backend
 from ..tensor import Tensor
 from .tiles import Axis, cut, smallest_and_period
 
@@ -45,6 +45,23 @@ def scores(model: Segmenter, images: Array, *, tile: int | None = None, flips: b
     for at, (start, stop), band in _predict(model, images, tile, flips, progress):
         result[at, :, start:stop] = band
     return result
+
+
+def whole_scores(model: Segmenter, images: Array) -> Array:
+    """`scores` of images that go through the network whole and once: the same numbers, but left on the network's backend.
+
+    On a GPU, FloatingPointError comes when a value is next read from there.
+    """
+    images = _checked(model, images)
+    height, width = images.shape[2:]
+    if not images.size:
+        return np.zeros((len(images), model.classes, height, width), np.float32)
+    rows = cut(height, lambda n: int(model.suitable_size((n, 1))[0]), model.margin, None)
+    columns = cut(width, lambda n: int(model.suitable_size((1, n))[1]), model.margin, None)
+    pixels = nhwc(images)[:, rows.source(0)][:, :, columns.source(0)]
+    answer = _answer(model, nchw(np.ascontiguousarray(pixels)))._array
+    inner: Array = answer[:, :, rows.target(0)[0], columns.target(0)[0]]
+    return inner.astype("float32", order="K", copy=False)
 
 
 def predict_mask(
@@ -133,12 +150,19 @@ class _Pass:
 
 def _probabilities(model: Segmenter, images: Array) -> Array:
     """One run of the network: (N, C, H, W) -> (N, classes, H - 2 margin, W - 2 margin) on NumPy."""
+    return _answer(model, images).numpy()
+
+
+def _answer(model: Segmenter, images: Array) -> Tensor:
+    """The same, left on the network's backend."""
     weight = next(iter(model.parameters()))
     x = Tensor.wrap(to_backend(images.astype(weight.dtype, order="K", copy=False), weight.backend))
     with _in_eval_mode(model), no_grad():
-        answer = F.softmax(model(x), 1).numpy()
-    if not np.isfinite(answer).all():
-        raise FloatingPointError("the network answers with NaN: its training diverged, or the image holds NaN; use an earlier checkpoint")
+        answer = F.softmax(model(x), 1)
+    kernels = kernels_of(answer._array)
+    wrong = kernels.xp.where(kernels.all_finite(answer._array), -1, 0)
+    sentence = "the network answers with NaN: its training diverged, or the image holds NaN; use an earlier checkpoint"
+    kernels.demand(wrong, lambda _: FloatingPointError(sentence))
     return answer
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..arrays import Array
 from .base import CudaBase
+from .launcher import LIMIT
 
 FILE = "loss.cu"
 
 
 class CudaLoss(CudaBase):
-    """cross_entropy and its gradient, for logits of any number of axes."""
+    """cross_entropy and its gradient, for logits of any number of axes, and what comes before: the target checked."""
+
+    def clean_target(self, target: Array, classes: int, ignore_index: int) -> tuple[Array, Array]:
+        if not 0 < target.size < LIMIT:
+            return super().clean_target(target, classes, ignore_index)
+        clean = self._plain(target).astype("int64")  # always a copy
+        first: Array = self.xp.full(1, -1, "int32")
+        self.launcher.over(clean.size, FILE, "clean_target", "float32", clean, first, classes, np.int64(ignore_index), clean.size)
+        return clean, first.reshape(())
 
     def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array, Array]:
         if not self.launcher.suits(x, weight):
@@ -34,11 +45,10 @@ class CudaLoss(CudaBase):
         """(N, C, ...) -> (P, C) without gaps."""
         return self._plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
 
-    def _terms(self, weight: Array, smoothing: float) -> tuple[object, object]:
-        """The sum of the weights, on the host only where it counts, and the smoothing, in double."""
-        import numpy as np
-
-        return np.float64(weight.sum(dtype="float64") if smoothing else 0), np.float64(smoothing)
+    def _terms(self, weight: Array, smoothing: float) -> tuple[Array | None, object]:
+        """The sum of the weights (1,) where it counts, and the smoothing, in double."""
+        total = self.xp.asarray(weight.sum(dtype="float64")).reshape(1) if smoothing else None
+        return total, np.float64(smoothing)
 
     def _plain(self, array: Array) -> Array:
         return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]

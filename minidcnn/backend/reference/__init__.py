@@ -9,13 +9,14 @@ from __future__ import annotations
 from .conv import ConvKernels
 from .dropout import DropoutKernels
 from .loss import LossKernels
+from .metrics import MetricKernels
 from .norm import NormKernels
 from .optim import OptimKernels
 from .pool import PoolKernels
 from .resize import ResizeKernels
 
 
-class Kernels(ConvKernels, DropoutKernels, LossKernels, NormKernels, OptimKernels, PoolKernels, ResizeKernels):
+class Kernels(ConvKernels, DropoutKernels, LossKernels, MetricKernels, NormKernels, OptimKernels, PoolKernels, ResizeKernels):
     """Every kernel of the library on one array module, `Kernels(numpy)` or `Kernels(cupy)`."""
 
 

@@ -7,19 +7,19 @@ class is picked, or added, at its index.
 from __future__ import annotations
 
 from ..arrays import Array
-from .base import BaseKernels
+from .transfer import TransferKernels
 
 
-class LossKernels(BaseKernels):
+class LossKernels(TransferKernels):
     """cross_entropy with its gradient; pick_class / place_class and at_class / class_sums, each beside its adjoint."""
 
-    def clean_target(self, target: Array, classes: int, ignore_index: int) -> tuple[Array, int]:
-        """Any integers -> int64 with -1 for ignore_index, and the flat index of the first that is no class, or -1 if all are."""
+    def clean_target(self, target: Array, classes: int, ignore_index: int) -> tuple[Array, Array]:
+        """Any integers -> int64 with -1 for ignore_index and for what is no class; and the flat index of the first that is none, as an
+        integer without axes, -1 if all are."""
         target = target.astype("int64")
         ignored = target == ignore_index
         wrong = ((target < 0) | (target >= classes)) & ~ignored
-        first = int(wrong.reshape(-1).argmax()) if bool(wrong.any()) else -1
-        return self.xp.where(ignored, -1, target), first
+        return self.xp.where(ignored | wrong, -1, target), self.first(wrong)
 
     def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array, Array]:
         """Logits x (N, C, ...), target (N, ...), weight (C,) -> losses, top = max(x) and logs = log(sum(exp(x - top))), each (N, ...).

@@ -131,7 +131,8 @@ class Saved:
 class Node:
     """One application of a function: where its inputs came from and what its backward pass needs."""
 
-    __slots__ = ("__weakref__", "depth", "edges", "freed", "function", "saved")
+    __slots__ = ("__weakref__", "depth", "edges", "freed", "function", "saved", "serial")
+    count: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
         self.function = function
@@ -139,6 +140,7 @@ class Node:
         self.edges: list[Tensor | tuple[Node, int] | None] = [
             (t._node, t._index) if t._node is not None else t if t.requires_grad else None for t in inputs
         ]
+        self.serial = next(Node.count)  # later nodes have larger ones
         self.depth: int = 1 + max((e[0].depth for e in self.edges if isinstance(e, tuple)), default=0)
         self.saved: list[Saved] = []
         self.freed = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .activation import dropout, dropout2d, leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
+from .checkpoint import checkpoint
 from .conv import conv2d, conv2d_weight, conv_transpose2d, fold, unfold
 from .elementwise import abs, add, clamp, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sqrt, square, sub, where
 from .linalg import linear, matmul
@@ -27,6 +28,7 @@ __all__ = [
     "broadcast_to",
     "cat",
     "center_crop",
+    "checkpoint",
     "clamp",
     "conv2d",
     "conv2d_weight",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Any, ClassVar, Self
 
 from .. import functional as F
@@ -123,11 +123,9 @@ class FCN(Segmenter):
     def forward(self, input: Tensor) -> Tensor:
         height, width = self.check(input)
         x, maps = input, {}
-        for i, layer in enumerate(self.features):
-            x = layer(x)
-            if i in self.pools:
-                maps[self.pools.index(i) + 1] = x
-        x = self.score_fr(self.classifier(x))
+        for number, (first, end) in enumerate(pairwise([0, *(i + 1 for i in self.pools)]), 1):
+            x = maps[number] = self.stage(self.features[first:end], x)
+        x = self.score_fr(self.stage(self.classifier, x))
         for (step, *_), skip, offset in zip_longest(self.upsampling, self.skips, self.offsets):
             x = getattr(self, step)(x)
             if skip is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Any, ClassVar
 
+from .. import functional as F
 from .. import nn
 from ..tensor import Tensor
 from ..window import Pair, pair
@@ -20,9 +22,13 @@ class Segmenter(nn.Module):
     Subclasses set `name`, which enters them in MODELS, pass all their constructor's arguments on to this one, and say in `takes` which
     sizes they take. `config` holds those arguments: create_model(model.name, **model.config) builds the same network again.
     ValueError if in_channels or classes is below 1.
+
+    Set `recompute` to True to train in less memory and more time: of the layers' results only those between stages are kept, the others
+    are computed again in the backward pass (`functional.checkpoint`). Gradients have the same bits.
     """
 
     name: ClassVar[str]
+    recompute: bool = False
     needs: str = "any size from 1 pixel on"  # what `takes` asks for, in words
     margin: int = 0  # pixels that the output lacks on each side: its pixel (0, 0) lies on the input's (margin, margin)
 
@@ -37,6 +43,10 @@ class Segmenter(nn.Module):
             positive(type(self).__name__, what, number)
         self.in_channels, self.classes = in_channels, classes
         self.config: dict[str, Any] = {"in_channels": in_channels, "classes": classes, **options}
+
+    def stage(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
+        """function(*inputs), one of the stages between which results are kept while `recompute` is set."""
+        return F.checkpoint(function, *inputs) if self.recompute and self.training else function(*inputs)
 
     def takes(self, n: int) -> bool:
         """Whether an image may be n pixels high or wide."""

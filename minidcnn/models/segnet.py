@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from .. import functional as F
@@ -38,19 +40,29 @@ class _SegNet(Segmenter):
         """Down, keeping indices and sizes, and up again."""
         kept: list[tuple[Tensor, tuple[int, ...]]] = []
         deep, pools = self.deep if self.bayesian else 0, len(self.decoder)
-        for layer in self.features:
-            if isinstance(layer, nn.MaxPool2d):
-                size = x.shape[2:]
-                x, indices = layer(x)
-                kept.append((indices, size))
-                x = self.dropout(x) if len(kept) > pools - deep else x
-            else:
-                x = layer(x)
-        for i, stage in enumerate(self.decoder):
+        layers = list(self.features)
+        ends = [i + 1 for i, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+        for first, end in pairwise([0, *ends]):
+            x, indices, size = self.stage(partial(self._down, self.features[first:end]), x)
+            kept.append((indices, size))
+            x = self.dropout(x) if len(kept) > pools - deep else x
+        for i, level in enumerate(self.decoder):
             indices, size = kept.pop()
-            x = stage(self.unpool(x, indices, size))
+            go_up = partial(self._up, level, size)
+            x = self.stage(go_up, x, indices) if kept else go_up(x, indices)  # backward begins with the last: it is kept anyway
             x = self.dropout(x) if i < deep else x
         return x
+
+    @staticmethod
+    def _down(level: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+        """The pooled map, where its maxima were, and the size before the pooling."""
+        x = level[:-1](x)
+        pooled, indices = level[-1](x)
+        return pooled, indices, x.shape[2:]
+
+    def _up(self, level: nn.Module, size: tuple[int, ...], x: Tensor, indices: Tensor) -> Tensor:
+        above: Tensor = level(self.unpool(x, indices, size))
+        return above
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)

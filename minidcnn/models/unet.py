@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from .. import functional as F
 from .. import nn
 from ..nn import init
@@ -107,15 +109,26 @@ class UNet(Segmenter):
 
     def forward(self, input: Tensor) -> Tensor:
         self.check(input)
-        x: Tensor = self.encoder[0](input)
+        x: Tensor = self.stage(self.encoder[0], input)
         maps = []
-        for stage in self.encoder[1:]:
+        for level in self.encoder[1:]:
             maps.append(x)
-            x = stage(self.pool(x))
-        for up, stage, map in zip(self.upsample, self.decoder, reversed(maps), strict=True):
-            x = stage(self._join(map, up(x)))
+            x = self.stage(partial(self._down, level), x)
+        for up, level, map in zip(self.upsample, self.decoder, reversed(maps), strict=True):
+            go_up = partial(self._up, up, level)
+            x = (
+                go_up(map, x) if level is self.decoder[-1] else self.stage(go_up, map, x)
+            )  # backward begins with the last: it is kept anyway
         scores: Tensor = self.head(x)
         return scores
+
+    def _down(self, level: nn.Module, x: Tensor) -> Tensor:
+        below: Tensor = level(self.pool(x))
+        return below
+
+    def _up(self, up: nn.Module, level: nn.Module, map: Tensor, x: Tensor) -> Tensor:
+        above: Tensor = level(self._join(map, up(x)))
+        return above
 
     def _join(self, map: Tensor, x: Tensor) -> Tensor:
         """The map of the way down, then x, as channels: the map cropped to x (valid), or x filled up to the map (same)."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from .backend import Array, backend, float_dtype, is_cupy, to_backend
+from .backend import Array, backend, float_dtype, is_cupy, raise_pending, to_backend
 
 if TYPE_CHECKING:
     from .autograd import Node
@@ -122,6 +122,8 @@ class Tensor:
         """The value of a one-element tensor as a Python number. ValueError if there are more or fewer."""
         if self._array.size != 1:
             raise ValueError(f"item: only a one-element tensor has one value, this has shape {self.shape}")
+        if is_cupy(self._array):
+            raise_pending()
         return self._array.item()
 
     def to(self, backend: str) -> Tensor:

@@ -71,7 +71,7 @@ export class App implements Context {
     const jump = h("nav", { class: "jump", "aria-label": "Views" }, this.links);
     const column = h(
       "div",
-      { id: "views", tabindex: -1 },
+      { id: "views" },
       this.notice,
       jump,
       this.grids.element,
@@ -84,6 +84,7 @@ export class App implements Context {
     column.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.select(null);
     });
+    document.querySelector(".skip")?.addEventListener("click", (event) => this.jump(event, this.grids.id));
     addEventListener("hashchange", () => this.load());
     this.load();
   }

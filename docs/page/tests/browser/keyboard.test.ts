@@ -77,7 +77,13 @@ for (const width of [320, 1200]) {
 test("all of it without a mouse", async () => {
   await visit({ still: true }, async (page) => {
     await page.keyboard.press("Tab");
-    assert.match((await focused(page)).name, /#views/, "the first stop skips to the views");
+    assert.equal((await focused(page)).name, "#main", "the first stop skips what comes before the numbers");
+    await page.keyboard.press("Enter");
+    assert.equal(await page.evaluate(() => document.activeElement?.id), "grids-title");
+    assert.equal(await page.isVisible("#notice"), false, "the address holds the state, not a place");
+    await page.keyboard.press("Tab");
+    assert.equal((await focused(page)).name, "input");
+    await tabTo(page, "#main", "Shift+Tab");
     await tabTo(page, "dead");
     await page.keyboard.press("Enter");
     assert.equal(await page.getAttribute('[data-preset="dead"]', "aria-pressed"), "true");

@@ -161,7 +161,7 @@ class Module(types.ModuleType):
 
     ndarray = ndarray
     RawModule: Any
-    cuda = types.SimpleNamespace(is_available=lambda: True)
+    cuda: Any
 
     def asarray(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
         return ndarray(np.asarray(value._host if isinstance(value, ndarray) else value, dtype, **kwargs))
@@ -191,8 +191,18 @@ class RawModule:
         return lambda grid, block, args, *, shared_mem=0: function(grid, block, unwrap(tuple(args)), shared_mem=shared_mem)
 
 
+class Runtime:
+    """cupy.cuda.runtime as far as it is asked: a new GPU with a fitting driver."""
+
+    driverGetVersion = runtimeGetVersion = staticmethod(lambda: 13000)
+    getDevice = staticmethod(lambda: 0)
+    getDeviceProperties = staticmethod(lambda device: {"name": b"stand-in", "major": 9, "minor": 0})
+
+
 def make_module() -> Module:
     module = Module("cupy")
+    nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 0))
+    module.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=Runtime, nvrtc=nvrtc)
     module.RawModule = RawModule
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     return module

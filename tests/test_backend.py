@@ -12,20 +12,46 @@ import pytest
 
 import minidcnn
 from minidcnn import BackendError, Tensor, use_kernels
-from minidcnn.backend import Kernels, kernels_of, memory_order, switch, to_backend
+from minidcnn.backend import Kernels, kernels_of, memory_order, switch, to_backend, usable
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, available) -> None:
-    """A module `cupy` that imports, whose cuda.is_available is `available`."""
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch,
+    available=lambda: True,
+    driver: int = 13000,
+    built: int = 12090,
+    capability: tuple[int, int] = (9, 0),
+    nvrtc=lambda: (12, 9),
+    packages: tuple[str, ...] = ("cupy-cuda12x",),
+) -> None:
+    """A module `cupy` that imports, whose cuda.is_available is `available`; versions as CUDA numbers them."""
+    properties = {"name": b"NVIDIA Test", "major": capability[0], "minor": capability[1]}
+    runtime = types.SimpleNamespace(
+        driverGetVersion=lambda: driver, runtimeGetVersion=lambda: built, getDevice=lambda: 0, getDeviceProperties=lambda device: properties
+    )
     cupy = types.ModuleType("cupy")
     cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
-    cupy.cuda = types.SimpleNamespace(is_available=available)
+    cupy.cuda = types.SimpleNamespace(is_available=available, runtime=runtime, nvrtc=types.SimpleNamespace(getVersion=nvrtc))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(switch, "_made", {})
+
+    def distribution(name: str) -> str:
+        if name not in packages:
+            raise usable.importlib.metadata.PackageNotFoundError(name)
+        return name
+
+    monkeypatch.setattr(usable.importlib.metadata, "distribution", distribution)
+
+
+@pytest.fixture(autouse=True)
+def _back_on_numpy():
+    yield
+    minidcnn.use("numpy")
 
 
 def without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = switch.importlib.util.find_spec
-    monkeypatch.setattr(switch.importlib.util, "find_spec", lambda name: None if name == "cupy" else real(name))
+    real = usable.importlib.util.find_spec
+    monkeypatch.setattr(usable.importlib.util, "find_spec", lambda name: None if name == "cupy" else real(name))
 
 
 def test_cupy_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +78,66 @@ def test_a_cupy_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(monkeypatch, broken)
     with pytest.raises(BackendError, match=r"does not load \(libcudart.so.12.*\); keep exactly one of cupy-cuda12x and cupy-cuda13x"):
         minidcnn.use("cupy")
+
+
+def raising(error: Exception):
+    def call() -> None:
+        raise error
+
+    return call
+
+
+MESSAGES = {
+    "two wheels": (
+        {"packages": ("cupy-cuda12x", "cupy-cuda13x")},
+        "2 packages of CuPy are installed (cupy-cuda12x, cupy-cuda13x) and overwrite each other's files: pip uninstall cupy-cuda12x cupy-cuda13x",
+    ),
+    "a wheel for a newer CUDA than the driver's": (
+        {"built": 13020, "driver": 12040, "available": lambda: False},
+        "CuPy is built for CUDA 13, but the driver knows CUDA 12.4 at most: install cupy-cuda12x instead, or update the driver",
+    ),
+    "a driver that is too old for any": (
+        {"built": 12090, "driver": 11080, "available": lambda: False},
+        "CuPy is built for CUDA 12, but the driver knows CUDA 11.8 at most: update the driver",
+    ),
+    "an older CUDA whose compiler is missing": (
+        {"nvrtc": raising(RuntimeError("CuPy failed to load libnvrtc.so.12: OSError: no such file\nmore"))},
+        "CuPy does not find the compiler of its own CUDA version, NVRTC (CuPy failed to load libnvrtc.so.12: OSError: no such file): pip install",
+    ),
+    "no driver": ({"driver": 0, "available": lambda: False}, "needs an NVIDIA GPU with a driver for CUDA 12 or newer, and CuPy finds none"),
+    "no GPU": ({"available": lambda: False}, "needs an NVIDIA GPU with a driver for CUDA 12 or newer, and CuPy finds none"),
+    "an old GPU": (
+        {"capability": (7, 0)},
+        "needs a GPU of compute capability 7.5 or higher, and NVIDIA Test has 7.0: use another GPU (CUDA_VISIBLE_DEVICES)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MESSAGES)
+def test_why_the_gpu_cannot_be_used_is_one_sentence(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, sentence = MESSAGES[what]
+    stand_in(monkeypatch, **settings)
+    with pytest.raises(BackendError) as caught:
+        minidcnn.use("cupy")
+    assert sentence in str(caught.value)
+    assert str(caught.value).endswith(', or use backend "numpy"') and "\n" not in str(caught.value)
+    assert minidcnn.backend() == "numpy" and minidcnn.use("auto") == "numpy"
+
+
+@pytest.mark.parametrize("settings", [{}, {"driver": 12020}, {"built": 13000}, {"capability": (12, 0)}, {"packages": ()}])
+def test_what_can_be_used_is_used(settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver older within the same major version is fine, and so is a package whose name is not known (conda's)."""
+    stand_in(monkeypatch, **settings)
+    assert minidcnn.use("auto", "bf16") == "cupy"
+
+
+def test_a_gpu_without_the_tensor_cores_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, capability=(7, 5))
+    with pytest.raises(
+        BackendError, match=r'precision "tf32" needs tensor cores of compute capability 8.0 or higher, and NVIDIA Test has 7.5; use'
+    ):
+        minidcnn.use("cupy", "tf32")
+    assert minidcnn.use("cupy") == "cupy"
 
 
 def test_an_unknown_precision_is_refused_and_numpy_takes_any() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from .arrays import Array, inverse, is_cupy, memory_order
 from .pending import raise_pending
 from .reference import Kernels
+from .usable import why_no_cupy, why_not_precision
 
 
 class BackendError(RuntimeError):
@@ -33,7 +33,7 @@ def use(name: str, precision: str = "float32") -> str:
 
     `precision`: of the factors in float32 convolutions on a GPU, "float32", or on its tensor cores "tf32" (10 bits of mantissa) or "bf16"
     (7 bits); weights stay float32, sums are float32. It needs an Ampere GPU or newer, and changes nothing on numpy. BackendError if cupy is
-    asked for and CuPy or a GPU is missing; ValueError for any other name or precision.
+    asked for and CuPy or a GPU is missing or too old; ValueError for any other name or precision.
     """
     global _current, _precision
     if precision not in PRECISIONS:
@@ -42,7 +42,7 @@ def use(name: str, precision: str = "float32") -> str:
         name = "numpy" if why_no_cupy() else "cupy"
     if name not in ("numpy", "cupy"):
         raise ValueError(f'backend "{name}" is unknown; use "numpy", "cupy" or "auto"')
-    if name == "cupy" and (reason := why_no_cupy()):
+    if name == "cupy" and (reason := why_no_cupy() or why_not_precision(precision)):
         raise BackendError(reason)
     _current, _precision = name, precision
     return name
@@ -51,29 +51,6 @@ def use(name: str, precision: str = "float32") -> str:
 def backend() -> str:
     """The name of the backend on which new tensors are made: "numpy" or "cupy"."""
     return _current
-
-
-def why_no_cupy() -> str:
-    """One sentence that says why the cupy backend cannot be used here and how to mend it, or "" if it can."""
-    if importlib.util.find_spec("cupy") is None:
-        return (
-            'backend "cupy" needs the package CuPy, which is not installed: pip install cupy-cuda12x (or cupy-cuda13x, to match '
-            'the driver\'s CUDA version), or use backend "numpy"'
-        )
-    try:
-        cupy: Any = importlib.import_module("cupy")
-        available = cupy.cuda.is_available()
-    except Exception as error:  # a broken installation fails in many ways: missing libraries, two CuPy wheels at once, an old driver
-        return (
-            f'backend "cupy": CuPy is installed but does not load ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__}); '
-            'keep exactly one of cupy-cuda12x and cupy-cuda13x, the one that matches the driver, or use backend "numpy"'
-        )
-    if not available:
-        return (
-            'backend "cupy" needs an NVIDIA GPU with a driver for CUDA 12 or newer, and CuPy finds none: check that nvidia-smi lists a '
-            'GPU and update the driver, or use backend "numpy"'
-        )
-    return ""
 
 
 def kernels(name: str | None = None) -> Kernels:

@@ -62,10 +62,10 @@ def properties() -> dict[int, dict[str, bool]]:
     return found
 
 
-def index() -> list[list[str]]:
-    """The cells of each theorem's row in the index."""
-    rows = re.findall(r"^\| T\d+ \|.*\|$", (MATH / "13-theorems.md").read_text(encoding="utf-8"), re.M)
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+def index() -> list[tuple[str, ...]]:
+    """Of each row of the index: the theorem's title, the page and the heading that it leads to, the statement, the tests' names."""
+    row = r"^\| \[(T\d+: .+)\]\(([\w-]+\.md)#([\w-]+)\) \| (.+?)<br>(`.+`) \|$"
+    return re.findall(row, (MATH / "13-theorems.md").read_text(encoding="utf-8"), re.M)
 
 
 # -- theorems -----------------------------------------------------------------------------------------------------------------------
@@ -83,14 +83,11 @@ def test_every_theorem_stands_in_one_chapter() -> None:
 
 def test_the_index_names_every_theorem_its_chapter_and_its_tests() -> None:
     rows = index()
-    assert [cells[0] for cells in rows] == [f"T{number}" for number in THEOREMS]
-    for number, (_, statement, proof, names) in zip(THEOREMS, rows, strict=True):
-        assert re.findall(r"`(\w+)`", names) == list(properties()[number]), f"T{number} in the index"
-        link = re.fullmatch(r"\[(.+)\]\(([\w-]+\.md)#([\w-]+)\)", proof)
-        assert link, f"T{number}: {proof}"
-        titles = [title for title in sections(MATH / link[2]) if title.startswith(f"T{number}: ")]
-        assert [f"T{number}: {link[1]}"] == titles and link[3] == slug(titles[0])
-        assert statement.endswith("."), f"T{number}: {statement}"
+    assert [title.split(":")[0] for title, *_ in rows] == [f"T{number}" for number in THEOREMS]
+    for number, (title, page, anchor, statement, names) in zip(THEOREMS, rows, strict=True):
+        assert title in sections(MATH / page) and anchor == slug(title)
+        assert statement.endswith("."), f"{title} has no statement"
+        assert re.findall(r"`(\w+)`", names) == list(properties()[number]), f"{title}: its tests"
 
 
 # -- chapters -----------------------------------------------------------------------------------------------------------------------

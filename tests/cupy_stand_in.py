@@ -31,6 +31,8 @@ class ndarray:
 
     def __init__(self, host: np.ndarray) -> None:
         assert isinstance(host, np.ndarray)
+        if host.base is None:
+            allocate(host.nbytes)
         self._host = host
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -85,6 +87,30 @@ class ndarray:
         return float(self.get())
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class OutOfMemoryError(MemoryError):
+    """As CuPy's own."""
+
+    def __init__(self, size: int, total: int) -> None:
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+
+
+OutOfMemoryError.__module__ = "cupy.cuda.memory"
+
+
+class Memory:
+    """How many allocations still succeed; None: all of them."""
+
+    left: int | None = None
+    own, free, total = 6 * 10**9, 5 * 10**8, 8 * 10**9  # bytes, as told
+
+
+def allocate(size: int) -> None:
+    if Memory.left is not None:
+        Memory.left -= 1
+        if Memory.left < 0:
+            raise OutOfMemoryError(size, Memory.own)
 
 
 METHODS = {"sum", "max", "min", "mean", "argmax", "reshape", "transpose", "swapaxes", "astype", "copy", "view", "ravel", "any", "all", "clip", "fill",
@@ -163,6 +189,9 @@ class Module(types.ModuleType):
     RawModule: Any
     cuda: Any
 
+    def get_default_memory_pool(self) -> Any:
+        return types.SimpleNamespace(total_bytes=lambda: Memory.own)
+
     def asarray(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
         return ndarray(np.asarray(value._host if isinstance(value, ndarray) else value, dtype, **kwargs))
 
@@ -196,6 +225,7 @@ class Runtime:
 
     driverGetVersion = runtimeGetVersion = staticmethod(lambda: 13000)
     getDevice = staticmethod(lambda: 0)
+    memGetInfo = staticmethod(lambda: (Memory.free, Memory.total))
     getDeviceProperties = staticmethod(lambda device: {"name": b"stand-in", "major": 9, "minor": 0})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .arrays import Array, empty_images, float_dtype, inverse, is_channels_last, is_cupy, memory_order, nchw, nhwc, zero_images
 from .axis_map import AxisMap
+from .exhausted import exhausted
 from .pending import raise_pending
 from .random import generator, manual_seed, next_seed, random_state, set_random_state
 from .reference import Kernels
@@ -22,6 +23,7 @@ __all__ = [
     "Kernels",
     "backend",
     "empty_images",
+    "exhausted",
     "float_dtype",
     "generator",
     "inverse",

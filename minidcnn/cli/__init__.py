@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from .. import __version__
-from ..backend import BackendError
+from ..backend import BackendError, exhausted
 from .common import Parser, fail
 
 COMMANDS = {
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail("interrupted", 130)
     except MemoryError as error:
         way_out = "; a smaller --tile needs less" if hasattr(args, "tile") else ""
-        return fail(f"out of memory ({str(error).rstrip('.') or 'no more is to be had'}){way_out}")
+        return fail(f"out of memory ({exhausted(error)}){way_out}")
     except OSError as error:
         return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except (ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backend import exhausted
 from .common import fail, new_files, open_checkpoint, output_arguments, run_arguments, tile_of
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             failed += 1
         except MemoryError as error:
             smaller = max((tile or 2048) // 2, 64)
-            fail(f"{job.source}: out of memory ({str(error).rstrip('.') or 'no more is to be had'}); try --tile {smaller}")
+            fail(f"{job.source}: out of memory ({exhausted(error)}); try --tile {smaller}")
             failed += 1
     done = len(jobs) + len(problems) - failed
     if totals is not None and len(jobs) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..autograd import no_grad
-from ..backend import kernels_of
+from ..backend import exhausted, kernels_of
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ def first_gradient_not_finite(model: Segmenter) -> str:
 
 
 def out_of_memory(error: MemoryError, batch_size: int, crop: tuple[int, int] | None) -> str:
-    """One sentence about memory that ran out: how much was asked for, and what takes less."""
-    asked = str(error).strip().rstrip(".") or "an array did not fit"
+    """One sentence about memory that ran out: how much was asked for, how much is in use on a GPU, and what takes less."""
+    asked = exhausted(error)
     shown = "whole images" if crop is None else f"{crop[0]}x{crop[1]}"
     return (
         f"out of memory ({asked[:1].lower() + asked[1:]}): use a smaller --batch-size (it is {batch_size}), a smaller --crop (it is {shown}) "

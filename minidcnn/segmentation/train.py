@@ -160,11 +160,14 @@ class Trainer:
 
     def _diverged(self, what: str, where: str) -> TrainingError:
         step, epoch = self.epoch * self.steps + self.step + 1, self.epoch + 1
-        kept = f"{self.folder.last} keeps the state after epoch {self.epoch}" if self.folder.last.exists() else "nothing was saved yet"
         return TrainingError(
-            f"training stopped at step {step} (epoch {epoch}, its step {self.step + 1}): {what}; {where}. {kept}. Lower the learning rate (--lr is "
+            f"training stopped at step {step} (epoch {epoch}, its step {self.step + 1}): {what}; {where}. {self.kept()}. Lower the learning rate (--lr is "
             f"{self.config.lr:g}), limit the gradient (--clip 1), or look for strange images (python -m minidcnn check)"
         )
+
+    def kept(self) -> str:
+        """What is left of a run that broke off, in words."""
+        return f"{self.folder.last} keeps the state after epoch {self.epoch}" if self.folder.last.exists() else "nothing was saved yet"
 
     # -- after an epoch ------------------------------------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ class Launcher:
         except MemoryError:  # says more than we could
             raise
         except Exception as error:
+            if "out of memory" in str(error).lower().replace("_", " "):  # for registers or code: not CuPy's own error
+                raise MemoryError(f"kernel {kernel} of {file}: {error}") from error
             shapes = ", ".join(str(a.shape) if hasattr(a, "shape") and a.shape else str(a) for a in values)
             raise RuntimeError(
                 f"kernel {kernel} of {file}, grid {tuple(grid)}, block {tuple(block)}, arguments ({shapes}): {error}"

@@ -105,13 +105,9 @@ def inventory(site: Path) -> dict[str, str]:
 def unlisted(site: Path) -> Iterator[str]:
     """Public names that the reference lacks. A thing that two modules offer may be listed under either name."""
     listed = inventory(site)
-    things = set()
-    for name in listed:
-        module, _, last = name.rpartition(".")
-        if module in sys.modules:
-            things.add(id(getattr(sys.modules[module], last, None)))
-    for suffix in PUBLIC:
-        module = importlib.import_module(f"minidcnn{suffix}")
+    modules = {f"minidcnn{suffix}": importlib.import_module(f"minidcnn{suffix}") for suffix in PUBLIC}
+    things = {id(getattr(modules.get(name.rpartition(".")[0]), name.rpartition(".")[2], None)) for name in listed} - {id(None)}
+    for module in modules.values():
         names = public(module)
         assert names, f"{module.__name__} offers nothing?"
         for name in names:

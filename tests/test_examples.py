@@ -149,6 +149,18 @@ def test_every_network_trains(
     assert checkpoint.info["mask_values"] == [0, 255]
 
 
+@pytest.mark.parametrize("network", ["unet", "segnet", "fcn"])
+def test_recomputing_trains_to_the_same_bits(network: str, script: Script, tmp_path: Path, rng: np.random.Generator) -> None:
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--root", "data", "--crop", "32x40", *TINY)
+    assert script(network, *options, "--out", "kept") == 0
+    assert script(network, *options, "--out", "again", "--recompute") == 0
+    kept, again = (load_checkpoint(tmp_path / out / "last.safetensors") for out in ("kept", "again"))
+    assert kept.training["random_state"] == again.training["random_state"]
+    for name, array in kept.tensors.items():
+        np.testing.assert_array_equal(again.tensors[name], array)
+
+
 def test_from_images_to_predictions_as_the_readme_says(script: Script, tmp_path: Path, rng: np.random.Generator) -> None:
     from minidcnn import cli
 

@@ -55,6 +55,7 @@ def make_trainer(request: Request, build: Build) -> Trainer:
     train, val = open_data(config)
     manual_seed(config.seed)
     model = build(train, dict(config.network_options))
+    model.recompute = config.recompute
     trainer = Trainer(model, train, val, config, request.folder)
     if request.resume:
         trainer.restore()

@@ -26,7 +26,7 @@ class TrainConfig:
     channels, white: how images of a folder are read, see `data.read_image`; None takes them as they are.
     crop: (height, width), or None for whole images. repeat: how often an epoch goes through the training images; limit: the most steps in
     an epoch, 0 for no limit. augment: any of AUGMENTATIONS. warmup: steps in which the learning rate rises. clip: the largest norm of
-    the gradient, 0 for no limit. border_weight: w0 of the U-Net paper's pixel weights, 0 for none.
+    the gradient, 0 for no limit. recompute: see `models.Segmenter`. border_weight: w0 of the U-Net paper's pixel weights, 0 for none.
     """
 
     network: str
@@ -55,6 +55,7 @@ class TrainConfig:
     backend: str = "auto"
     precision: str = "float32"
     prefetch: int = 2
+    recompute: bool = False
     network_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from .config import TrainConfig, defaults
 from .runs import RunFolder
 
 AddOptions = Callable[[Any], None]  # gets the argument group of the network's own options
-CHANGEABLE = ("epochs", "root", "backend", "prefetch")  # may be given anew with --resume
+CHANGEABLE = ("epochs", "root", "backend", "prefetch", "recompute")  # may be given anew with --resume
 
 
 @dataclass(frozen=True)
@@ -152,6 +152,10 @@ def make_parser(
     run.add_argument(
         "--precision", choices=PRECISIONS, default="float32",
         help="of the factors in convolutions on a GPU; tf32 and bf16 use its tensor cores (default: float32)",
+    )  # fmt: skip
+    run.add_argument(
+        "--recompute", action="store_true",
+        help="take less memory and more time: compute the layers' results again in the backward pass instead of keeping them; to the same bits",
     )  # fmt: skip
     run.add_argument("--out", metavar="DIR", help=f"folder for results (default: a fresh runs/{network}-DATA-N)")
     run.add_argument(

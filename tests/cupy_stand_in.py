@@ -11,6 +11,16 @@ import types
 from typing import Any
 
 import numpy as np
+from cupy_streams import Device, Event, Stream
+
+device = Device()  # of the module made last
+tracking = False  # whether it compares all accesses to memory
+
+
+def touch(array: Any, write: bool = False) -> None:
+    if tracking:
+        device.touch(array, write)
+
 
 SCALARS = (bool, int, float, np.generic)
 
@@ -33,6 +43,7 @@ class ndarray:
         assert isinstance(host, np.ndarray)
         if host.base is None:
             allocate(host.nbytes)
+            touch(host, write=True)
         self._host = host
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -41,7 +52,23 @@ class ndarray:
     def get(self) -> np.ndarray:
         ndarray.reads += 1
         ndarray.bytes_read += self._host.nbytes
+        touch(self._host)
+        device.current.synchronize()
         return self._host.copy(order="K")
+
+    def set(self, array: np.ndarray, stream: Stream | None = None) -> None:
+        """A copy from the host: at once, or given a stream when somebody waits for it; until then the array holds nonsense."""
+        assert isinstance(array, np.ndarray) and (array.shape, array.dtype) == (self.shape, self.dtype)
+        host = self._host
+        touch_on = stream or device.current
+        if tracking:
+            device.touch(host, True, touch_on)
+            device.copied_from(array, touch_on)
+        if stream is None or stream is device.default:
+            np.copyto(host, array)
+            return
+        host.fill(np.nan if host.dtype.kind == "f" else -77)
+        stream.todo.append(lambda: np.copyto(host, array))
 
     @property
     def base(self) -> ndarray | None:
@@ -65,6 +92,7 @@ class ndarray:
         if name == "item":
             return self.get().item
         if name in METHODS:
+            touch(self._host, write=name == "fill")
             return lambda *args, **kwargs: wrap(getattr(self._host, name)(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
         raise AttributeError(f"the stand-in for CuPy has no ndarray.{name}; add it if CuPy has it")
 
@@ -72,6 +100,7 @@ class ndarray:
         return wrap(self._host[unwrap(index)])
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        touch(self._host, write=True)
         self._host[unwrap(index)] = unwrap(value)
 
     def __len__(self) -> int:
@@ -120,6 +149,7 @@ METHODS = {"sum", "max", "min", "mean", "argmax", "reshape", "transpose", "swapa
 def unwrap(value: Any) -> Any:
     """The host side of an argument; TypeError where CuPy would refuse it."""
     if isinstance(value, ndarray):
+        touch(value._host)
         return value._host
     if isinstance(value, np.ndarray):
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
@@ -148,6 +178,7 @@ def _operator(name: str, in_place: bool) -> Any:
                 raise TypeError("Unsupported type <class 'numpy.ndarray'>")
             return NotImplemented
         arguments = () if other is None else (unwrap(other),)
+        touch(self._host, write=in_place)
         result = getattr(self._host, name)(*arguments)
         if result is NotImplemented:
             return NotImplemented
@@ -229,10 +260,21 @@ class Runtime:
     getDeviceProperties = staticmethod(lambda device: {"name": b"stand-in", "major": 9, "minor": 0})
 
 
-def make_module() -> Module:
+def make_module(streams: bool = False) -> Module:
+    """A new `cupy`. streams: whether every access to memory is checked against the order that events make (slow)."""
+    global device, tracking
+    device, tracking = Device(), streams
+    here = device
     module = Module("cupy")
-    nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 0))
-    module.cuda = types.SimpleNamespace(is_available=lambda: True, runtime=Runtime, nvrtc=nvrtc)
+    module.cuda = types.SimpleNamespace(
+        is_available=lambda: True,
+        runtime=Runtime,
+        nvrtc=types.SimpleNamespace(getVersion=lambda: (13, 0)),
+        Stream=lambda **options: Stream(here, **options),
+        Event=lambda **options: Event(here, **options),
+        get_current_stream=lambda: here.current,
+        alloc_pinned_memory=bytearray,
+    )
     module.RawModule = RawModule
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
     return module

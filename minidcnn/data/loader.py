@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Loader:
     batch_size: samples in a batch; the last may hold fewer, or is left out with `drop_last`.
     shuffle: a new order every epoch. transform: (sample, rng) -> sample, such as `transforms.Compose`, applied to each sample.
     prefetch: batches that one thread prepares ahead; 0 for none. It changes no bit of the result.
+    then: what is done with each batch as soon as it is made, in that thread, such as sending it to a GPU; its result is what is yielded.
 
     The order of an epoch depends on (seed, epoch), the transform of a sample on (seed, epoch, its index in the data set): a resumed run
     draws the same as an uninterrupted one, and a sample is augmented alike in whatever batch it is.
@@ -39,6 +40,7 @@ class Loader:
         transform: Transform | None = None,
         drop_last: bool = False,
         prefetch: int = 0,
+        then: Callable[[Batch], Any] | None = None,
     ) -> None:
         if batch_size < 1 or prefetch < 0 or seed < 0:
             raise ValueError(
@@ -52,7 +54,7 @@ class Loader:
                 f"use a smaller batch or drop_last=False"
             )
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
-        self.transform, self.drop_last, self.prefetch = transform, drop_last, prefetch
+        self.transform, self.drop_last, self.prefetch, self.then = transform, drop_last, prefetch, then
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -73,25 +75,26 @@ class Loader:
             sample = self.transform(sample, random_generator(self.seed, epoch, _TRANSFORM, index))
         return sample
 
-    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch`, from batch `start` on. DataError if the samples of a batch don't fit together."""
+    def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Any]:
+        """The batches of `epoch`, from batch `start` on, or what `then` makes of them. DataError if the samples of a batch don't fit together."""
         order = self.order(epoch)
         pieces = [order[i * self.batch_size : (i + 1) * self.batch_size].tolist() for i in range(start, len(self))]
         if not self.prefetch:
             return (self._batch(epoch, piece) for piece in pieces)
         return self._ahead(epoch, pieces)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         return self.batches(0)
 
-    def _batch(self, epoch: int, indices: Sequence[int]) -> Batch:
-        return collate([self.sample(epoch, index) for index in indices])
+    def _batch(self, epoch: int, indices: Sequence[int]) -> Any:
+        batch = collate([self.sample(epoch, index) for index in indices])
+        return batch if self.then is None else self.then(batch)
 
-    def _ahead(self, epoch: int, pieces: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    def _ahead(self, epoch: int, pieces: Sequence[Sequence[int]]) -> Iterator[Any]:
         thread = ThreadPoolExecutor(1, "minidcnn-loader")
         try:
             todo = iter(pieces)
-            waiting: deque[Future[Batch]] = deque(thread.submit(self._batch, epoch, piece) for piece in islice(todo, self.prefetch))
+            waiting: deque[Future[Any]] = deque(thread.submit(self._batch, epoch, piece) for piece in islice(todo, self.prefetch))
             while waiting:
                 batch = waiting.popleft().result()
                 waiting.extend(thread.submit(self._batch, epoch, piece) for piece in islice(todo, 1))

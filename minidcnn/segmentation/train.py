@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import optim
-from ..backend import backend, random_state, set_random_state
+from ..backend import Array, backend, kernels, random_state, set_random_state
 from ..data import Batch, Dataset, Loader, Subset, channel_statistics
 from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, load_weights, model_of, save_checkpoint
 from ..tensor import Tensor
@@ -49,6 +49,7 @@ class Trainer:
         self.mean, self.std = mean.tolist(), [s if s > 0 else 1.0 for s in std.tolist()]
         self.loss = Loss(config.loss, prepare.class_weights(config, counts), train.ignore_index)
         batch = min(config.batch_size, len(train))
+        self.uploads = kernels().uploads()
         self.loader = Loader(
             train,
             batch,
@@ -57,6 +58,7 @@ class Trainer:
             transform=prepare.training_transform(config, model, train.channels, self.mean, self.std),
             drop_last=True,  # a new order each epoch leaves out others each time
             prefetch=config.prefetch,
+            then=self._send,
         )
         self.steps = len(self.loader) * config.repeat  # in an epoch
         if config.limit:
@@ -96,9 +98,9 @@ class Trainer:
     def _epoch(self) -> None:
         started, seconds, images = time.perf_counter(), self.progress.seconds, self.progress.images
         self.model.train()
-        for batch in self._batches():
+        for batch, placed in self._batches():
             tick = time.perf_counter()
-            value = self._step(batch)
+            value = self._step(batch, placed)
             self.progress.step(self._title(), value, len(batch), time.perf_counter() - tick)
             self.interrupt.check()
         self.interrupt.check()
@@ -123,24 +125,33 @@ class Trainer:
             self.draw_predictions(self.model)
             self.drawn = time.perf_counter()
 
-    def _batches(self) -> Iterator[Batch]:
-        """The batches of this epoch that are not done yet."""
-        for index in range(self.step // len(self.loader), self.config.repeat):
-            for batch in self.loader.batches(self.epoch * self.config.repeat + index, self.step % len(self.loader)):
-                if self.step == self.steps:
-                    return
-                yield batch
+    def _batches(self) -> Iterator[tuple[Batch, Any]]:
+        """The batches of this epoch that are not done yet, each with what `uploads.take` wants."""
+        try:
+            for index in range(self.step // len(self.loader), self.config.repeat):
+                for batch in self.loader.batches(self.epoch * self.config.repeat + index, self.step % len(self.loader)):
+                    if self.step == self.steps:
+                        return
+                    yield batch
+        finally:  # some may have been prepared for nothing
+            self.uploads.clear()
+
+    def _send(self, batch: Batch) -> tuple[Batch, Any]:
+        """The batch, and its arrays on their way: images, and masks and weights as far as the network answers for them."""
+        return batch, self.uploads.put((batch.images, *self._inner(batch)))
+
+    def _inner(self, batch: Batch) -> tuple[Array, Array | None]:
+        margin = self.model.margin
+        inner = np.s_[:, margin : batch.masks.shape[1] - margin, margin : batch.masks.shape[2] - margin]
+        return batch.masks[inner], None if batch.weights is None else batch.weights[inner]
 
     # -- one step ------------------------------------------------------------------------------------------------------------
 
-    def _step(self, batch: Batch) -> float:
+    def _step(self, batch: Batch, placed: Any) -> float:
         """One step down the gradient. Returns the loss; TrainingError if it, or the gradient, is not finite: nothing has changed then."""
-        margin = self.model.margin
-        inner = np.s_[:, margin : batch.masks.shape[1] - margin, margin : batch.masks.shape[2] - margin]
-        masks = batch.masks[inner]
-        weights = None if batch.weights is None else Tensor(batch.weights[inner])
-        images = Tensor(batch.images)
-        loss = self.loss(self.model(images), Tensor(masks), weights)
+        images, masks, weights = (None if a is None else Tensor.wrap(a) for a in self.uploads.take(placed))
+        assert images is not None and masks is not None
+        loss = self.loss(self.model(images), masks, weights)
         value = float(loss.item())
         if not np.isfinite(value):
             raise self._diverged(f"the loss is {value:g}", first_not_finite(self.model, images))
@@ -154,7 +165,7 @@ class Trainer:
         self.optimizer.step()
         if not isinstance(self.schedule, optim.lr_scheduler.ReduceLROnPlateau):
             self.schedule.step()
-        size = self.loss.size(masks, None if batch.weights is None else batch.weights[inner])
+        size = self.loss.size(*self._inner(batch))
         self.loss_sum, self.loss_size, self.step = self.loss_sum + value * size, self.loss_size + size, self.step + 1
         return value
 

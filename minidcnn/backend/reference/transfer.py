@@ -10,11 +10,12 @@ import numpy as np
 
 from ..arrays import Array
 from ..pending import defer
+from ..uploads import PinnedUploads, Uploads
 from .base import BaseKernels
 
 
 class TransferKernels(BaseKernels):
-    """scalar, constant and demand: on NumPy each is the obvious thing, at once."""
+    """scalar, constant, uploads and demand: on NumPy each is the obvious thing, at once."""
 
     def __init__(self, xp: ModuleType) -> None:
         super().__init__(xp)
@@ -33,6 +34,10 @@ class TransferKernels(BaseKernels):
         if key not in self._constants:
             self._constants[key] = self.xp.asarray(host)
         return self._constants[key]
+
+    def uploads(self) -> Uploads:
+        """A way for batches to where these kernels work."""
+        return Uploads() if self.xp is np else PinnedUploads(self.xp)
 
     def demand(self, wrong: Array, error: Callable[[int], Exception]) -> None:
         """Raise error(i) if the integer without axes `wrong` holds i >= 0: on NumPy at once, on a GPU when a value is next read."""

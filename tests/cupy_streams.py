@@ -1,0 +1,148 @@
+"""Streams, events and graphs of the stand-in for CuPy, which know what a GPU promises about the order of work, and nothing more.
+
+Work on one stream runs in order. Between streams there is no order but what events make: every stream keeps a vector clock, an event is a copy of
+it, and waiting for an event takes it over. Every access to a piece of memory is compared with the accesses before: two of different streams, one
+of them a write, of which neither is known to come first, are a race, and an AssertionError says so. Copies on a stream other than the default one are
+also carried out as late as they may be: when somebody waits for them. So a missing wait is found twice, by its clock and by its numbers.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+
+Clock = dict[int, int]
+
+
+class Access:
+    """Who touched a piece of memory last: the stream and tick of the last write, the tick of the last read by each stream."""
+
+    def __init__(self, root: np.ndarray) -> None:
+        self.root = weakref.ref(root)
+        self.write: tuple[int, int] | None = None
+        self.reads: Clock = {}
+
+
+class Device:
+    """Streams of one stand-in module, and all that they have to agree on."""
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Access] = {}
+        self.pinned: dict[int, tuple[int, int]] = {}  # address of host memory -> stream and tick of the last copy out of it
+        self.host: Clock = {}  # what the host has waited for: all that it launches comes later
+        self.count = 0
+        self.here = threading.local()
+        self.lock = threading.RLock()
+        self.default = Stream(self)
+        self.log: list[str] = []  # what happened between streams, in words
+
+    @property
+    def current(self) -> Stream:
+        return getattr(self.here, "stream", self.default)
+
+    def touch(self, array: np.ndarray, write: bool, stream: Stream | None = None) -> None:
+        """`array` is read or written by `stream` now, by default the current one."""
+        stream = stream or self.current
+        root = array
+        while isinstance(root.base, np.ndarray):
+            root = root.base
+        with self.lock:
+            access = self.memory.get(id(root))
+            if access is None or access.root() is not root:
+                access = self.memory[id(root)] = Access(root)
+            now = stream.tick()
+            before = [] if access.write is None else [access.write]
+            if write:
+                before += access.reads.items()
+            for other, at in before:
+                if other != stream.number and stream.clock.get(other, 0) < at:
+                    raise AssertionError(
+                        f"race: stream {stream.number} {'writes' if write else 'reads'} an array of shape {array.shape} that stream {other} "
+                        f"{'wrote' if (other, at) == access.write else 'reads'}, and no event orders the two"
+                    )
+            if write:
+                access.write, access.reads = (stream.number, now), {}
+            else:
+                access.reads[stream.number] = now
+
+    def copied_from(self, host: np.ndarray, stream: Stream) -> None:
+        """A copy out of pinned memory is issued, which the host has just filled: the copy before must have been waited for."""
+        other, at = self.pinned.get(host.ctypes.data, (0, 0))
+        if self.host.get(other, 0) < at:
+            raise AssertionError(
+                f"race: the host filled pinned memory of shape {host.shape} before it had waited for stream {other} to copy it"
+            )
+        self.pinned[host.ctypes.data] = stream.number, stream.clock[stream.number]
+
+
+def merge(into: Clock, other: Clock) -> None:
+    for key, value in other.items():
+        into[key] = max(into.get(key, 0), value)
+
+
+class Stream:
+    def __init__(self, device: Device, non_blocking: bool = False) -> None:
+        self.device, self.non_blocking = device, non_blocking
+        with device.lock:
+            self.number, device.count = device.count, device.count + 1
+        self.clock: Clock = {self.number: 0}
+        self.todo: list[Callable[[], None]] = []  # copies that nobody has waited for yet
+        self.done = 0  # copies carried out
+        self.before: list[Stream] = []
+
+    def tick(self) -> int:
+        merge(self.clock, self.device.host)
+        self.clock[self.number] += 1
+        return self.clock[self.number]
+
+    def flush(self, upto: int | None = None) -> None:
+        """Carry out the copies that were issued first, `upto` of them in all."""
+        while self.todo and (upto is None or self.done < upto):
+            self.todo.pop(0)()
+            self.done += 1
+
+    def record(self, event: Event | None = None) -> Event:
+        event = event or Event(self.device)
+        event.record(self)
+        return event
+
+    def wait_event(self, event: Event) -> None:
+        self.device.log.append(f"{self.number} waits for {event.stream.number if event.stream else None}")
+        event.flush()
+        merge(self.clock, event.clock)
+
+    def synchronize(self) -> None:
+        self.flush()
+        merge(self.device.host, self.clock)
+
+    def __enter__(self) -> Stream:
+        self.before.append(self.device.current)
+        self.device.here.stream = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.device.here.stream = self.before.pop()
+
+
+class Event:
+    def __init__(self, device: Device, disable_timing: bool = False) -> None:
+        self.device, self.clock, self.stream, self.issued = device, {}, None, 0
+
+    stream: Stream | None
+    clock: Clock
+
+    def record(self, stream: Stream | None = None) -> None:
+        self.stream = stream or self.device.current
+        self.stream.tick()
+        self.clock, self.issued = dict(self.stream.clock), self.stream.done + len(self.stream.todo)
+
+    def flush(self) -> None:
+        if self.stream is not None:
+            self.stream.flush(self.issued)
+
+    def synchronize(self) -> None:
+        self.flush()
+        merge(self.device.host, self.clock)

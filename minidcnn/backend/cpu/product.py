@@ -1,0 +1,92 @@
+"""Products of columns with a weight in float32: panels of the weight against blocks of rows that stay in registers.
+
+For the sizes of convolutions 1.1 to 1.9 times as fast as BLAS, which packs the weight anew for each block of columns.
+
+Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..arrays import Array
+from .jit import _dispatcher as njit
+from .memory import Scratch, empty
+from .threads import parallel
+from .vector import LANES, ROWS
+from .winograd_loops import multiply, transpose
+
+_scratch = Scratch()
+
+
+class Product:
+    """y = a matrix for a fixed matrix (K, N), packed once; called from several threads for their rows of a (P, K) and y (P, N)."""
+
+    def __init__(self, matrix: Array) -> None:
+        self.k, self.n = matrix.shape
+        self.vectors = panel_vectors(self.n)
+        columns = self.vectors * LANES
+        self.panels = -(-self.n // columns)
+        self.wide = self.panels * columns
+        self.packed = empty((self.panels * self.k * columns + LANES,))
+        turned = matrix.strides[0] < matrix.strides[1]  # then rows of the transposed matrix are runs of memory
+        source = np.ascontiguousarray(matrix.T if turned else matrix).reshape(-1)
+        step = max(1, -(-self.k // 64))  # parts of 64 rows
+        parallel(lambda a, b: pack(source, self.k, self.n, turned, self.packed, columns, step, a, b), self.panels * step)
+
+    def __call__(self, a: Array, y: Array) -> None:
+        """y[...] = a matrix; a and y lie in C order without gaps."""
+        rows, block = len(a), ROWS[self.vectors - 1]
+        if self.n == self.wide and rows >= block:
+            products(a, self.k, self.packed, self.vectors, self.panels, y, rows)
+            return
+        whole = -(-rows // block) * block
+        wide = _scratch("wide", whole * self.wide).reshape(whole, self.wide)
+        if whole > rows:  # rows that are there to be read
+            more = _scratch("rows", whole * self.k).reshape(whole, self.k)
+            more[:rows] = a
+            a = more
+        products(a, self.k, self.packed, self.vectors, self.panels, wide, whole)
+        y[...] = wide[:rows, : self.n]
+
+
+def panel_vectors(n: int) -> int:
+    """Vectors in a row of a panel of n columns: as many as waste the fewest columns, four if there is a choice."""
+    return min((4, 3, 2, 1), key=lambda v: (-(-n // (v * LANES)) * v, -v))
+
+
+@njit
+def pack(matrix, k, n, turned, packed, columns, step, start, stop):  # type: ignore[no-untyped-def]
+    """packed (panels, k, columns) = the columns of matrix (k, n), or of its transpose (n, k) if `turned`, 0 beyond the last.
+
+    An item is one of `step` parts of 64 rows of a panel.
+    """
+    for item in range(start, stop):
+        panel, first = item // step, item % step * 64
+        for i in range(first, min(first + 64, k)):
+            to, j0 = (panel * k + i) * columns, panel * columns
+            if not turned:
+                for j in range(columns):
+                    packed[to + j] = matrix[i * n + j0 + j] if j0 + j < n else 0
+            elif i % LANES == 0 and i + LANES <= k and j0 + columns <= n:
+                for j in range(0, columns, LANES):
+                    source = matrix.ctypes.data + 4 * ((j0 + j) * k + i)
+                    transpose(source, k, packed.ctypes.data + 4 * (to + j), columns, 0, 0, 0, 0)
+            elif i // LANES * LANES + LANES > k or j0 + columns > n:  # not yet done by a transposed square
+                for j in range(columns):
+                    packed[to + j] = matrix[(j0 + j) * k + i] if j0 + j < n else 0
+
+
+@njit
+def products(a, k, packed, vectors, panels, y, rows):  # type: ignore[no-untyped-def]
+    """y (rows, panels columns) = a (rows, k) packed; the last block of rows may do some rows again, with the same result."""
+    columns = vectors * LANES
+    wide = panels * columns
+    block = ROWS[vectors - 1]
+    whole = rows // block * block
+    for panel in range(panels):
+        b, to = packed.ctypes.data + 4 * panel * k * columns, y.ctypes.data + 4 * panel * columns
+        multiply(a.ctypes.data, k, b, to, wide, k, whole, vectors)
+        if whole < rows:
+            last = rows - block
+            multiply(a.ctypes.data + 4 * last * k, k, b, to + 4 * last * wide, wide, k, block, vectors)

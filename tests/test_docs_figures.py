@@ -122,10 +122,11 @@ def test_the_writer_rounds_escapes_and_refuses_unknown_colours(monkeypatch: pyte
     place = figure.cells(10, 20, [[1, None], ["<", -0.0]], [["blue", ""], ["red hatched", "plain"]], 30, 20)
     figure.text(1 / 3, -0.01, "*w* & 1")
     figure.arrow(0, 0, 3, 4)
+    figure.dot(-0.04, 2)
     assert (place.x(1), place.y(0), place.right, place.bottom) == (55, 30, 70, 60)
     text = figure.svg()
     assert ET.fromstring(text).findtext(f"{SVG}title") == 'a "title" & more'
-    assert 'x="0.3" y="4.9"' in text and '<tspan font-style="italic">w</tspan> &amp; 1' in text and '"-0' not in text
+    assert 'x="0.3" y="4.9"' in text and '<tspan font-style="italic">w</tspan> &amp; 1' in text and 'cx="0"' in text
     assert text.count("<rect") == 4 and text.count("#hatch") == 1  # an empty kind has no edge; hatching lies over its area
     with pytest.raises(ValueError, match="pink: unknown; hues are ink"):
         figure.rect(0, 0, 1, 1, "pink")

@@ -28,7 +28,7 @@ def window() -> Figure:
     n, k, s, p, cell = 7, 3, 2, 1, 44
     fig = Figure(
         700,
-        352,
+        316,
         "A window slides over an image",
         "Seven pixels, numbered 0 to 6, with one pixel of padding, -1 and 7, on each side. Four windows of three taps start at -1, 1, 3 and 5. "
         "Below, a window of three taps with dilation 2 touches the pixels 0, 2 and 4 and spans five.",
@@ -51,7 +51,7 @@ def window() -> Figure:
         for a, pixel in enumerate(touched(i, k, s, p)):
             fig.cells(at(pixel), y, [f"*w*{'₀₁₂'[a]}"], "orange", cell, 28)
         fig.text(at(n + 1) + 16, y + 14, f"*i* = {i}", "ink", 13, "start")
-    y = 72 + 36 * m + 36
+    y = 72 + 36 * m + 20
     fig.text(20, y + 14, "dilation 2:", "soft", 13, "start")
     taps = touched(0, k, d=2)
     fig.line(at(taps[0]) + cell / 2, y + 14, at(taps[-1]) + cell / 2, y + 14, "soft")

@@ -119,6 +119,9 @@ def test_the_convolution_triple(geometry, n, c, o, dtype, layout, seed) -> None:
     w = whole(rng, (o, c, *window.kernel), dtype, layout)
     both("conv2d", x, w, whole(rng, (o,), dtype), window, out)
     both("conv2d", x, w, None, window, out)
+    scale, offset = whole(rng, (o,), dtype), whole(rng, (o,), dtype)
+    for relu in (False, True):
+        both("conv2d_affine", x, w, scale, offset, relu, window, out)
     both("conv_transpose2d", y, w, whole(rng, (c,), dtype), window, size)
     both("conv_transpose2d", y, w, None, window, size)
     both("conv2d_weight", x, y, window)

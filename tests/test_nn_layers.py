@@ -217,6 +217,62 @@ def test_batch_norm_and_relu_run_together_unless_watched() -> None:
     }
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kernels", ["fast", "reference"])
+def test_inference_joins_convolution_batch_norm_and_relu(dtype: Any, kernels: str) -> None:
+    """Without gradients they run together, with the same result as one by one; what the batch decides and what is watched does not."""
+    minidcnn.manual_seed(2)
+    convs = [
+        lambda: nn.Conv2d(3, 20, 3, padding=1, bias=False), lambda: nn.Conv2d(20, 17, 3, padding="same", padding_mode="reflect"),
+        lambda: nn.Conv2d(17, 6, (2, 3), (2, 1), (0, 1), dilation=(1, 2)), lambda: nn.Conv2d(6, 6, 1, groups=2),
+    ]  # fmt: skip
+    layers: list[nn.Module] = []
+    for i, make in enumerate(convs):
+        layers.append(make())
+        layers += [nn.BatchNorm2d(layers[-1].out_channels, affine=i != 1)] if i != 2 else []
+        layers += [nn.ReLU()] if i != 3 else []
+    net = nn.Sequential(*layers)
+    net = net.double() if dtype == np.float64 else net
+    x = Tensor(np.random.default_rng(0).standard_normal((2, 3, 11, 14)).astype(dtype))
+    with minidcnn.use_kernels(kernels):
+        for _ in range(3):
+            net(x)  # statistics of their own
+        calls = []
+        affine = nn.Conv2d.affine
+        try:
+            nn.Conv2d.affine = lambda self, *a: calls.append(self) or affine(self, *a)  # type: ignore[method-assign,assignment,func-returns-value]
+            expected = net.eval()(x)
+            assert calls == []  # parameters require gradients
+            with minidcnn.no_grad():
+                together = net(x)
+                assert len(calls) == 4
+                net[1].register_forward_hook(lambda *_: None)
+                watched = net(x)
+                assert len(calls) == 7
+                net.train()(x)
+            assert len(calls) == 8  # the third has no batch norm behind it
+        finally:
+            nn.Conv2d.affine = affine  # type: ignore[method-assign]
+    for y in (together, watched):
+        np.testing.assert_allclose(
+            y.numpy(), expected.numpy(), rtol=0, atol=(3e-5 if dtype == np.float32 else 1e-13) * np.abs(expected.numpy()).max()
+        )
+
+
+def test_conv2d_affine_has_no_gradient_and_says_so() -> None:
+    x, w, v = Tensor(data(1, 2, 4, 5)), Tensor(data(3, 2, 2, 2), requires_grad=True), Tensor(data(3))
+    with pytest.raises(
+        RuntimeError, match=r"conv2d_affine: has no gradient; use conv2d, batch_norm and relu, or call it within no_grad\(\)"
+    ):
+        F.conv2d_affine(x, w, v, v)
+    with minidcnn.no_grad():
+        y = F.relu(F.conv2d(x, w) * v.reshape(1, 3, 1, 1) + v.reshape(1, 3, 1, 1))
+        np.testing.assert_allclose(F.conv2d_affine(x, w, v, v, relu=True).numpy(), y.numpy(), atol=1e-15)
+        assert F.conv2d_affine(x[0], w, v, v).shape == (3, 3, 4)
+        with pytest.raises(ValueError, match=r"conv2d_affine: scale must have shape \(3,\)"):
+            F.conv2d_affine(x, w, Tensor(data(2)), v)
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------------------
 
 

@@ -121,8 +121,21 @@ def test_all_three_agree_with_the_reference(n, c, o, h, w, padding, layout, seed
     weight = images(rng, o, c, 3, 3, layout)
     bias, back_bias = rng.standard_normal(o, dtype="f4"), rng.standard_normal(c, dtype="f4")
     close(winograd.conv2d(x, weight, bias, window, out), REFERENCE.conv2d(x, weight, bias, window, out))
+    scale = rng.standard_normal(o, dtype="f4")
+    for relu in (False, True):
+        result = winograd.conv2d(x, weight, bias, window, out, scale, relu)
+        close(result, REFERENCE.conv2d_affine(x, weight, scale, bias, relu, window, out))
+        assert (result.min() >= 0) or not relu
     close(winograd.conv_transpose2d(y, weight, back_bias, window, (h, w)), REFERENCE.conv_transpose2d(y, weight, back_bias, window, (h, w)))
     close(winograd.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
+
+
+def test_not_a_number_goes_through_the_relu_of_inference(rng: np.random.Generator) -> None:
+    window, x = Window((3, 3), padding=(1, 1)), images(rng, 1, 16, 8, 8, "channels-last")
+    weight, ones = images(rng, 16, 16, 3, 3, "C"), np.ones(16, "f4")
+    x[0, 3, 1, 1] = np.nan
+    y = winograd.conv2d(x, weight, ones, window, (8, 8), ones, True)
+    assert np.isnan(y[0, :, :3, :3]).all() and not np.isnan(y[0, :, 4:, 4:]).any()
 
 
 def test_results_lie_in_the_memory_that_the_next_layer_reads(rng: np.random.Generator) -> None:

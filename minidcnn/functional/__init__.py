@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .activation import dropout, dropout2d, leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
 from .checkpoint import checkpoint
-from .conv import conv2d, conv2d_weight, conv_transpose2d, fold, unfold
+from .conv import conv2d, conv2d_affine, conv2d_weight, conv_transpose2d, fold, unfold
 from .elementwise import abs, add, clamp, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sqrt, square, sub, where
 from .linalg import linear, matmul
 from .loss import binary_cross_entropy_with_logits, cross_entropy, focal_loss, l1_loss, mse_loss, nll_loss
@@ -31,6 +31,7 @@ __all__ = [
     "checkpoint",
     "clamp",
     "conv2d",
+    "conv2d_affine",
     "conv2d_weight",
     "conv_transpose2d",
     "crop",

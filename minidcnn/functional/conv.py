@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..autograd import Function, Gradient
+from ..autograd import Function, Gradient, is_grad_enabled
 from ..backend import Array, kernels_of
 from ..tensor import Tensor
 from ..window import Pair, Window, pair, same_padding
@@ -129,6 +129,47 @@ def conv2d(
     output has the input's size; stride 1 only). ValueError if channels, groups or sizes do not fit (the message says which), TypeError
     for mixed dtypes or backends.
     """
+    x, window, out, batched = _prepare(input, weight, bias, stride, padding, dilation, groups)
+    inputs = (x, weight) if bias is None else (x, weight, bias)
+    y = Conv2d(window, out, groups, _hw(x))(*inputs)
+    return y if batched else reshape(y, y.shape[1:])
+
+
+def conv2d_affine(
+    input: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    offset: Tensor,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    relu: bool = False,
+) -> Tensor:
+    """scale conv2d(input, weight) + offset, by channel (O,), with `relu` ReLU of that: for inference, in one pass over memory.
+
+    What a convolution, batch norm by running statistics and ReLU come to. Nothing is recorded: RuntimeError where a gradient would be
+    needed (use conv2d, batch_norm and relu, or no_grad()). ValueError, TypeError as for conv2d.
+    """
+    if is_grad_enabled() and any(t.requires_grad for t in (input, weight, scale, offset)):
+        raise RuntimeError("conv2d_affine: has no gradient; use conv2d, batch_norm and relu, or call it within no_grad()")
+    x, window, out, batched = _prepare(input, weight, offset, stride, padding, dilation, groups)
+    _check_bias("conv2d_affine", x, scale, weight.shape[0], "scale")
+    kernels = kernels_of(x._array)
+    y = Tensor.wrap(kernels.conv2d_affine(x._array, weight._array, scale._array, offset._array, relu, window, out, groups))
+    return y if batched else reshape(y, y.shape[1:])
+
+
+def _prepare(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int] | str,
+    dilation: int | Sequence[int],
+    groups: int,
+) -> tuple[Tensor, Window, Pair, bool]:
+    """The arguments of conv2d checked: (input (N, C, H, W), window, output size, whether the input had a batch axis)."""
     x, batched = images("conv2d", input)
     o, c = _check_weight("conv2d", x, weight, groups)
     if c * groups != x.shape[1]:
@@ -143,10 +184,7 @@ def conv2d(
         x, window = _pad_by_name(x, window, padding)
     else:
         window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv2d")
-    out = window.positions(_hw(x), "conv2d")
-    inputs = (x, weight) if bias is None else (x, weight, bias)
-    y = Conv2d(window, out, groups, _hw(x))(*inputs)
-    return y if batched else reshape(y, y.shape[1:])
+    return x, window, window.positions(_hw(x), "conv2d"), batched
 
 
 def conv_transpose2d(
@@ -320,14 +358,14 @@ def _check_weight(name: str, x: Tensor, weight: Tensor, groups: int) -> tuple[in
     return weight.shape[0], weight.shape[1]
 
 
-def _check_bias(name: str, x: Tensor, bias: Tensor | None, channels: int) -> None:
+def _check_bias(name: str, x: Tensor, bias: Tensor | None, channels: int, what: str = "bias") -> None:
     if bias is None:
         return
     if bias.shape != (channels,):
-        raise ValueError(f"{name}: bias must have shape ({channels},) for {channels} output channels, got {bias.shape}")
+        raise ValueError(f"{name}: {what} must have shape ({channels},) for {channels} output channels, got {bias.shape}")
     check_backend(name, x, bias)
     if bias.dtype != x.dtype:
-        raise TypeError(f"{name}: input is {x.dtype} but bias is {bias.dtype}; cast one with .astype()")
+        raise TypeError(f"{name}: input is {x.dtype} but {what} is {bias.dtype}; cast one with .astype()")
 
 
 def _pad_by_name(x: Tensor, window: Window, padding: str) -> tuple[Tensor, Window]:

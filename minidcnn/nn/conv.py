@@ -117,12 +117,20 @@ class Conv2d(_Conv):
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, 0, groups, bias, padding_mode, False)
 
     def forward(self, input: Tensor) -> Tensor:
-        padding: Pair | str = self.padding
-        if self.padding_mode != "zeros" and padding != "valid":
-            (top, bottom), (left, right) = self._sides()
-            input = F.pad(input, (left, right, top, bottom), mode=self.padding_mode)
-            padding = (0, 0)
+        input, padding = self._padded(input)
         return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def affine(self, input: Tensor, scale: Tensor, offset: Tensor, relu: bool) -> Tensor:
+        """scale (this convolution without its bias) + offset, by channel, then ReLU if `relu`: for inference (see F.conv2d_affine)."""
+        input, padding = self._padded(input)
+        return F.conv2d_affine(input, self.weight, scale, offset, self.stride, padding, self.dilation, self.groups, relu)
+
+    def _padded(self, input: Tensor) -> tuple[Tensor, Pair | str]:
+        """The input, padded unless the convolution does it with zeros, and the padding left to do."""
+        if self.padding_mode == "zeros" or self.padding == "valid":
+            return input, self.padding
+        (top, bottom), (left, right) = self._sides()
+        return F.pad(input, (left, right, top, bottom), mode=self.padding_mode), (0, 0)
 
     def _sides(self) -> tuple[Pair, Pair]:
         """Padding (before, after) per axis, in numbers."""

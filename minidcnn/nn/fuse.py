@@ -1,28 +1,62 @@
-"""Modules that run one after the other, some of them together in one pass over memory: what they compute is the same."""
+"""Modules that run one after the other, some of them together in one pass over memory: what they compute is the same.
+
+While training, batch norm and the ReLU behind it; in inference, a convolution with both or one of them. A module with hooks, or of a
+class of its own, runs by itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from ..autograd import is_grad_enabled
+from ..backend import kernels
+from ..tensor import Tensor
 from .activation import ReLU
+from .conv import Conv2d
 from .module import Module
 from .norm import BatchNorm2d
 
 
 def run(modules: Sequence[Module], x: Any) -> Any:
-    """The modules in turn; batch norm and a ReLU behind it together, unless somebody watches them by hooks."""
+    """The modules in turn, from first to last."""
     at = 0
     while at < len(modules):
-        module = modules[at]
-        if _follow(modules, at, BatchNorm2d, ReLU):
-            x, at = module(x, relu=True), at + 2
-        else:
-            x, at = module(x), at + 1
+        count, x = _convolution(modules, at, x) or _norm(modules, at, x) or (1, modules[at](x))
+        at += count
     return x
 
 
-def _follow(modules: Sequence[Module], at: int, *types: type[Module]) -> bool:
-    """Whether modules of exactly these types stand from `at` on, without hooks."""
-    found = modules[at : at + len(types)]
-    return len(found) == len(types) and all(type(m) is t and not m._hooks and not m._pre_hooks for m, t in zip(found, types, strict=True))
+def _convolution(modules: Sequence[Module], at: int, x: Any) -> tuple[int, Any] | None:
+    """A convolution in inference with what follows: how many modules ran, and the result. None if that is not what stands there."""
+    conv: Any = modules[at]
+    if is_grad_enabled() or not _follow(modules, at, Conv2d):
+        return None
+    norm: Any = modules[at + 1] if _follow(modules, at + 1, BatchNorm2d) else None
+    used = 1 if norm is None else 2
+    relu = _follow(modules, at + used, ReLU)
+    found: tuple[Tensor, Tensor] | None = None
+    if norm is None:
+        if not relu or conv.bias is None:
+            return None
+        found = Tensor.wrap(kernels(conv.bias.backend).xp.ones(conv.out_channels, conv.bias.dtype)), conv.bias
+    elif norm.num_features == conv.out_channels:
+        found = norm.scale_offset(conv.bias)
+    if found is None or found[0].dtype != conv.weight.dtype:
+        return None
+    return used + relu, conv.affine(x, *found, relu)
+
+
+def _norm(modules: Sequence[Module], at: int, x: Any) -> tuple[int, Any] | None:
+    """Batch norm and the ReLU behind it: how many modules ran, and the result. None if that is not what stands there."""
+    if not (_follow(modules, at, BatchNorm2d) and _follow(modules, at + 1, ReLU)):
+        return None
+    return 2, modules[at](x, relu=True)
+
+
+def _follow(modules: Sequence[Module], at: int, kind: type[Module]) -> bool:
+    """Whether a module of exactly this class, without hooks, stands at `at`."""
+    if at >= len(modules):
+        return False
+    module = modules[at]
+    return type(module) is kind and not module._hooks and not module._pre_hooks

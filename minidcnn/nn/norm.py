@@ -78,6 +78,18 @@ class BatchNorm2d(Module):
         statistics = (self.running_mean, self.running_var) if update or not self.training else (None, None)
         return F.batch_norm(input, *statistics, self.weight, self.bias, self.training or not tracked, rate, self.eps, relu)
 
+    def scale_offset(self, before: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
+        """(scale, offset) (num_features,) with self(x + before) = scale x + offset in eval(); None where the batch decides them."""
+        if self.training or self.running_mean is None or self.running_var is None:
+            return None
+        xp = kernels(self.running_mean.backend).xp
+        scale = 1 / xp.sqrt(self.running_var._array.astype("float64") + self.eps)
+        scale = scale if self.weight is None else scale * self.weight._array
+        offset = (0 if before is None else before._array) - self.running_mean._array.astype("float64")
+        offset = offset * scale + (0 if self.bias is None else self.bias._array)
+        kind = self.running_mean.dtype
+        return Tensor.wrap(scale.astype(kind)), Tensor.wrap(offset.astype(kind))
+
     def extra_repr(self) -> str:
         return (
             f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "

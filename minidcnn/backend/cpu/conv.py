@@ -17,6 +17,7 @@ from ..reference import Kernels
 from .algorithm import algorithm
 from .jit import jit
 from .layout import images, plain, rows, suits
+from .norm import normalize
 from .memory import empty
 from .threads import parallel, single_blas
 
@@ -60,6 +61,17 @@ class CpuConv(Kernels):
         if chosen == "winograd":
             return _winograd().conv2d(x, w, bias, window, out)  # type: ignore[no-any-return]
         y = _convolve(x, _matrix(w), bias, window, out)
+        return nchw(y.reshape(len(x), *out, len(w)))
+
+    def conv2d_affine(
+        self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: Pair, groups: int = 1
+    ) -> Array:
+        chosen = algorithm(x, x.shape[1], len(w), window, groups)
+        if chosen == "reference" or not suits(x, w, scale, offset):
+            return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
+        if chosen == "winograd":
+            return _winograd().conv2d(x, w, offset, window, out, scale, relu)  # type: ignore[no-any-return]
+        y = _convolve(x, _matrix(w), offset, window, out, scale, relu)
         return nchw(y.reshape(len(x), *out, len(w)))
 
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
@@ -122,13 +134,24 @@ def _col2im(cols: Array, x: Array, ow: int, c: int, at: Geometry) -> None:
     parallel(work, n * h, 4)
 
 
-def _convolve(x: Array, matrix: Array, bias: Array | None, window: Window, out: Pair) -> Array:
-    """x (N, C, H, W), matrix (KH KW C, O) -> y (N OH OW, O)."""
+def _convolve(
+    x: Array, matrix: Array, bias: Array | None, window: Window, out: Pair, scale: Array | None = None, relu: bool = False
+) -> Array:
+    """x (N, C, H, W), matrix (KH KW C, O) -> y (N OH OW, O), with `scale` (O,) scale y + bias, and `relu`."""
     (n, c), (k, o), (oh, ow) = x.shape[:2], matrix.shape, out
     pixels = n * oh * ow
     y = empty((pixels, o), x.dtype)
     direct = window == Window((1, 1))
     image, at = rows(x), geometry(window)
+
+    def finish(part: Array, a: int = 0, b: int = o) -> None:
+        """What is done to some pixels' channels a .. b while they are in the cache."""
+        if scale is not None and bias is not None:
+            least = part.dtype.type(0 if relu else -np.inf)
+            normalize(part, part, np.zeros(b - a, part.dtype), plain(scale[a:b]), plain(bias[a:b]), least, 0, len(part))
+        elif bias is not None:
+            part += bias[a:b]
+
     if pixels <= FEW:
         cols = image.reshape(-1, c) if direct else np.empty((pixels, k), x.dtype)
         if not direct:
@@ -138,11 +161,13 @@ def _convolve(x: Array, matrix: Array, bias: Array | None, window: Window, out: 
             for a in range(start * SLICE, min(stop * SLICE, o), SLICE):
                 b = min(a + SLICE, o)
                 np.matmul(cols, matrix[:, a:b], out=y[:, a:b])
-                if bias is not None:
-                    y[:, a:b] += bias[a:b]
+                if scale is None:
+                    finish(y[:, a:b], a, b)
 
         with single_blas():
             parallel(channels, -(-o // SLICE))
+        if scale is not None:
+            finish(y)
         return y
     step, times = max(256, min(4096, BLOCK // k // 64 * 64)), _times(matrix)
 
@@ -156,8 +181,7 @@ def _convolve(x: Array, matrix: Array, bias: Array | None, window: Window, out: 
                 cols = scratch[: b - a]
                 im2col(image, cols, a, oh, ow, c, at)
             times(cols, y[a:b])
-            if bias is not None:
-                y[a:b] += bias
+            finish(y[a:b])
 
     with single_blas():
         parallel(blocks, -(-pixels // step))

@@ -68,15 +68,22 @@ def make_product(rows: int, vectors: int, accumulate: bool) -> Callable[..., Non
     return _intrinsic(body)
 
 
-def make_transform(matrix: Matrix) -> Callable[..., None]:
+def make_transform(matrix: Matrix, affine: bool = False) -> Callable[..., None]:
     """transform(src, src_row, src_col, dst, dst_row, dst_col, first, count): dst = matrix src matrix^T, for square tiles of channels.
 
     src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, LANES at once.
+    With `affine` three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless relu is 0
+    not below 0, but NaN stays.
     """
     m, n = len(matrix), len(matrix[0])
 
-    def body(bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, first: Any, count: Any) -> None:
+    def body(
+        bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, first: Any, count: Any, *more: Any
+    ) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
+        if affine:
+            by_channel = [bd.inttoptr(p, F32.as_pointer()) for p in more[:2]]
+            least = _broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)), LANES)
 
         def at(row: Any, i: int, column: Any, j: int, c: Any) -> Any:
             return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), c)
@@ -86,12 +93,17 @@ def make_transform(matrix: Matrix) -> Callable[..., None]:
                 _apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j, loop.index), LANES) for i in range(n)], LANES)
                 for j in range(n)
             ]
+            if affine:
+                scale, offset = (_load(bd, p, loop.index, LANES) for p in by_channel)
             for i in range(m):
                 for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], LANES)):
+                    if affine:
+                        value = _fma(bd, value, scale, offset, LANES)
+                        value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
                     _store(bd, value, dp, at(dst_row, i, dst_col, j, loop.index), LANES)
             loop.update([])
 
-    return _intrinsic(body)
+    return _intrinsic(body, 11 if affine else 8)
 
 
 def make_transpose() -> Callable[..., None]:
@@ -137,18 +149,17 @@ def make_fill() -> Callable[..., None]:
 # -- the instructions ---------------------------------------------------------------------------------------------------------------
 
 
-def _intrinsic(body: Callable[..., None]) -> Callable[..., None]:
-    """A numba function of eight int64 arguments, whose code `body` writes."""
+def _intrinsic(body: Callable[..., None], count: int = 8) -> Callable[..., None]:
+    """A numba function of `count` int64 arguments, 8 or 11, whose code `body` writes."""
 
-    @intrinsic
-    def function(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            body(builder, *arguments)
-            return context.get_dummy_value()
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        body(builder, *arguments)
+        return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), generate
-
-    return function
+    made = types.void(*[types.int64] * count), generate
+    if count == 8:
+        return intrinsic(lambda typing, a, b, c, d, e, f, g, h: made)
+    return intrinsic(lambda typing, a, b, c, d, e, f, g, h, i, j, k: made)
 
 
 class _Loop:

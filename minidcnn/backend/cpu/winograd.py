@@ -27,6 +27,7 @@ from .vector import LANES, ROWS
 from .winograd_loops import (
     ADDS,
     BLOCK,
+    Finish,
     Shape,
     collect,
     filters,
@@ -49,12 +50,13 @@ _scratch = Scratch()
 TILES = 1 << 23  # numbers in transformed pixels and gradients that are held at a time: 32 MiB
 
 
-def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair) -> Array:
-    """x (N, C, H, W), w (O, C, 3, 3), bias (O,) or None -> y (N, O, *out), float32."""
+def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair, scale: Array | None = None, relu: bool = False) -> Array:
+    """x (N, C, H, W), w (O, C, 3, 3), bias (O,) or None -> y (N, O, *out), float32; with `scale` (O,) scale y + bias, and `relu`."""
     c, o = x.shape[1], len(w)
     if min(c, o) < LANES:
-        return conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, out)[:, :o]
-    return _convolve(x, w, bias, False, window.padding, o, out)
+        bias, scale = (None if v is None else _pad(v, 0) for v in (bias, scale))
+        return conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), bias, window, out, scale, relu)[:, :o]
+    return _convolve(x, w, bias, False, window.padding, o, out, scale, relu)
 
 
 def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, size: Pair) -> Array:
@@ -141,11 +143,15 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     return nchw(w)
 
 
-def _convolve(x: Array, w: Array, bias: Array | None, turned: bool, padding: Pair, o: int, out: Pair) -> Array:
+def _convolve(
+    x: Array, w: Array, bias: Array | None, turned: bool, padding: Pair, o: int, out: Pair, scale: Array | None = None, relu: bool = False
+) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, `turned`, (C, O, 3, 3) -> y (N, O, *out)."""
     s = _shape(x, o, padding, out)
     images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), empty((s.n, *out, o))
-    flat, offsets, side = y.reshape(-1), np.zeros(o, np.float32) if bias is None else plain(bias), XI * max(s.c, o)
+    none, side = np.empty(0, np.float32), XI * max(s.c, o)
+    finish = Finish(np.zeros(o, np.float32) if bias is None else plain(bias), none if scale is None else plain(scale), int(relu))
+    flat = y.reshape(-1)
     panels = s.wide // s.columns
     if s.c * o >= LARGE and s.tiles <= FEW:
         t_plane, rows = _odd((s.tiles + ADDS) * s.c), min(STEP, -(-s.tiles // ADDS) * ADDS)
@@ -157,7 +163,7 @@ def _convolve(x: Array, w: Array, bias: Array | None, turned: bool, padding: Pai
             u, products, block = _scratch("u", XI * u_plane), _scratch("products", XI * p_plane), _scratch("block", BLOCK)
             patch = _scratch("patch", side)
             weight_stream(
-                weights, turned, tiles, t_plane, offsets, flat, s, PART, rows, u, u_plane, products, p_plane, block, patch, start, stop
+                weights, turned, tiles, t_plane, finish, flat, s, PART, rows, u, u_plane, products, p_plane, block, patch, start, stop
             )
 
         parallel(stream, panels * -(-s.tiles // rows))
@@ -179,7 +185,7 @@ def _convolve(x: Array, w: Array, bias: Array | None, turned: bool, padding: Pai
 
     def blocks(start: int, stop: int) -> None:
         tiles, products, patch = _scratch("tiles", XI * t_plane), _scratch("products", XI * p_plane), _scratch("patch", side)
-        image_blocks(images, u, u_plane, offsets, flat, s, step, tiles, t_plane, products, p_plane, patch, start, stop)
+        image_blocks(images, u, u_plane, finish, flat, s, step, tiles, t_plane, products, p_plane, patch, start, stop)
 
     parallel(blocks, -(-s.tiles // step))
     return nchw(y)

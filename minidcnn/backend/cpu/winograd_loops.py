@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import Array
 from .jit import _dispatcher as njit
 from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
 from .vector import LANES, ROWS, make_fill, make_product, make_transform, make_transpose
@@ -25,6 +26,7 @@ ADD1, ADD2, ADD3, ADD4 = (min(ADDS, rows) & ~1 for rows in ROWS)
 product1, product2, product3, product4 = (make_product(rows, vectors, False) for vectors, rows in enumerate(ROWS, 1))
 add1, add2, add3, add4 = (make_product(rows, vectors, True) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
 input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T)
+affine_map = make_transform(A_T, affine=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
 transpose, fill = make_transpose(), make_fill()
 
@@ -50,6 +52,14 @@ class Shape(NamedTuple):
     vectors: int  # in a row of a panel
     columns: int  # of a panel
     wide: int  # columns of all panels
+
+
+class Finish(NamedTuple):
+    """What happens to outputs on their way out: bias is added, or, if there is a scale (else it is empty), scale y + bias and ReLU."""
+
+    bias: Array
+    scale: Array
+    relu: int
 
 
 # -- transforms of images -------------------------------------------------------------------------------------------------------------
@@ -109,14 +119,19 @@ def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore
 
 
 @njit
-def output_tiles(products, row, plane, bias, y, s, first, count, start, stop, patch):  # type: ignore[no-untyped-def]
-    """Channels start .. stop of y = A^T m A + bias for each tile, cut off where it hangs over the edge; m (36, count, row)."""
+def output_tiles(products, row, plane, finish, y, s, first, count, start, stop, patch):  # type: ignore[no-untyped-def]
+    """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge; m (36, count, row).
+
+    What is done to y on the way out: its bias is added, or scale and offset and ReLU if there is a scale.
+    """
+    bias, scale = finish.bias, finish.scale
     o, part = s.o, stop - start
     whole = part // LANES * LANES
     for q in range(count):
         at = ONE * plane + q * row
-        for k in range(part):
-            products[at + k] += bias[start + k]
+        if scale.size == 0:
+            for k in range(part):
+                products[at + k] += bias[start + k]
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
         h0, w0, base = r // s.tw * OUT, r % s.tw * OUT, n * s.oh * s.ow * o + start
         inside = h0 + OUT <= s.oh and w0 + OUT <= s.ow
@@ -125,9 +140,15 @@ def output_tiles(products, row, plane, bias, y, s, first, count, start, stop, pa
         else:
             to, line, pixel = patch.ctypes.data, OUT * part, part
         source = products.ctypes.data + 4 * q * row
-        output_map(source, SIDE * plane, plane, to, line, pixel, 0, whole)
-        if whole < part:
-            output_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part)
+        if scale.size == 0:
+            output_map(source, SIDE * plane, plane, to, line, pixel, 0, whole)
+            if whole < part:
+                output_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part)
+        else:
+            a, b = scale.ctypes.data + 4 * start, bias.ctypes.data + 4 * start
+            affine_map(source, SIDE * plane, plane, to, line, pixel, 0, whole, a, b, finish.relu)
+            if whole < part:
+                affine_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part, a, b, finish.relu)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
@@ -252,7 +273,7 @@ def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[
 
 
 @njit
-def image_blocks(x, u, u_plane, bias, y, s, step, tiles, t_plane, products, p_plane, patch, start, stop):  # type: ignore[no-untyped-def]
+def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, start, stop):  # type: ignore[no-untyped-def]
     """y (N, OH, OW, O) of x (N, H, W, C) and all transformed weights, for blocks of `step` tiles."""
     for block in range(start, stop):
         first = block * step
@@ -263,11 +284,11 @@ def image_blocks(x, u, u_plane, bias, y, s, step, tiles, t_plane, products, p_pl
             for panel in range(s.wide // s.columns):
                 b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
                 multiply(a, s.c, b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors)
-        output_tiles(products, s.wide, p_plane, bias, y, s, first, count, np.int64(0), s.o, patch)
+        output_tiles(products, s.wide, p_plane, finish, y, s, first, count, np.int64(0), s.o, patch)
 
 
 @njit
-def weight_stream(w, turned, tiles, t_plane, bias, y, s, part, step, u, u_plane, products, p_plane, block, patch, start, stop):  # type: ignore[no-untyped-def]
+def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plane, products, p_plane, block, patch, start, stop):  # type: ignore[no-untyped-def]
     """y of transformed pixels and weights (O, 3, 3, C) that are transformed on their way, `part` channels at a time: each is used at once.
 
     An item is `step` tiles of one panel.
@@ -286,7 +307,7 @@ def weight_stream(w, turned, tiles, t_plane, bias, y, s, part, step, u, u_plane,
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
                 add(a, s.c, np.int64(1), b, s.columns, to, s.columns, channels, count, s.vectors)
         o0 = panel * s.columns
-        output_tiles(products, s.columns, p_plane, bias, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
+        output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
 
 
 @njit

@@ -43,6 +43,16 @@ class ConvKernels(BaseKernels):
             y += bias
         return nchw(y)
 
+    def conv2d_affine(
+        self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: Pair, groups: int = 1
+    ) -> Array:
+        """scale conv2d(x, w) + offset, scale and offset (O,) in x's dtype; with `relu`, max of that and 0.
+
+        What inference makes of a convolution, batch norm by fixed statistics and ReLU.
+        """
+        y, zeros = self.conv2d(x, w, None, window, out, groups), self.xp.zeros(len(w))
+        return self.batch_norm_apply(y, zeros, zeros + 1, scale, offset, relu)  # type: ignore[attr-defined,no-any-return]
+
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
         """y (N, O, OH, OW), w (O, C/groups, KH, KW), bias (C,) or None -> x (N, C, *size): the adjoint of conv2d at fixed w."""
         (n, _, *out), (_, cg, kh, kw) = y.shape, w.shape

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from minidcnn.bench import NETS, WHATS, Job, compare, measure, text
 from minidcnn.bench.compare import Side, operations
@@ -74,6 +76,47 @@ def test_memory_is_that_of_a_process_of_its_own() -> None:
     result = measure(Job("memory", "unet", (1, 3, 32, 32), 2))
     assert 1e7 < result["peak"] < 1e10
     assert "most memory: " in text(result)
+
+
+def test_recomputing_takes_less_memory_and_is_said() -> None:
+    """Of arrays, as Python counts them: how much of it is resident is the allocator's business."""
+
+    def peak(recompute: bool) -> int:
+        step = network(Job("memory", "unet", (2, 3, 96, 128), 8, recompute).told())
+        step()
+        tracemalloc.start()
+        step()
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(True) < 0.7 * peak(False)
+    result = {**Job("memory", **TINY, recompute=True).told(), "peer": None, "peak": 123e6}
+    assert text(result).splitlines() == [
+        "unet, first layer 4 channels, images 1x3x32x48, float32, results computed again instead of kept", "most memory: 123 MB",
+    ]  # fmt: skip
+
+
+def test_a_sweep_measures_each_shape_once_and_draws_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = Job("sweep", "unet", (1, 3, 32, 32), 2, sizes=(16, 32, 64), batches=(1, 3))
+    assert [p.shape for p in job.points()] == [(1, 3, 16, 16), (1, 3, 32, 32), (3, 3, 32, 32), (1, 3, 64, 64)]
+    assert {p.what for p in job.points()} == {"step"}
+    picture = tmp_path / "sweep.png"
+    arguments = ["--base", "2", "--shape", "1,3,32,32", "--sizes", "32,64", "--batches", "1,2", "--rounds", "1"]
+    assert main(["bench", "--what", "sweep", *arguments, "--plot", str(picture), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [p["shape"] for p in result["points"]] == [[1, 3, 32, 32], [2, 3, 32, 32], [1, 3, 64, 64]]
+    for p in result["points"]:
+        assert p["microseconds"] == pytest.approx(1e6 * p["seconds"] / (p["shape"][0] * p["shape"][2] * p["shape"][3]))
+    said = text(result).splitlines()
+    assert said[1].startswith("microseconds of a training step") and said[3].split()[0] == "1,3,32,32" and len(said) == 6
+    with Image.open(picture) as image:
+        assert image.size[0] > 1000 and len(image.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+def test_only_a_sweep_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--plot", "x.png"]) == 2
+    assert capsys.readouterr().err == "error: --plot draws a sweep; --what is step\n"
 
 
 def test_cold_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:

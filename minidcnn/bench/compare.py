@@ -17,6 +17,7 @@ from .job import Job
 
 PEERS = Path(__file__).resolve().parent.parent.parent / "tests" / "peers"  # of a checkout: the product itself knows no other library
 FORMATS = ("contiguous", "channels_last")  # PyTorch's memory formats; the better one counts
+PER_PIXEL = {"microseconds": "seconds", "peer_microseconds": "peer_seconds"}  # of a training step, for each pixel of its images
 Progress = Callable[[int, int], None]  # turns done, turns in all
 
 
@@ -95,7 +96,7 @@ def measure(job: Job, peer: str | None = None, rounds: int = 7, progress: Progre
     if peer:
         _script(peer)  # before anything is measured
     result: dict[str, Any] = {**job.told(), "peer": peer, "rounds": rounds}
-    return result | {"step": _turns, "infer": _turns, "layers": _layers, "memory": _memory, "cold": _cold}[job.what](
+    return result | {"step": _turns, "infer": _turns, "layers": _layers, "memory": _memory, "cold": _cold, "sweep": _sweep}[job.what](
         job, peer, rounds, progress
     )
 
@@ -117,7 +118,7 @@ def _ratios(ours: list[float], theirs: list[list[float]]) -> dict[str, Any]:
     return values
 
 
-def _turns(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
+def _turns(job: Job, peer: str | None, rounds: int, progress: Progress, roofline: bool = True) -> dict[str, Any]:
     with _sides(*_makers(job.told(record=True), peer)) as sides:
         times: list[list[float]] = [[] for _ in sides]
         for turn in range(rounds + 1):
@@ -128,7 +129,19 @@ def _turns(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[
             progress(turn + 1, rounds + 1)
         gflop = sum(map(operations, sides[0].ready["layers"])) / 1e9
         values = _ratios(times[0], times[1:])
-        return {**values, "gflop": gflop, "gflops": gflop / values["seconds"], "machine": sides[0].ask("machine")}
+        values |= {"gflop": gflop, "gflops": gflop / values["seconds"]}
+        return values | ({"machine": sides[0].ask("machine")} if roofline else {})
+
+
+def _sweep(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
+    points, table = job.points(), []
+    for k, point in enumerate(points):
+        values = _turns(point, peer, rounds, lambda done, total: None, roofline=False)
+        n, _, h, w = point.shape
+        of_pixel = {key: 1e6 * values[seconds] / (n * h * w) for key, seconds in PER_PIXEL.items() if seconds in values}
+        table.append({"shape": point.shape, **values, **of_pixel})
+        progress(k + 1, len(points))
+    return {"points": table}
 
 
 def operations(layer: dict[str, Any]) -> int:

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-WHATS = ("step", "infer", "layers", "memory", "cold")
+WHATS = ("step", "infer", "layers", "memory", "cold", "sweep")
 NETS = {"unet": (1, 3, 256, 256), "segnet": (1, 3, 360, 480), "fcn8s": (1, 3, 224, 224)}  # the usual shapes of images
 CLASSES = {"unet": 2, "segnet": 11, "fcn8s": 21}
 
 
 @dataclass(frozen=True)
 class Job:
-    """`what` of WHATS for network `net` of NETS on float32 images of `shape` (N, C, H, W), its first layer having `base` channels."""
+    """`what` of WHATS for network `net` of NETS on float32 images of `shape` (N, C, H, W), its first layer having `base` channels.
+
+    recompute: train with less memory (see models.Segmenter). A sweep takes single square images of all `sizes`, and `batches` of `shape`'s.
+    """
 
     what: str = "step"
     net: str = "unet"
     shape: tuple[int, int, int, int] = NETS["unet"]
     base: int = 64
+    recompute: bool = False
+    sizes: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    batches: tuple[int, ...] = (1, 2, 4, 8)
 
     @property
     def classes(self) -> int:
         return CLASSES[self.net]
+
+    def points(self) -> list[Job]:
+        """The training steps of a sweep, each once, the cheapest first."""
+        _, c, h, w = self.shape
+        shapes = {(1, c, size, size) for size in self.sizes} | {(n, c, h, w) for n in self.batches}
+        return [replace(self, what="step", shape=shape) for shape in sorted(shapes, key=lambda s: (s[0] * s[2] * s[3], s))]
 
     def told(self, **more: Any) -> dict[str, Any]:
         """The job as plain values for JSON, with what else a process must know."""

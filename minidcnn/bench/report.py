@@ -8,7 +8,8 @@ from typing import Any
 def text(result: dict[str, Any]) -> str:
     """The result of `measure` as a few lines to read."""
     n, c, h, w = result["shape"]
-    lines = [f"{result['net']}, first layer {result['base']} channels, images {n}x{c}x{h}x{w}, float32"]
+    again = ", results computed again instead of kept" if result["recompute"] else ""
+    lines = [f"{result['net']}, first layer {result['base']} channels, images {n}x{c}x{h}x{w}, float32{again}"]
     if "machine" in result:
         m = result["machine"]
         lines.append(f"this machine: {m['threads']:.0f} threads, at most {m['gflops']:.0f} GFLOP/s and {m['gigabytes']:.1f} GB/s")
@@ -20,6 +21,8 @@ def text(result: dict[str, Any]) -> str:
         )
     if what == "layers":
         lines += _table(result)
+    if what == "sweep":
+        lines += _points(result)
     if what == "memory":
         lines.append(f"most memory: {result['peak'] / 1e6:.0f} MB")
     if what == "cold":
@@ -48,4 +51,14 @@ def _table(result: dict[str, Any]) -> list[str]:
         window = "{}x{}/{} p{}".format(*v["kernel"], v["stride"][0], v["padding"][0])
         line = f"{v['kind']:<17} {x + ' -> ' + y:<40} {window:<14} {v['times']:>5} {1e3 * v['seconds']:>8.2f} {v['gflops']:>8.0f}"
         lines.append(line + (f" {1e3 * v['peer_seconds']:>8.2f} {v['ratio']:>6.2f}" if "ratio" in v else ""))
+    return lines
+
+
+def _points(result: dict[str, Any]) -> list[str]:
+    """One line for each shape of images, the cheapest first."""
+    peer = f" {result['peer']:>10} {'ratio':>6}" if result["peer"] else ""
+    lines = ["microseconds of a training step for each pixel of its images", f"{'N,C,H,W':<18} {'ms':>9} {'us a pixel':>10}{peer}"]
+    for v in result["points"]:
+        line = f"{','.join(map(str, v['shape'])):<18} {1e3 * v['seconds']:>9.1f} {v['microseconds']:>10.2f}"
+        lines.append(line + (f" {v['peer_microseconds']:>10.2f} {v['ratio']:>6.2f}" if "ratio" in v else ""))
     return lines

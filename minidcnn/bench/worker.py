@@ -59,6 +59,7 @@ def network(job: dict[str, Any]) -> Run:
         "fcn8s": lambda: models.FCN8s(job["classes"], c, width=job["base"]),
     }
     model = make[job["net"]]()
+    model.recompute = job["recompute"]
     rng = np.random.default_rng(0)
     x = Tensor(nchw(rng.random((n, h, w, c), dtype=np.float32)))
     if job["what"] == "infer":

@@ -3,6 +3,7 @@
   python -m minidcnn bench
   python -m minidcnn bench --what layers --net segnet
   python -m minidcnn bench --what infer --shape 1,3,512,512 --peer torch
+  python -m minidcnn bench --what sweep --peer torch --plot sweep.png
 
 A training step is one forward and backward pass and one of SGD with momentum, U-Net being the padded variant with batch norm. With --peer
 both take turns, in processes of their own; the median of the ratios counts. --peer torch needs a checkout, and PyTorch.
@@ -19,11 +20,12 @@ from .common import positive
 WHATS = {
     "step": "a training step", "infer": "an inference", "layers": "each convolution of a step by itself",
     "memory": "the most memory that steps take", "cold": "the first step, with nothing compiled and with everything",
+    "sweep": "training steps over image sizes and over batches, time per pixel",
 }  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    from ..bench import NETS
+    from ..bench import NETS, Job
 
     said = "; ".join(f"{name}: {what}" for name, what in WHATS.items())
     parser.add_argument("--what", choices=WHATS, default="step", help=f"{said} (default: step)")
@@ -32,6 +34,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", type=positive, default=64, metavar="N", help="channels of the first layer (default: 64)")
     parser.add_argument("--peer", choices=["torch"], help="measure PyTorch too, in turns, in the better of its two memory formats")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
+    parser.add_argument(
+        "--recompute", action="store_true", help="train in less memory and more time: results are not kept for the backward pass"
+    )
+    parser.add_argument(
+        "--sizes",
+        type=numbers,
+        default=Job.sizes,
+        metavar="N,...",
+        help="of a sweep: heights of square images (default: 64,128,256,512,1024)",
+    )
+    parser.add_argument(
+        "--batches", type=numbers, default=Job.batches, metavar="N,...", help="of a sweep, of --shape's images (default: 1,2,4,8)"
+    )
+    parser.add_argument("--plot", metavar="FILE", help="draw a sweep")
     parser.add_argument("--json", action="store_true", help="print all that was measured as JSON")
 
 
@@ -44,12 +60,22 @@ def shape(text: str) -> tuple[int, int, int, int]:
     return n, c, h, w
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """N,... as typed."""
+    parts = text.split(",")
+    if not all(p.isdecimal() and int(p) > 0 for p in parts):
+        raise argparse.ArgumentTypeError(f"expected numbers such as 64,128,256, got {text!r}")
+    return tuple(map(int, parts))
+
+
 def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..bench import NETS, Job, measure, text
 
-    job = Job(args.what, args.net, args.shape or NETS[args.net], args.base)
+    if args.plot and args.what != "sweep":
+        raise ValueError(f"--plot draws a sweep; --what is {args.what}")
+    job = Job(args.what, args.net, args.shape or NETS[args.net], args.base, args.recompute, args.sizes, args.batches)
     with tqdm(desc=f"{args.net} {args.what}", file=sys.stderr, leave=False, disable=None) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -57,5 +83,9 @@ def run(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         result = measure(job, args.peer, args.rounds, progress)
+    if args.plot:
+        from ..bench.plot import sweep
+
+        sweep(result, args.plot)
     print(json.dumps(result) if args.json else text(result))
     return 0

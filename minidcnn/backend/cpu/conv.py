@@ -17,8 +17,8 @@ from ..reference import Kernels
 from .algorithm import algorithm
 from .jit import jit
 from .layout import images, plain, rows, suits
-from .norm import normalize
 from .memory import empty
+from .norm import normalize
 from .threads import parallel, single_blas
 
 BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core

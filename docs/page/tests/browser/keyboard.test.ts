@@ -3,7 +3,8 @@ import { test } from "node:test";
 
 import type { Page } from "playwright-core";
 
-import { hash, numbers, visit } from "./visit.ts";
+import { change, DEFAULT } from "../../src/core/index.ts";
+import { go, hash, numbers, visit } from "./visit.ts";
 
 /** What has the focus, by a name that lasts, and whether it can be seen there. */
 async function focused(page: Page): Promise<{ name: string; seen: boolean; ringed: boolean }> {
@@ -160,5 +161,15 @@ test("editing keeps the focus while the page is drawn anew", async () => {
     await page.keyboard.press("5");
     assert.deepEqual(await numbers(page, "input"), [[1, 5, 3]], "a digit too many starts again");
     assert.equal(await page.evaluate(() => (document.activeElement as HTMLElement).dataset["at"]), "0,1");
+  });
+});
+
+test("the focus stays in a grid whose size changes under it", async () => {
+  await visit({ still: true }, async (page) => {
+    await page.click('#output td[data-at="0,5"]');
+    await page.keyboard.press("ArrowRight");
+    await go(page, change(DEFAULT, { columns: { padding: 1 } }));
+    assert.deepEqual(await focused(page), { name: "output", seen: true, ringed: true });
+    assert.equal(await page.evaluate(() => (document.activeElement as HTMLElement).dataset["at"]), "0,4", "the last there is");
   });
 });

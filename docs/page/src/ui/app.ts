@@ -169,7 +169,12 @@ export class App implements Context {
 
   private remember(): void {
     const hash = `#${write({ settings: this.settings, selection: this.selection, step: this.stepper.index })}`;
-    if (hash !== location.hash) history.replaceState(null, "", hash);
+    if (hash === location.hash) return;
+    try {
+      history.replaceState(null, "", hash);
+    } catch {
+      setTimeout(() => this.remember(), 1000); // Safari refuses after a hundred of them in half a minute
+    }
   }
 
   /** Within the page, without touching the address, which holds the state. */

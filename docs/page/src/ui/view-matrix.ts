@@ -167,7 +167,7 @@ class Picture {
     this.rows = rows;
     this.columns = columns;
     replace(this.caption, `${this.name} `, h("span", { class: "hint" }, `${rows} × ${columns}`));
-    const unit = (this.unit = Math.max(4, Math.min(12, Math.floor(620 / Math.max(rows, columns)))));
+    const unit = (this.unit = Math.max(4, Math.min(16, Math.floor(620 / Math.max(rows, columns)))));
     const squares = (keep: (value: number) => boolean, inset: number) => {
       const side = 1 - 2 * inset;
       return dots

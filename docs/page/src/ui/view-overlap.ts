@@ -35,7 +35,7 @@ export class OverlapView implements View {
     const constant = mode === "pool" ? Math.max(...flat) === Math.min(...flat) : result.overlap.everywhere;
     const inside = mode !== "pool" && result.overlap.interior;
     caption(this.grid, "windows per pixel", constant ? "constant" : inside ? "constant inside, less at the border" : "not constant");
-    this.element.classList.toggle("half", shape(counts).columns <= (settings.dims === 2 ? 9 : 8));
+    this.element.classList.toggle("half", shape(counts).columns <= 9);
     showCounts(this.grid, counts, settings.dims);
     this.verdict.textContent = mode === "pool" ? overlapOfPool(counts) : result.overlap.sentence;
     return true;

@@ -14,7 +14,6 @@ export class SizeView implements View {
 
   constructor() {
     this.element = section(this.id, "The size of the output", this.lead, this.body);
-    this.element.classList.add("half");
   }
 
   show(result: Result): boolean {

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import type { Page } from "playwright-core";
 
-import { PRESETS, related, run } from "../../src/core/index.ts";
+import { change, PRESETS, related, run } from "../../src/core/index.ts";
 import type { ConvResult, Position, Selection, Settings } from "../../src/core/types.ts";
 import { go, hash, marked, visit } from "./visit.ts";
 
@@ -41,6 +41,10 @@ async function assertLinked(page: Page, result: ConvResult, selection: NonNullab
     const squares = await page.$$eval("#matrix .related", (all) => all.map((path) => (path.getAttribute("d") ?? "").split("M").length - 1));
     assert.deepEqual(squares, [entries.length, entries.length], `${what}: pictures`);
   }
+  if (result.settings.dims === 1) {
+    const sums = found.outputs.map(([, j]): Position => (transposed ? [result.input[0]!.length, j] : [j, result.input[0]!.length]));
+    assert.deepEqual(await sorted(page, "products-grid"), places([...entries, ...sums]), `${what}: products`);
+  }
   const own = { input: "input", output: "output", tap: "kernel", entry: "matrix-c" }[selection.kind];
   const at = selection.kind === "entry" ? `${selection.row},${selection.column}` : selection.at.join(",");
   if (await page.isVisible(`#${own}`)) {
@@ -50,9 +54,12 @@ async function assertLinked(page: Page, result: ConvResult, selection: NonNullab
   }
 }
 
-for (const id of ["digits", "checkerboard", "conv", "dead", "same", "gaps"]) {
+const SHOWN: [string, Settings][] = [
+  ...["digits", "checkerboard", "conv", "dead", "same", "gaps"].map((id): [string, Settings] => [id, preset(id)]),
+  ["a convolution of a row", change(preset("same"), { mode: "conv", columns: { size: 7 } })],
+];
+for (const [id, settings] of SHOWN) {
   test(`every view follows one selection: ${id}`, async () => {
-    const settings = preset(id);
     const result = run(settings) as ConvResult;
     await visit({}, async (page) => {
       await go(page, settings);
@@ -164,6 +171,6 @@ test("marks are more than colours", async () => {
     assert.notEqual((await style('#output td[data-mark="selected"]', "::before")).content, "none", "a marked corner");
     assert.notEqual((await style("#zero-padded td[data-step]", "::after")).content, "none", "hatching and a bar");
     const texts = await page.$$eval(".phase[data-mark]", (all) => all.map((card) => getComputedStyle(card, "::before").content));
-    assert.deepEqual(texts, ['"reached by the selection"']);
+    assert.deepEqual(texts, ['"belongs to the selection"']);
   });
 });

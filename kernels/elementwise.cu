@@ -22,10 +22,13 @@ __device__ __forceinline__ unsigned long long uniform_bits(unsigned long long se
 }
 
 // x (N, M, C) times a mask of 0 and `scale`: element i of the mask is kept where its number is at least `threshold`. Each element has its
-// own (whole = 0), or each (n, c) has one for its whole plane (whole = 1).
+// own (whole = 0), or each (n, c) has one for its whole plane (whole = 1). The seed is read from `place` unless that is null: in a CUDA graph, whose
+// arguments are fixed.
 extern "C" __global__ void __launch_bounds__(256)
-dropout(const Real* __restrict__ x, Real* __restrict__ y, unsigned long long seed, unsigned long long threshold, Real scale, int count, int plane,
+dropout(const Real* __restrict__ x, Real* __restrict__ y, const unsigned long long* __restrict__ place, unsigned long long seed, unsigned long long threshold,
+        Real scale, int count, int plane,
         int channels, int whole) {
+    if (place) seed = place[0];
     FOR_EACH(e, count) {
         int i = whole ? e / (plane * channels) * channels + e % channels : e;
         y[e] = x[e] * (uniform_bits(seed, i) >= threshold ? scale : Real(0));

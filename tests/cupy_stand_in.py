@@ -6,20 +6,74 @@ return C order whatever the layout of their arguments. What runs on it says noth
 
 from __future__ import annotations
 
+import contextlib
 import importlib.machinery
+import threading
 import types
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from cupy_streams import Device, Event, Stream
+from cupy_streams import Device, Event, Graph, Pool, Stream
 
 device = Device()  # of the module made last
 tracking = False  # whether it compares all accesses to memory
+allocator = threading.local()  # its `pool` is that of cupy.cuda.using_allocator
 
 
 def touch(array: Any, write: bool = False) -> None:
     if tracking:
         device.touch(array, write)
+
+
+def recording() -> Graph | None:
+    return device.current.recording
+
+
+def change(work: Callable[[], Any], *targets: Any) -> None:
+    """Something that changes arrays: done now, or if the stream is recorded, when the graph is launched."""
+    graph = recording()
+    if graph is not None:
+        graph.work.append(work)
+        for target in targets:
+            if isinstance(target, np.ndarray):
+                graph.keep(target)
+    work()
+
+
+def compute(function: Callable[[], Any]) -> Any:
+    """What `function` returns, arrays or numbers of NumPy; if the stream is recorded, it is computed again at each launch, into the same memory.
+
+    Views are views of memory that a launch changes: there is nothing to compute again.
+    """
+    graph = recording()
+    if graph is None:
+        return function()
+    result = function()
+    own = tuple(np.asarray(r) for r in result) if isinstance(result, tuple) else np.asarray(result)
+    parts = own if isinstance(own, tuple) else (own,)
+    if not isinstance(result, tuple | np.ndarray | np.generic):
+        return result
+    if any(graph.device.known(part) for part in parts):
+        return result
+
+    def again() -> None:
+        new = function()
+        for part, value in zip(parts, new if isinstance(new, tuple) else (new,), strict=True):
+            np.copyto(part, value)
+
+    graph.work.append(again)
+    return own
+
+
+@contextlib.contextmanager
+def using_allocator(malloc: Any) -> Iterator[None]:
+    before = getattr(allocator, "pool", None)
+    allocator.pool = malloc.__self__
+    try:
+        yield
+    finally:
+        allocator.pool = before
 
 
 SCALARS = (bool, int, float, np.generic)
@@ -41,15 +95,20 @@ class ndarray:
 
     def __init__(self, host: np.ndarray) -> None:
         assert isinstance(host, np.ndarray)
-        if host.base is None:
+        if not device.known(host):
+            device.own(host)
             allocate(host.nbytes)
             touch(host, write=True)
+            graph = recording()
+            if graph is not None:
+                graph.allocated(host, getattr(allocator, "pool", None))
         self._host = host
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
 
     def get(self) -> np.ndarray:
+        device.current.refuse("reading a value")
         ndarray.reads += 1
         ndarray.bytes_read += self._host.nbytes
         touch(self._host)
@@ -93,15 +152,28 @@ class ndarray:
             return self.get().item
         if name in METHODS:
             touch(self._host, write=name == "fill")
-            return lambda *args, **kwargs: wrap(getattr(self._host, name)(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
+            return self._method(name)
         raise AttributeError(f"the stand-in for CuPy has no ndarray.{name}; add it if CuPy has it")
 
+    def _method(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            host, arguments, named = self._host, unwrap(args), {k: unwrap(v) for k, v in kwargs.items()}
+            if name == "fill":
+                return change(lambda: host.fill(*arguments), host)
+            return wrap(compute(lambda: getattr(host, name)(*arguments, **named)))
+
+        return call
+
     def __getitem__(self, index: Any) -> ndarray:
-        return wrap(self._host[unwrap(index)])
+        host, at = self._host, unwrap(index)
+        if any(isinstance(i, np.ndarray) and i.dtype == bool for i in (at if isinstance(at, tuple) else (at,))):
+            device.current.refuse("counting what a mask selects")
+        return wrap(compute(lambda: host[at]))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         touch(self._host, write=True)
-        self._host[unwrap(index)] = unwrap(value)
+        host, at, new = self._host, unwrap(index), unwrap(value)
+        change(lambda: host.__setitem__(at, new), host)
 
     def __len__(self) -> int:
         return len(self._host)
@@ -179,14 +251,26 @@ def _operator(name: str, in_place: bool) -> Any:
             return NotImplemented
         arguments = () if other is None else (unwrap(other),)
         touch(self._host, write=in_place)
-        result = getattr(self._host, name)(*arguments)
-        if result is NotImplemented:
-            return NotImplemented
+        if "matmul" in name:
+            device.current.refuse("cuBLAS")
+        host = self._host
         if in_place:
+            change(lambda: getattr(host, name)(*arguments), host)
             return self
-        return ndarray(np.ascontiguousarray(result).reshape(np.shape(result)))  # CuPy's elementwise functions allocate C order
+
+        def result() -> Any:
+            found = getattr(host, name)(*arguments)
+            return found if found is NotImplemented else c_order(found)
+
+        found = compute(result)
+        return NotImplemented if found is NotImplemented else ndarray(found)
 
     return apply
+
+
+def c_order(result: Any) -> np.ndarray:
+    """CuPy's elementwise functions allocate C order, whatever the layout of their arguments."""
+    return np.ascontiguousarray(result).reshape(np.shape(result))
 
 
 for _name in "add sub mul truediv floordiv mod pow and or xor lshift rshift".split():
@@ -202,15 +286,20 @@ class Ufunc:
         self.function = function
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        result = self.function(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()})
+        arguments, named = unwrap(args), {k: unwrap(v) for k, v in kwargs.items()}
         if "out" in kwargs:
+            change(lambda: self.function(*arguments, **named), named["out"])
             return kwargs["out"]
-        if isinstance(result, tuple):
-            return tuple(ndarray(np.ascontiguousarray(r)) for r in result)
-        return ndarray(np.ascontiguousarray(result).reshape(np.shape(result)))
+
+        def result() -> Any:
+            found = self.function(*arguments, **named)
+            return tuple(map(c_order, found)) if isinstance(found, tuple) else c_order(found)
+
+        return wrap(compute(result))
 
     def at(self, *args: Any) -> None:
-        self.function.at(*unwrap(args))
+        arguments = unwrap(args)
+        change(lambda: self.function.at(*arguments), arguments[0])
 
 
 class Module(types.ModuleType):
@@ -224,9 +313,16 @@ class Module(types.ModuleType):
         return types.SimpleNamespace(total_bytes=lambda: Memory.own)
 
     def asarray(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
+        if isinstance(value, ndarray) and dtype in (None, value.dtype):
+            return value
+        if isinstance(value, ndarray):
+            return value.astype(dtype)
+        device.current.refuse("a copy from the host")
         return ndarray(np.asarray(value._host if isinstance(value, ndarray) else value, dtype, **kwargs))
 
     def array(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
+        if not isinstance(value, ndarray):
+            device.current.refuse("a copy from the host")
         return ndarray(np.array(value._host if isinstance(value, ndarray) else value, dtype, **kwargs))
 
     def __getattr__(self, name: str) -> Any:
@@ -235,7 +331,17 @@ class Module(types.ModuleType):
             return Ufunc(real)
         if isinstance(real, type) or not callable(real):
             return real
-        return lambda *args, **kwargs: wrap(real(*unwrap(args), **{k: unwrap(v) for k, v in kwargs.items()}))
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            arguments, named = unwrap(args), {k: unwrap(v) for k, v in kwargs.items()}
+            if name == "clip" and "out" in named:
+                change(lambda: real(*arguments, **named), named["out"])
+                return kwargs["out"]
+            if name == "matmul":
+                device.current.refuse("cuBLAS")
+            return wrap(real(*arguments, **named) if name.startswith("empty") else compute(lambda: real(*arguments, **named)))
+
+        return call
 
 
 class RawModule:
@@ -248,7 +354,12 @@ class RawModule:
 
     def get_function(self, name: str) -> Any:
         function = self.module.get_function(name)
-        return lambda grid, block, args, *, shared_mem=0: function(grid, block, unwrap(tuple(args)), shared_mem=shared_mem)
+
+        def launch(grid: Any, block: Any, args: Any, *, shared_mem: int = 0) -> None:
+            arguments = unwrap(tuple(args))
+            change(lambda: function(grid, block, arguments, shared_mem=shared_mem), *arguments)
+
+        return launch
 
 
 class Runtime:
@@ -274,6 +385,8 @@ def make_module(streams: bool = False) -> Module:
         Event=lambda **options: Event(here, **options),
         get_current_stream=lambda: here.current,
         alloc_pinned_memory=bytearray,
+        MemoryPool=Pool,
+        using_allocator=using_allocator,
     )
     module.RawModule = RawModule
     module.__spec__ = importlib.machinery.ModuleSpec("cupy", None)

@@ -32,6 +32,7 @@ class Device:
     def __init__(self) -> None:
         self.memory: dict[int, Access] = {}
         self.pinned: dict[int, tuple[int, int]] = {}  # address of host memory -> stream and tick of the last copy out of it
+        self.roots: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()  # arrays of the device
         self.host: Clock = {}  # what the host has waited for: all that it launches comes later
         self.count = 0
         self.here = threading.local()
@@ -43,12 +44,19 @@ class Device:
     def current(self) -> Stream:
         return getattr(self.here, "stream", self.default)
 
+    def known(self, array: np.ndarray) -> bool:
+        """Whether `array` is, or is a view of, memory of this device."""
+        found = root_of(array)
+        return self.roots.get(id(found)) is found
+
+    def own(self, array: np.ndarray) -> None:
+        found = root_of(array)
+        self.roots[id(found)] = found
+
     def touch(self, array: np.ndarray, write: bool, stream: Stream | None = None) -> None:
         """`array` is read or written by `stream` now, by default the current one."""
         stream = stream or self.current
-        root = array
-        while isinstance(root.base, np.ndarray):
-            root = root.base
+        root = root_of(array)
         with self.lock:
             access = self.memory.get(id(root))
             if access is None or access.root() is not root:
@@ -78,6 +86,13 @@ class Device:
         self.pinned[host.ctypes.data] = stream.number, stream.clock[stream.number]
 
 
+def root_of(array: np.ndarray) -> np.ndarray:
+    """The array that owns the memory of `array`."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
 def merge(into: Clock, other: Clock) -> None:
     for key, value in other.items():
         into[key] = max(into.get(key, 0), value)
@@ -92,6 +107,7 @@ class Stream:
         self.todo: list[Callable[[], None]] = []  # copies that nobody has waited for yet
         self.done = 0  # copies carried out
         self.before: list[Stream] = []
+        self.recording: Graph | None = None
 
     def tick(self) -> int:
         merge(self.clock, self.device.host)
@@ -115,8 +131,25 @@ class Stream:
         merge(self.clock, event.clock)
 
     def synchronize(self) -> None:
+        self.refuse("synchronize")
         self.flush()
         merge(self.device.host, self.clock)
+
+    def refuse(self, what: str) -> None:
+        """An error as CUDA's if this stream is being recorded."""
+        if self.recording is not None:
+            raise RuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} is not permitted when stream is capturing")
+
+    def begin_capture(self) -> None:
+        if self is self.device.default:
+            raise RuntimeError("cudaErrorStreamCaptureUnsupported: the default stream cannot be captured")
+        self.recording = Graph(self.device)
+
+    def end_capture(self) -> Graph:
+        assert self.recording is not None, "no capture was begun"
+        graph, self.recording = self.recording, None
+        graph.forget()
+        return graph
 
     def __enter__(self) -> Stream:
         self.before.append(self.device.current)
@@ -125,6 +158,54 @@ class Stream:
 
     def __exit__(self, *_: object) -> None:
         self.device.here.stream = self.before.pop()
+
+
+class Graph:
+    """Work that was recorded: nothing of it happened; launch() does it, on the memory that it was recorded with.
+
+    While it is recorded the stand-in does compute, so that shapes are known and indices make sense; at the end all of that is undone.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self.work: list[Callable[[], None]] = []
+        self.results: dict[int, np.ndarray] = {}  # memory taken while recording, by id
+        self.before: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # other memory that was changed, and what it held
+        self.pools: set[weakref.ref[Pool]] = set()
+        self.launches = 0
+
+    def allocated(self, array: np.ndarray, pool: Pool | None) -> None:
+        assert pool is not None, "a recording must not take memory from the common pool, which others get it from"
+        self.pools.add(weakref.ref(pool))
+        root = root_of(array)
+        self.results[id(root)] = root
+
+    def keep(self, array: np.ndarray) -> None:
+        """`array` is about to be changed."""
+        root = root_of(array)
+        if id(root) not in self.results and id(root) not in self.before:
+            self.before[id(root)] = root, root.copy(order="K")
+
+    def forget(self) -> None:
+        for array in self.results.values():
+            if array.dtype.kind == "f" and array.flags.writeable:
+                array.fill(np.nan)
+        for array, held in self.before.values():
+            np.copyto(array, held)
+
+    def launch(self, stream: Stream | None = None) -> None:
+        assert all(pool() is not None for pool in self.pools), "the memory of this graph was given back"
+        assert (stream or self.device.current).recording is None
+        self.launches += 1
+        for one in self.work:
+            one()
+
+
+class Pool:
+    """cupy.cuda.MemoryPool: who allocates from it is counted."""
+
+    def malloc(self, size: int) -> None:
+        raise AssertionError("the stand-in takes memory from NumPy")
 
 
 class Event:

@@ -141,6 +141,17 @@ def test_a_wrong_label_is_told_when_a_value_is_read(read: Any) -> None:
 
 
 @pytest.mark.usefixtures("cupy")
+def test_indices_outside_an_output_are_told_and_harmless() -> None:
+    x, at = Tensor(np.ones((1, 1, 2, 2), np.float32)), Tensor(np.array([[[[0, 5], [40, 15]]]]))
+    before = reads()
+    y = F.max_unpool2d(x, at, 2)
+    assert reads() == before
+    with pytest.raises(ValueError, match=r"max_unpool2d: indices reach from 0 to 40, outside an output of 4x4 = 16 pixels"):
+        y.numpy()
+    np.testing.assert_array_equal(y.numpy().ravel(), [1, 0, 0, 0, 0, 1, *[0] * 9, 2])
+
+
+@pytest.mark.usefixtures("cupy")
 def test_who_never_reads_is_told_in_the_end() -> None:
     logits, target = batch()
     target._array[0, 0, 0] = -5

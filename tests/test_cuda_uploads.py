@@ -75,16 +75,6 @@ def test_the_layout_is_kept(cupy: Any) -> None:
     assert x is not None and x.transpose(0, 2, 3, 1).flags.c_contiguous
 
 
-def test_taking_into_arrays_that_are_there(cupy: Any) -> None:
-    for uploads, xp in ((PinnedUploads(cupy), cupy), (Uploads(), np)):
-        x, labels = xp.zeros((2, 3, 4, 5), "float32"), xp.zeros((2, 4, 5), "int64")
-        for batch in batches():
-            taken = uploads.take(uploads.put(batch), into=(x, labels, None))
-            assert taken[0] is x and taken[1] is labels and taken[2] is None
-            np.testing.assert_array_equal(x.get() if xp is cupy else x, batch[0])
-            np.testing.assert_array_equal(labels.get() if xp is cupy else labels, batch[1])
-
-
 def test_other_shapes_and_batches_that_nobody_took(cupy: Any) -> None:
     uploads = PinnedUploads(cupy)
     for height in (4, 6, 4, 2):

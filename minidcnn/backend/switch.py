@@ -10,14 +10,10 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, inverse, is_cupy, memory_order
+from .errors import BackendError
 from .pending import raise_pending
 from .reference import Kernels
 from .usable import why_no_cupy, why_not_precision
-
-
-class BackendError(RuntimeError):
-    """The backend that was asked for cannot be had; the message says what is missing and how to install it."""
-
 
 #: What `use` takes as `precision`.
 PRECISIONS = ("float32", "tf32", "bf16")

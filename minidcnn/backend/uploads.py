@@ -22,14 +22,9 @@ class Uploads:
         """Send NumPy arrays on their way (None stays None). Any thread may, one at a time. Returns what `take` wants."""
         return tuple(arrays)
 
-    def take(self, placed: Any, into: Sequence[Array | None] | None = None) -> tuple[Array | None, ...]:
-        """The arrays of a `put`, once; for work that is launched from now on in this thread. In `into`, if given, which they must fit."""
-        if into is None:
-            return tuple(placed)
-        for array, target in zip(placed, into, strict=True):
-            if target is not None:
-                target[...] = array
-        return tuple(into)
+    def take(self, placed: Any) -> tuple[Any, ...]:
+        """The arrays of a `put`, once; for work that is launched from now on in this thread."""
+        return tuple(placed)
 
     def clear(self) -> None:
         """Give up all that was put and not taken."""
@@ -72,23 +67,15 @@ class PinnedUploads(Uploads):
         self._placed.add(slot)
         return slot
 
-    def take(self, placed: _Slot, into: Sequence[Array | None] | None = None) -> tuple[Array | None, ...]:
+    def take(self, placed: _Slot) -> tuple[Any, ...]:
         stream = self.xp.cuda.get_current_stream()
         stream.wait_event(placed.copied)
-        taken: list[Array | None] = []
-        for i, (device, order) in enumerate(zip(placed.device, placed.orders, strict=True)):
-            target = None if into is None else into[i]
-            if order is None:
-                taken.append(None)
-            elif target is None:
-                taken.append(device.copy().transpose(inverse(order)))
-            else:
-                target[...] = device.transpose(inverse(order))
-                taken.append(target)
+        pairs = zip(placed.device, placed.orders, strict=True)
+        taken = tuple(None if order is None else device.copy().transpose(inverse(order)) for device, order in pairs)
         placed.released.record(stream)
         self._placed.discard(placed)
         self._free.append(placed)
-        return tuple(taken)
+        return taken
 
     def clear(self) -> None:
         self.stream.synchronize()

@@ -190,13 +190,17 @@ def max_unpool2d(
         raise ValueError(
             f"max_unpool2d: input {input.shape} with padding {window.padding} gives an output of size {size}; use less padding"
         )
-    at = indices._array
-    if at.size and not (0 <= int(at.min()) and int(at.max()) < size[0] * size[1]):
-        raise ValueError(
+    at, kernels = indices._array, kernels_of(indices._array)
+    inside, wrong = kernels.within(at, size[0] * size[1])
+    kernels.demand(
+        wrong,
+        lambda _: ValueError(
             f"max_unpool2d: indices reach from {int(at.min())} to {int(at.max())}, outside an output of {size[0]}x{size[1]} = {size[0] * size[1]} "
             f"pixels; pass output_size=, the size before pooling"
-        )
-    x = Scatter(size, (y.shape[2], y.shape[3]))(y, indices if batched else reshape(indices, (1, *indices.shape)))
+        ),
+    )
+    places = indices if inside is at else Tensor.wrap(inside)
+    x = Scatter(size, (y.shape[2], y.shape[3]))(y, places if batched else reshape(places, (1, *indices.shape)))
     return x if batched else reshape(x, x.shape[1:])
 
 
@@ -226,7 +230,7 @@ def avg_pool2d(
         end = np.minimum(start + k, n + p)
         counts.append(end - start if count_include_pad else np.minimum(end, n) - np.maximum(start, 0))
     divisor = np.full(out, divisor_override) if divisor_override is not None else np.outer(counts[0], counts[1])
-    weight = kernels_of(x._array).xp.asarray((1 / divisor).astype(x.dtype))
+    weight = kernels_of(x._array).constant((1 / divisor).astype(x.dtype))
     y = AvgPool2d(window, weight, size)(x)
     return y if batched else reshape(y, y.shape[1:])
 

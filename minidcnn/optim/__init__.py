@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import lr_scheduler
 from .adam import Adam, AdamW
-from .clip import clip_grad_norm_, clip_grad_value_, grad_norm, grads_finite
+from .clip import clip_grad_norm_, clip_grad_value_, grad_norm, grads_finite, power_sum
 from .optimizer import Optimizer
 from .sgd import SGD
 
@@ -18,4 +18,5 @@ __all__ = [
     "grad_norm",
     "grads_finite",
     "lr_scheduler",
+    "power_sum",
 ]

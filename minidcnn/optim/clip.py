@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import kernels_of
+from ..backend import Array, kernels_of
 from ..tensor import Tensor
 
 
@@ -17,6 +17,14 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 
 def grad_norm(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> float:
     """The norm of all gradients taken as one vector, summed in float64; NaN or infinite if one of them is. 0 without gradients."""
+    total = power_sum(parameters, norm_type)
+    if total is None:
+        return 0.0
+    return float(total) if norm_type == math.inf else float(total) ** (1 / norm_type)
+
+
+def power_sum(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> Array | None:
+    """The same to the power `norm_type` (inf: as it is), as an array without axes that stays where the gradients are; None without any."""
     if not norm_type > 0:
         raise ValueError(f"grad_norm: norm_type must be above 0 (inf for the largest element), got {norm_type}")
     total: Any = None
@@ -24,9 +32,7 @@ def grad_norm(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> 
         kernels = kernels_of(g._array)
         part = kernels.power_sum(g._array, float(norm_type))
         total = part if total is None else kernels.xp.maximum(total, part) if norm_type == math.inf else total + part
-    if total is None:
-        return 0.0
-    return float(total) if norm_type == math.inf else float(total) ** (1 / norm_type)
+    return total  # type: ignore[no-any-return]
 
 
 def clip_grad_norm_(

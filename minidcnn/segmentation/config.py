@@ -27,6 +27,7 @@ class TrainConfig:
     crop: (height, width), or None for whole images. repeat: how often an epoch goes through the training images; limit: the most steps in
     an epoch, 0 for no limit. augment: any of AUGMENTATIONS. warmup: steps in which the learning rate rises. clip: the largest norm of
     the gradient, 0 for no limit. recompute: see `models.Segmenter`. border_weight: w0 of the U-Net paper's pixel weights, 0 for none.
+    graph: launch the recorded step as one CUDA graph.
     """
 
     network: str
@@ -54,6 +55,7 @@ class TrainConfig:
     seed: int = 0
     backend: str = "auto"
     precision: str = "float32"
+    graph: bool = False
     prefetch: int = 2
     recompute: bool = False
     network_options: Mapping[str, Any] = field(default_factory=dict)

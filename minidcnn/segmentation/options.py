@@ -14,7 +14,7 @@ from .config import TrainConfig, defaults
 from .runs import RunFolder
 
 AddOptions = Callable[[Any], None]  # gets the argument group of the network's own options
-CHANGEABLE = ("epochs", "root", "backend", "prefetch", "recompute")  # may be given anew with --resume
+CHANGEABLE = ("epochs", "root", "backend", "prefetch", "recompute", "graph")  # may be given anew with --resume
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,10 @@ def make_parser(
     run.add_argument(
         "--recompute", action="store_true",
         help="take less memory and more time: compute the layers' results again in the backward pass instead of keeping them; to the same bits",
+    )  # fmt: skip
+    run.add_argument(
+        "--graph", action="store_true",
+        help="on a GPU, record forward and backward pass once and launch them as one CUDA graph: faster where networks or images are small",
     )  # fmt: skip
     run.add_argument("--out", metavar="DIR", help=f"folder for results (default: a fresh runs/{network}-DATA-N)")
     run.add_argument(

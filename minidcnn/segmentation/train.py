@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class Trainer:
         self.loss = Loss(config.loss, prepare.class_weights(config, counts), train.ignore_index)
         batch = min(config.batch_size, len(train))
         self.uploads = kernels().uploads()
+        self.graphs = kernels().graphs(self._gradients) if config.graph else None
         self.loader = Loader(
             train,
             batch,
@@ -64,6 +66,7 @@ class Trainer:
         if config.limit:
             self.steps = min(self.steps, config.limit)
         self.optimizer = prepare.make_optimizer(config, model)
+        self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.schedule = prepare.make_schedule(config, self.optimizer, self.steps * config.epochs)
         self.epoch = 0  # epochs that are complete
         self.step = 0  # steps done in the one after that
@@ -80,7 +83,7 @@ class Trainer:
         """
         total, done = self.steps * self.config.epochs, self.epoch * self.steps + self.step
         quiet = np.errstate(all="ignore")  # NumPy need not warn of NaN: every step is checked
-        with Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress, quiet:
+        with Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress, quiet, self.graphs or nullcontext():
             for warning in self.warnings:
                 self.progress.warn(warning)
             self.drawn = time.perf_counter()
@@ -149,16 +152,14 @@ class Trainer:
 
     def _step(self, batch: Batch, placed: Any) -> float:
         """One step down the gradient. Returns the loss; TrainingError if it, or the gradient, is not finite: nothing has changed then."""
-        images, masks, weights = (None if a is None else Tensor.wrap(a) for a in self.uploads.take(placed))
-        assert images is not None and masks is not None
-        loss = self.loss(self.model(images), masks, weights)
-        value = float(loss.item())
+        arrays = self.uploads.take(placed)
+        loss, squares, *gradients = (self.graphs or self._gradients)(*arrays)
+        for p, g in zip(self._trained, gradients, strict=True):
+            p.grad = None if g is None else Tensor.wrap(g)
+        value = float(Tensor.wrap(loss).item())
         if not np.isfinite(value):
-            raise self._diverged(f"the loss is {value:g}", first_not_finite(self.model, images))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = optim.grad_norm(self.model.parameters())
-        if not np.isfinite(norm):
+            raise self._diverged(f"the loss is {value:g}", first_not_finite(self.model, Tensor.wrap(arrays[0])))
+        if squares is not None and not np.isfinite(float(Tensor.wrap(squares).item())):
             raise self._diverged("the gradient is not finite", first_gradient_not_finite(self.model))
         if self.config.clip:
             optim.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -168,6 +169,17 @@ class Trainer:
         size = self.loss.size(*self._inner(batch))
         self.loss_sum, self.loss_size, self.step = self.loss_sum + value * size, self.loss_size + size, self.step + 1
         return value
+
+    def _gradients(self, images: Array, masks: Array, weights: Array | None) -> tuple[Any, ...]:
+        """Forward and backward pass, without waiting for a value: the loss, the sum of all gradients' squares, and the gradients.
+
+        Arrays in and out, since a graph repeats what is done to them and nothing else.
+        """
+        self.optimizer.zero_grad()
+        loss = self.loss(self.model(Tensor.wrap(images)), Tensor.wrap(masks), None if weights is None else Tensor.wrap(weights))
+        loss.backward()
+        gradients = (None if p.grad is None else p.grad._array for p in self._trained)
+        return loss.detach()._array, optim.power_sum(self._trained), *gradients
 
     def _diverged(self, what: str, where: str) -> TrainingError:
         step, epoch = self.epoch * self.steps + self.step + 1, self.epoch + 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from .conv import CudaConv
 from .elementwise import CudaElementwise
+from .graph import Graphs
 from .loss import CudaLoss
 from .metrics import CudaMetrics
 from .norm import CudaNorm
@@ -23,6 +24,9 @@ class CudaKernels(CudaConv, CudaElementwise, CudaLoss, CudaMetrics, CudaNorm, Cu
     """
 
     name = "cuda"
+
+    def graphs(self, work: Callable[..., tuple[Any, ...]]) -> Any:
+        return Graphs(self.xp, work) if hasattr(self.xp, "cuda") else super().graphs(work)
 
     def __init__(self, xp: Any = None, module: Callable[..., Any] | None = None, precision: str = "float32") -> None:
         xp = importlib.import_module("cupy") if xp is None else xp

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays import Array, inverse, memory_order
+from ..random import DeviceSeed
 from .base import CudaBase
 
 FILE = "elementwise.cu"
@@ -40,8 +41,22 @@ class CudaElementwise(CudaBase):
         y: Array = self.xp.empty(flat.shape, x.dtype)
         c, plane = (x.shape[1], x.shape[2] * x.shape[3]) if x.ndim == 4 else (1, 1)
         threshold, scale = np.uint64(round(p * (1 << 53))), x.dtype.type(1 / (1 - p) if p < 1 else 0)
+        place = seed.place if isinstance(seed, DeviceSeed) else None
         self.launcher.over(
-            x.size, FILE, "dropout", x.dtype, flat, y, np.uint64(seed % (1 << 64)), threshold, scale, x.size, plane, c, planes and plane > 1
+            x.size,
+            FILE,
+            "dropout",
+            x.dtype,
+            flat,
+            y,
+            place,
+            np.uint64(seed % (1 << 64)),
+            threshold,
+            scale,
+            x.size,
+            plane,
+            c,
+            planes and plane > 1,
         )
         return y.transpose(inverse(order))
 

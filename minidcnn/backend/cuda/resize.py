@@ -26,8 +26,8 @@ class CudaResize(CudaBase):
             return x
         xp = self.xp
         y: Array = xp.empty((*x.shape[:axis], to.outputs, *x.shape[axis + 1 :]), x.dtype)
-        starts, indices = (xp.asarray(a.astype("int32")) for a in (to.starts, to.indices))
-        weights = None if to.weights is None else xp.asarray(to.weights.astype(x.dtype))
+        starts, indices = (self.constant(a.astype("int32")) for a in (to.starts, to.indices))
+        weights = None if to.weights is None else self.constant(to.weights.astype(x.dtype))
         inner = math.prod(x.shape[axis + 1 :])
         arguments = x, y, starts, indices, weights, y.size, to.size, to.outputs, inner
         self.launcher.over(y.size, "resize.cu", "along_axis", x.dtype, *arguments)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from ..arrays import Array, nchw
+from ..random import DeviceSeed
 from .base import BaseKernels
 
 
@@ -36,7 +37,8 @@ class DropoutKernels(BaseKernels):
         Steele, Lea & Flood, "Fast splittable pseudorandom number generators", 2014, figure 16 with the constants of MurmurHash3's variant 13.
         """
         u = self.xp.uint64
-        z = (self.xp.arange(count, dtype="uint64") + u(1)) * u(0x9E3779B97F4A7C15) + u(seed % (1 << 64))  # modulo 2^64, as all that follows
+        start = seed.place if isinstance(seed, DeviceSeed) else u(seed % (1 << 64))
+        z = (self.xp.arange(count, dtype="uint64") + u(1)) * u(0x9E3779B97F4A7C15) + start  # modulo 2^64, as all that follows
         z = (z ^ (z >> u(30))) * u(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> u(27))) * u(0x94D049BB133111EB)
         return (z ^ (z >> u(31))) >> u(11)  # type: ignore[no-any-return]

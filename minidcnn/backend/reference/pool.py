@@ -9,10 +9,10 @@ import numpy as np
 
 from ...window import Pair, Window
 from ..arrays import Array, empty_images, nchw, nhwc, zero_images
-from .base import BaseKernels
+from .transfer import TransferKernels
 
 
-class PoolKernels(BaseKernels):
+class PoolKernels(TransferKernels):
     """Max-pool with its gather and scatter, average pool with its adjoint, and gather / scatter at flat plane indices."""
 
     def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
@@ -48,6 +48,17 @@ class PoolKernels(BaseKernels):
         for i, j, at in window.each_tap(out):
             padded[:, :, *at] += self.xp.where(taps == i * window.kernel[1] + j, g, g.dtype.type(0))
         return padded[:, :, ph : ph + h, pw : pw + w]
+
+    def within(self, indices: Array, count: int) -> tuple[Array, Array]:
+        """Indices that are safe to use in a plane of `count` pixels, and 0, or -1 if all were so before, as an integer without axes.
+
+        On NumPy they are returned as they are: `demand` will object before they are used.
+        """
+        xp = self.xp
+        if not indices.size:
+            return indices, self.scalar(-1, "int64")
+        wrong = xp.where((indices.min() < 0) | (indices.max() >= count), 0, -1)
+        return indices if xp is np else self.map(lambda i: xp.clip(i, 0, count - 1), indices), wrong
 
     def plane_indices(self, taps: Array, window: Window, size: Pair) -> Array:
         """Winning taps (N, C, OH, OW) -> int64 flat plane indices h W + w of an image of `size`."""

@@ -7,14 +7,16 @@ is adjoint to padding with the widths negated.
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..arrays import Array, inverse, memory_order, nchw, nhwc
 from ..axis_map import AxisMap
-from .base import BaseKernels
+from .transfer import TransferKernels
 
 NHWC = (0, 2, 3, 1)
 
 
-class ResizeKernels(BaseKernels):
+class ResizeKernels(TransferKernels):
     """pad, which also crops, and resample."""
 
     def pad(self, x: Array, widths: tuple[tuple[int, int], ...], value: float = 0) -> Array:
@@ -39,10 +41,11 @@ class ResizeKernels(BaseKernels):
         xp, before = self.xp, (slice(None),) * axis
         y: Array = xp.zeros((*x.shape[:axis], to.outputs, *x.shape[axis + 1 :]), x.dtype)
         for k, (outputs, inputs, weights) in enumerate(to.rounds(x.dtype)):
-            part = x[(*before, xp.asarray(inputs))]
+            gathered: tuple[Any, ...] = (*before, self.constant(inputs))
+            part = x[gathered]
             if weights is not None:
-                part = part * xp.asarray(weights).reshape(-1, *(1,) * (3 - axis))
-            at = (*before, outputs if isinstance(outputs, slice) else xp.asarray(outputs))
+                part = part * self.constant(weights).reshape(-1, *(1,) * (3 - axis))
+            at = (*before, outputs if isinstance(outputs, slice) else self.constant(outputs))
             if k == 0:
                 y[at] = part
             else:

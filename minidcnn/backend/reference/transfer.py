@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..errors import BackendError
 from ..pending import defer
 from ..uploads import PinnedUploads, Uploads
 from .base import BaseKernels
@@ -38,6 +39,13 @@ class TransferKernels(BaseKernels):
     def uploads(self) -> Uploads:
         """A way for batches to where these kernels work."""
         return Uploads() if self.xp is np else PinnedUploads(self.xp)
+
+    def graphs(self, work: Callable[..., tuple[Any, ...]]) -> Any:
+        """`work` as cuda.graph.Graphs makes it; BackendError where there is no such thing."""
+        raise BackendError(
+            f"a step can be recorded as a CUDA graph (--graph) by the CUDA kernels on a GPU only, and here the {self.name} kernels of {self.xp.__name__} "
+            f"work: use --backend cupy, or leave out --graph"
+        )
 
     def demand(self, wrong: Array, error: Callable[[int], Exception]) -> None:
         """Raise error(i) if the integer without axes `wrong` holds i >= 0: on NumPy at once, on a GPU when a value is next read."""

@@ -44,7 +44,7 @@ def sweep(result: dict[str, Any], path: str | os.PathLike[str]) -> None:
         axes.spines[["left", "bottom"]].set_color(GRID)
         if i == 0:
             axes.set_ylabel("microseconds per pixel", fontsize=9, color=FAINT)
-            axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="lower right")
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right")
     title = f"A training step of {result['net']} (first layer {result['base']} channels), time per pixel; lower is better"
     figure.text(0.075, 0.935, title, fontsize=11, color=INK)
     figure.savefig(path, format="png")

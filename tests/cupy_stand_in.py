@@ -386,6 +386,7 @@ def make_module(streams: bool = False) -> Module:
         get_current_stream=lambda: here.current,
         alloc_pinned_memory=bytearray,
         MemoryPool=Pool,
+        get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
         using_allocator=using_allocator,
     )
     module.RawModule = RawModule

@@ -9,6 +9,7 @@ also carried out as late as they may be: when somebody waits for them. So a miss
 from __future__ import annotations
 
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -214,9 +215,10 @@ class Event:
 
     stream: Stream | None
     clock: Clock
+    time = 0.0
 
     def record(self, stream: Stream | None = None) -> None:
-        self.stream = stream or self.device.current
+        self.stream, self.time = stream or self.device.current, time.perf_counter()
         self.stream.tick()
         self.clock, self.issued = dict(self.stream.clock), self.stream.done + len(self.stream.todo)
 

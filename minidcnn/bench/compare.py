@@ -17,6 +17,7 @@ from .job import Job
 
 PEERS = Path(__file__).resolve().parent.parent.parent / "tests" / "peers"  # of a checkout: the product itself knows no other library
 FORMATS = ("contiguous", "channels_last")  # PyTorch's memory formats; the better one counts
+GPU_FORMATS = (*FORMATS, "compiled")  # the last is channels_last with torch.compile
 PER_PIXEL = {"microseconds": "seconds", "peer_microseconds": "peer_seconds"}  # of a training step, for each pixel of its images
 Progress = Callable[[int, int], None]  # turns done, turns in all
 
@@ -96,16 +97,26 @@ def measure(job: Job, peer: str | None = None, rounds: int = 7, progress: Progre
     if peer:
         _script(peer)  # before anything is measured
     result: dict[str, Any] = {**job.told(), "peer": peer, "rounds": rounds}
-    return result | {"step": _turns, "infer": _turns, "layers": _layers, "memory": _memory, "cold": _cold, "sweep": _sweep}[job.what](
-        job, peer, rounds, progress
-    )
+    return result | {
+        "step": _turns,
+        "infer": _turns,
+        "layers": _layers,
+        "memory": _memory,
+        "cold": _cold,
+        "sweep": _sweep,
+        "kernels": _kernels,
+    }[job.what](job, peer, rounds, progress)
 
 
 def _makers(job: dict[str, Any], peer: str | None) -> list[Callable[[], Side]]:
     makers: list[Callable[[], Side]] = [lambda: _ours(job)]
     if peer:
-        makers += [lambda f=f: _theirs(peer, {**job, "format": f}) for f in FORMATS]  # type: ignore[misc]
+        makers += [lambda f=f: _theirs(peer, {**job, "format": f}) for f in _formats(job)]  # type: ignore[misc]
     return makers
+
+
+def _formats(job: dict[str, Any]) -> tuple[str, ...]:
+    return GPU_FORMATS if job["backend"] == "cupy" and not job.get("layers") else FORMATS
 
 
 def _ratios(ours: list[float], theirs: list[list[float]]) -> dict[str, Any]:
@@ -113,7 +124,7 @@ def _ratios(ours: list[float], theirs: list[list[float]]) -> dict[str, Any]:
     values: dict[str, Any] = {"seconds": median(ours)}
     if theirs:
         best = min(range(len(theirs)), key=lambda i: median(theirs[i]))
-        values["peer_seconds"], values["peer_format"] = median(theirs[best]), FORMATS[best]
+        values["peer_seconds"], values["peer_format"] = median(theirs[best]), GPU_FORMATS[best]
         values["ratio"] = median(b / a for a, b in zip(ours, theirs[best], strict=True))
     return values
 
@@ -171,6 +182,15 @@ def _layers(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict
     return {"layers": table, "machine": machine}
 
 
+def _kernels(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
+    if job.backend != "cupy" or job.graph:
+        raise ValueError("--what kernels times the launches of a step on a GPU one by one: it needs --backend cupy, and no --graph")
+    with _sides(lambda: _ours(job.told(what="step"))) as (side,):
+        values = {"machine": side.ask("machine"), **side.ask("kernels")}
+        progress(1, 1)
+        return values
+
+
 def _memory(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[str, Any]:
     peaks = []
     makers = _makers(job.told(), peer)
@@ -190,7 +210,7 @@ def _cold(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict[s
     values: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         cases: list[tuple[str, Callable[[], Side]]] = [
-            (name, lambda: _ours(job.told(), NUMBA_CACHE_DIR=folder)) for name in ("cold", "warm")
+            (name, lambda: _ours(job.told(), NUMBA_CACHE_DIR=folder, CUPY_CACHE_DIR=folder)) for name in ("cold", "warm")
         ]
         if peer:
             cases.append(("other", lambda: _theirs(peer, job.told(format=FORMATS[1]))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-WHATS = ("step", "infer", "layers", "memory", "cold", "sweep")
+WHATS = ("step", "infer", "layers", "memory", "cold", "sweep", "kernels")
 NETS = {"unet": (1, 3, 256, 256), "segnet": (1, 3, 360, 480), "fcn8s": (1, 3, 224, 224)}  # the usual shapes of images
 CLASSES = {"unet": 2, "segnet": 11, "fcn8s": 21}
 
@@ -15,6 +15,7 @@ class Job:
     """`what` of WHATS for network `net` of NETS on float32 images of `shape` (N, C, H, W), its first layer having `base` channels.
 
     recompute: train with less memory (see models.Segmenter). A sweep takes single square images of all `sizes`, and `batches` of `shape`'s.
+    backend, precision: see `minidcnn.use`. graph: on a GPU, launch forward and backward pass as one CUDA graph.
     """
 
     what: str = "step"
@@ -24,6 +25,9 @@ class Job:
     recompute: bool = False
     sizes: tuple[int, ...] = (64, 128, 256, 512, 1024)
     batches: tuple[int, ...] = (1, 2, 4, 8)
+    backend: str = "numpy"
+    precision: str = "float32"
+    graph: bool = False
 
     @property
     def classes(self) -> int:

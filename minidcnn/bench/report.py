@@ -9,10 +9,12 @@ def text(result: dict[str, Any]) -> str:
     """The result of `measure` as a few lines to read."""
     n, c, h, w = result["shape"]
     again = ", results computed again instead of kept" if result["recompute"] else ""
-    lines = [f"{result['net']}, first layer {result['base']} channels, images {n}x{c}x{h}x{w}, float32{again}"]
+    how = "float32" if result["backend"] == "numpy" else f"{result['precision']} on a GPU{', as a graph' if result['graph'] else ''}"
+    lines = [f"{result['net']}, first layer {result['base']} channels, images {n}x{c}x{h}x{w}, {how}{again}"]
     if "machine" in result:
         m = result["machine"]
-        lines.append(f"this machine: {m['threads']:.0f} threads, at most {m['gflops']:.0f} GFLOP/s and {m['gigabytes']:.1f} GB/s")
+        who = f"this machine: {m['threads']:.0f} threads" if "threads" in m else f"this GPU: {m['name']}"
+        lines.append(f"{who}, at most {m['gflops']:.0f} GFLOP/s and {m['gigabytes']:.1f} GB/s")
     what = result["what"]
     if what in ("step", "infer"):
         name = "training step" if what == "step" else "inference"
@@ -21,6 +23,8 @@ def text(result: dict[str, Any]) -> str:
         )
     if what == "layers":
         lines += _table(result)
+    if what == "kernels":
+        lines += _launches(result)
     if what == "sweep":
         lines += _points(result)
     if what == "memory":
@@ -51,6 +55,20 @@ def _table(result: dict[str, Any]) -> list[str]:
         window = "{}x{}/{} p{}".format(*v["kernel"], v["stride"][0], v["padding"][0])
         line = f"{v['kind']:<17} {x + ' -> ' + y:<40} {window:<14} {v['times']:>5} {1e3 * v['seconds']:>8.2f} {v['gflops']:>8.0f}"
         lines.append(line + (f" {1e3 * v['peer_seconds']:>8.2f} {v['ratio']:>6.2f}" if "ratio" in v else ""))
+    return lines
+
+
+def _launches(result: dict[str, Any]) -> list[str]:
+    """One line for each kernel, the slowest first: what it achieves, and the part of what a copy or a matrix product achieves here."""
+    m, own = result["machine"], sum(v["seconds"] for v in result["kernels"])
+    lines = [f"{'kernel':<20} {'launches':>8} {'ms':>9} {'GB/s':>8} {'of copy':>8} {'GFLOP/s':>9} {'of GEMM':>8}"]
+    for v in result["kernels"]:
+        speed, work = (v[key] / max(v["seconds"], 1e-12) / 1e9 for key in ("bytes", "operations"))
+        flops = f" {work:>9.0f} {work / m['gflops']:>8.0%}" if work else ""
+        lines.append(f"{v['kernel']:<20} {v['launches']:>8} {1e3 * v['seconds']:>9.3f} {speed:>8.0f} {speed / m['gigabytes']:>8.0%}{flops}")
+    if result["kernels"]:
+        whole = result["kernels"][0]["of"]
+        lines.append(f"these kernels: {1e3 * own:.3f} ms of {1e3 * whole:.3f} ms that the step took while each was timed")
     return lines
 
 

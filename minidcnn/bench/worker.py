@@ -1,7 +1,7 @@
 """The process that measures minidcnn: `python -m minidcnn.bench.worker JOB`, JOB being a Job in JSON. It answers each line of stdin.
 
 "run" is one step, one inference, or layer K for "run K": seconds. "memory": the most bytes that were resident. "machine": what this
-processor can do at most. Each answer is one line of JSON.
+processor can do at most. "kernels": each kernel of a run, on a GPU. Each answer is one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import numpy as np  # noqa: E402  # the clock runs before anything is imported
 from .. import functional as F  # noqa: E402
 from .. import models, optim  # noqa: E402
 from ..autograd import no_grad  # noqa: E402
-from ..backend import Array, nchw, use_kernels  # noqa: E402
+from ..backend import Array, BackendError, Kernels, backend, kernels, nchw, to_backend, use, use_kernels  # noqa: E402
 from ..backend.cpu import CpuKernels  # noqa: E402
+from ..backend.cuda import CudaKernels  # noqa: E402
 from ..tensor import Tensor  # noqa: E402
 from ..window import Window  # noqa: E402
+from .device import Gpu  # noqa: E402
 
 Run = Callable[[], object]
 
@@ -31,23 +33,36 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     imported = time.perf_counter() - _START
     layers = job.get("layers", [])
-    runs = [layer(item) for item in layers] if layers else [network(job)]
+    try:
+        use(job["backend"], job["precision"])
+        runs = [layer(item) for item in layers] if layers else [network(job)]
+    except BackendError as error:
+        answer(error=str(error))
+        return
+    gpu = Gpu() if backend() == "cupy" else None
     answer(imported=imported, layers=record(runs[0]) if job.get("record") else [])
     for line in sys.stdin:
         command, *which = line.split()
         if command == "run":
             run = runs[int(which[0]) if which else 0]
-            start = time.perf_counter()
-            run()
-            answer(seconds=time.perf_counter() - start)
+            answer(seconds=gpu.timed(run) if gpu else timed(run))
         elif command == "memory":
-            answer(peak=peak_memory())
+            answer(peak=gpu.peak() if gpu else peak_memory())
         elif command == "machine":
-            answer(**machine())
+            answer(**(gpu.machine(job["precision"]) if gpu else machine()))
+        elif command == "kernels" and gpu:
+            answer(kernels=gpu.profile(runs[0]))
 
 
 def answer(**values: Any) -> None:
     print(json.dumps(values), flush=True)
+
+
+def timed(run: Run) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def network(job: dict[str, Any]) -> Run:
@@ -72,11 +87,19 @@ def network(job: dict[str, Any]) -> Run:
         return infer
     target = Tensor(rng.integers(0, job["classes"], (n, *model.output_size((h, w)))))
     optimizer = optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    parameters = list(model.parameters())
 
-    def step() -> None:
-        loss = F.cross_entropy(model(x), target)
+    def gradients(images: Array, labels: Array) -> tuple[Any, ...]:
+        loss = F.cross_entropy(model(Tensor.wrap(images)), Tensor.wrap(labels))
         optimizer.zero_grad()
         loss.backward()
+        return tuple(None if p.grad is None else p.grad._array for p in parameters)
+
+    work = kernels().graphs(gradients).__enter__() if job["graph"] else gradients  # until the process ends
+
+    def step() -> None:
+        for p, g in zip(parameters, work(x._array, target._array), strict=True):
+            p.grad = None if g is None else Tensor.wrap(g)
         optimizer.step()
 
     return step
@@ -85,12 +108,10 @@ def network(job: dict[str, Any]) -> Run:
 # -- layers ----------------------------------------------------------------------------------------------------------------------------
 
 
-class Recorder(CpuKernels):
-    """The CPU kernels, which note every convolution that they are asked for."""
+class Recording(Kernels):
+    """Kernels that note every convolution that they are asked for."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[dict[str, Any]] = []
+    seen: list[dict[str, Any]]
 
     def note(self, kind: str, x_shape: tuple[int, ...], y_shape: tuple[int, ...], window: Window, groups: int) -> None:
         self.seen.append(
@@ -113,9 +134,19 @@ class Recorder(CpuKernels):
         return super().conv2d_weight(x, y, window, groups)
 
 
+class Recorder(Recording, CpuKernels):
+    """The CPU kernels, recording."""
+
+
+class GpuRecorder(Recording, CudaKernels):
+    """The CUDA kernels, recording."""
+
+
 def record(run: Run) -> list[dict[str, Any]]:
     """The convolutions of one run, in order."""
-    recorder = Recorder()
+    own = kernels()
+    recorder = GpuRecorder(own.xp, precision=own.precision) if isinstance(own, CudaKernels) else Recorder()
+    recorder.seen = []
     with use_kernels(recorder):
         run()
     return recorder.seen
@@ -123,21 +154,21 @@ def record(run: Run) -> list[dict[str, Any]]:
 
 def layer(item: dict[str, Any]) -> Run:
     """One convolution, on random numbers."""
-    rng, kernels = np.random.default_rng(0), CpuKernels()
+    rng, own = np.random.default_rng(0), kernels()
     window = Window.of(item["kernel"], item["stride"], item["padding"], item["dilation"])
 
     def images(shape: list[int]) -> Array:
         n, c, h, w = shape
-        return nchw(rng.standard_normal((n, h, w, c), dtype=np.float32))
+        return to_backend(nchw(rng.standard_normal((n, h, w, c), dtype=np.float32)))
 
     x, y, groups = images(item["x"]), images(item["y"]), item["groups"]
     w = images([y.shape[1], x.shape[1] // groups, *window.kernel])
     size, out = (x.shape[2], x.shape[3]), (y.shape[2], y.shape[3])
     if item["kind"] == "conv2d":
-        return lambda: kernels.conv2d(x, w, None, window, out, groups)
+        return lambda: own.conv2d(x, w, None, window, out, groups)
     if item["kind"] == "conv_transpose2d":
-        return lambda: kernels.conv_transpose2d(y, w, None, window, size, groups)
-    return lambda: kernels.conv2d_weight(x, y, window, groups)
+        return lambda: own.conv_transpose2d(y, w, None, window, size, groups)
+    return lambda: own.conv2d_weight(x, y, window, groups)
 
 
 # -- the machine -----------------------------------------------------------------------------------------------------------------------

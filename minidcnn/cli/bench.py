@@ -4,9 +4,13 @@
   python -m minidcnn bench --what layers --net segnet
   python -m minidcnn bench --what infer --shape 1,3,512,512 --peer torch
   python -m minidcnn bench --what sweep --peer torch --plot sweep.png
+  python -m minidcnn bench --what kernels --backend cupy --shape 16,3,256,256
 
 A training step is one forward and backward pass and one of SGD with momentum, U-Net being the padded variant with batch norm. With --peer
 both take turns, in processes of their own; the median of the ratios counts. --peer torch needs a checkout, and PyTorch.
+
+--backend cupy measures on an NVIDIA GPU, by its own clock; PyTorch then computes there too, with cudnn.benchmark, and with torch.compile as a third
+format. This part has been tested with a stand-in for CuPy only: it has not run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 from .common import positive
 
@@ -21,10 +26,12 @@ WHATS = {
     "step": "a training step", "infer": "an inference", "layers": "each convolution of a step by itself",
     "memory": "the most memory that steps take", "cold": "the first step, with nothing compiled and with everything",
     "sweep": "training steps over image sizes and over batches, time per pixel",
+    "kernels": "each CUDA kernel of a step, with --backend cupy",
 }  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    from ..backend import PRECISIONS
     from ..bench import NETS, Job
 
     said = "; ".join(f"{name}: {what}" for name, what in WHATS.items())
@@ -33,6 +40,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shape", type=shape, metavar="N,C,H,W", help="of the images (default: one image of the network's usual size)")
     parser.add_argument("--base", type=positive, default=64, metavar="N", help="channels of the first layer (default: 64)")
     parser.add_argument("--peer", choices=["torch"], help="measure PyTorch too, in turns, in the better of its two memory formats")
+    parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="where to compute (default: numpy)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32", help="of the factors in convolutions on a GPU (default: float32)"
+    )
+    parser.add_argument("--graph", action="store_true", help="on a GPU, launch forward and backward pass as one CUDA graph")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")
     parser.add_argument(
         "--recompute", action="store_true", help="train in less memory and more time: results are not kept for the backward pass"
@@ -76,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot and args.what != "sweep":
         raise ValueError(f"--plot draws a sweep; --what is {args.what}")
     job = Job(args.what, args.net, args.shape or NETS[args.net], args.base, args.recompute, args.sizes, args.batches)
+    job = replace(job, backend=args.backend, precision=args.precision, graph=args.graph)
     with tqdm(desc=f"{args.net} {args.what}", file=sys.stderr, leave=False, disable=None) as bar:
 
         def progress(done: int, total: int) -> None:

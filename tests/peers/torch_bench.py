@@ -31,6 +31,48 @@ IMPORTED = time.perf_counter() - START
 
 from test_models_torch import TorchFCN, TorchSegNet, TorchUNet  # noqa: E402
 
+ON_GPU = False
+
+
+def settle(job: dict[str, Any]) -> str:
+    """Choose the device and its precision, as the job asks; what is missing for that, or ""."""
+    global ON_GPU
+    if job["backend"] != "cupy":
+        return ""
+    if not torch.cuda.is_available():
+        return "--peer torch with --backend cupy needs a PyTorch that is built for CUDA and finds the GPU"
+    ON_GPU = True
+    torch.set_default_device("cuda")
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job["precision"] != "float32"
+    return ""
+
+
+def casting(job: dict[str, Any]) -> Any:
+    """Mixed precision as PyTorch does it, for bf16."""
+    return torch.autocast("cuda", torch.bfloat16, enabled=ON_GPU and job["precision"] == "bf16")
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds, by the clock of whatever computes."""
+    if not ON_GPU:
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    first.record()
+    run()
+    last.record()
+    torch.cuda.synchronize()
+    return first.elapsed_time(last) / 1e3
+
+
+def peak() -> int:
+    if ON_GPU:
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
 
 def network(job: dict[str, Any], memory: Any) -> Callable[[], None]:
     """One training step, or one inference."""
@@ -42,12 +84,14 @@ def network(job: dict[str, Any], memory: Any) -> Callable[[], None]:
         "fcn8s": lambda: TorchFCN("8s", c, classes, base),
     }
     model = make[job["net"]]().to(memory_format=memory)
+    if job["format"] == "compiled":
+        model = torch.compile(model)
     x = torch.rand(n, c, h, w).to(memory_format=memory)
     if job["what"] == "infer":
         model.eval()
 
         def infer() -> None:
-            with torch.inference_mode():
+            with torch.inference_mode(), casting(job):
                 model(x)
 
         return infer
@@ -55,7 +99,8 @@ def network(job: dict[str, Any], memory: Any) -> Callable[[], None]:
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
 
     def step() -> None:
-        loss = torch.nn.functional.cross_entropy(model(x), target)
+        with casting(job):
+            loss = torch.nn.functional.cross_entropy(model(x), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -76,20 +121,21 @@ def layer(item: dict[str, Any], memory: Any) -> Callable[[], Any]:
 
 def main() -> None:
     job = json.loads(sys.argv[1])
+    if missing := settle(job):
+        answer(error=missing)
+        return
     if threads := os.environ.get("MINIDCNN_NUM_THREADS"):  # as many as we use
         torch.set_num_threads(int(threads))
-    memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[job["format"]]
+    memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last, "compiled": torch.channels_last}[job["format"]]
     runs = [layer(item, memory) for item in job["layers"]] if job.get("layers") else [network(job, memory)]
     answer(imported=IMPORTED)
     for line in sys.stdin:
         command, *which = line.split()
         if command == "run":
             run = runs[int(which[0]) if which else 0]
-            start = time.perf_counter()
-            run()
-            answer(seconds=time.perf_counter() - start)
+            answer(seconds=timed(run))
         elif command == "memory":
-            answer(peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+            answer(peak=peak())
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""Measuring on a GPU: by events of its own clock, kernel by kernel, against what the same GPU was just seen to do at most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..backend import kernels
+
+Run = Callable[[], object]
+
+PIXELS = 14  # numbers that the geometry of a convolution takes as arguments, the last of a launch
+PRODUCT = 8192  # rows and columns of the matrices of which the ceiling is a product
+COPY = 1 << 29  # bytes of a copy
+
+
+class Gpu:
+    """The GPU of the cupy backend, which must be in use. `xp` is CuPy."""
+
+    def __init__(self) -> None:
+        self.xp: Any = kernels().xp
+
+    def timed(self, run: Run) -> float:
+        """Seconds on the device from the first launch of `run` to the end of the last; waiting for the host in between counts."""
+        start, stop = self.xp.cuda.Event(), self.xp.cuda.Event()
+        stream = self.xp.cuda.get_current_stream()
+        stream.synchronize()
+        start.record(stream)
+        run()
+        stop.record(stream)
+        stop.synchronize()
+        return float(self.xp.cuda.get_elapsed_time(start, stop)) / 1e3
+
+    def peak(self) -> int:
+        """Bytes that CuPy's pool has taken from the device: it gives nothing back, so it is the most that was needed at once."""
+        return int(self.xp.get_default_memory_pool().total_bytes())
+
+    def machine(self, precision: str) -> dict[str, Any]:
+        """The ceilings: GB/s of a copy (read and written), GFLOP/s of cuBLAS on float32, or on bfloat16's stand-in float16."""
+        xp = self.xp
+        source = xp.ones(COPY // 4, "float32")
+        target = xp.empty_like(source)
+        kind = "float16" if precision == "bf16" else "float32"
+        a, b, c = (xp.ones((PRODUCT, PRODUCT), kind) for _ in range(3))
+        properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())
+
+        def copy() -> None:
+            target[...] = source
+
+        return {
+            "name": properties["name"].decode(),
+            "gflops": 2 * PRODUCT**3 / self.fastest(lambda: xp.matmul(a, b, out=c)) / 1e9,
+            "gigabytes": 2 * source.nbytes / self.fastest(copy) / 1e9,
+        }
+
+    def fastest(self, run: Run) -> float:
+        """Seconds of the fastest of ten runs, after one that does not count."""
+        self.timed(run)
+        return min(self.timed(run) for _ in range(10))
+
+    def profile(self, run: Run) -> list[dict[str, Any]]:
+        """For each kernel of ours that `run` launches: launches, seconds, bytes and operations, the slowest first.
+
+        Bytes are those of the arrays that a launch is given, each counted once: the least that it must move. `run` goes once to warm up.
+        """
+        launcher: Any = kernels().launcher  # type: ignore[attr-defined]
+        launch, seen = launcher.launch, []
+
+        def watched(grid: Any, block: Any, file: str, kernel: str, dtype: Any, *arguments: Any, **named: Any) -> None:
+            start, stop = self.xp.cuda.Event(), self.xp.cuda.Event()
+            start.record()
+            launch(grid, block, file, kernel, dtype, *arguments, **named)
+            stop.record()
+            arrays = {id(a): a for a in (*arguments, *named.get("behind", ())) if getattr(a, "ndim", 0)}
+            seen.append((kernel, start, stop, sum(int(a.nbytes) for a in arrays.values()), operations(kernel, arguments)))
+
+        run()
+        launcher.launch = watched
+        started = time.perf_counter()
+        try:
+            run()
+        finally:
+            launcher.launch = launch
+        self.xp.cuda.get_current_stream().synchronize()
+        whole = time.perf_counter() - started
+        table: dict[str, dict[str, Any]] = {}
+        for kernel, start, stop, moved, counted in seen:
+            row = table.setdefault(kernel, {"kernel": kernel, "launches": 0, "seconds": 0.0, "bytes": 0, "operations": 0, "of": whole})
+            row["launches"] += 1
+            row["seconds"] += float(self.xp.cuda.get_elapsed_time(start, stop)) / 1e3
+            row["bytes"] += moved
+            row["operations"] += counted
+        return sorted(table.values(), key=lambda row: -float(row["seconds"]))
+
+
+def operations(kernel: str, arguments: tuple[Any, ...]) -> int:
+    """Multiplications and additions of a convolution's launch by the definition; 0 for what memory limits."""
+    if kernel not in ("conv_forward", "conv_transposed", "conv_weight"):
+        return 0
+    n, c, _, _, oh, ow, kh, kw = arguments[-PIXELS:][:8]
+    outputs = next(a for a in arguments if isinstance(a, int))
+    return int(2 * n * oh * ow * outputs * c * kh * kw)

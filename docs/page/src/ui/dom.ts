@@ -1,6 +1,8 @@
-/** Elements in one line, and numbers as a reader writes them. */
+/** Elements in one line, and numbers and places as a reader writes them. */
 
 import type { Grid, Position } from "../core/types.ts";
+
+export { counted as count, factor, num as number } from "../core/text.ts";
 
 type Child = Node | string | null;
 type Attributes = Record<string, string | number | boolean | EventListener | undefined>;
@@ -52,23 +54,9 @@ export function same(a: Position, b: Position): boolean {
   return a[0] === b[0] && a[1] === b[1];
 }
 
-/** With a true minus sign. */
-export function number(value: number): string {
-  return value < 0 ? `−${-value}` : String(value);
-}
-
-/** As a factor or a summand behind a sign: negative numbers in parentheses. */
-export function factor(value: number): string {
-  return value < 0 ? `(${number(value)})` : String(value);
-}
-
 /** "[3]" in one dimension, "[1, 3]" in two. */
 export function place(dims: 1 | 2, [i, j]: Position): string {
   return dims === 1 ? `[${j}]` : `[${i}, ${j}]`;
-}
-
-export function count(n: number, one: string, many = `${one}s`): string {
-  return `${n} ${n === 1 ? one : many}`;
 }
 
 export function largest(grid: Grid): number {

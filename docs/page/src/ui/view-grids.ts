@@ -89,6 +89,13 @@ export class GridsView {
       this.trouble,
       this.chosen,
       this.all,
+      h(
+        "p",
+        { class: "note legend" },
+        h("span", {}, h("i", { class: "selected", "aria-hidden": "true" }), "selected"),
+        h("span", {}, h("i", { class: "related", "aria-hidden": "true" }), "belongs to it"),
+        h("span", {}, h("i", { class: "step", "aria-hidden": "true" }), "touched by the window or the step"),
+      ),
     );
   }
 

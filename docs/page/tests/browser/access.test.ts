@@ -14,15 +14,16 @@ const LARGEST = {
   probe: 99,
 };
 const preset = (id: string) => PRESETS.find((each) => each.id === id)!.settings;
-const STATES: [string, string][] = [
-  ["the default", ""],
-  ["a convolution", `#${encode(preset("conv"))}&at=tap,1,1&step=12`],
-  ["a checkerboard", `#${encode(preset("checkerboard"))}&at=entry,1,3&step=20`],
-  ["a crop", `#${encode(preset("fcn"))}&at=input,0,2&step=10`],
-  ["pooling", `#${encode(preset("pool-overlap"))}&at=output,0,1`],
-  ["a misfit", `#${encode(change(DEFAULT, { mode: "conv", columns: { size: 1 } }))}`],
-  ["a notice", "#nonsense"],
-];
+const MISFIT: [string, string] = ["a misfit", `#${encode(change(DEFAULT, { mode: "conv", columns: { size: 1 } }))}`];
+const STATES: Record<320 | 1200, [string, string][]> = {
+  320: [["the default", ""], ["a convolution", `#${encode(preset("conv"))}&at=tap,1,1&step=12`], MISFIT, ["a notice", "#nonsense"]],
+  1200: [
+    ["a checkerboard", `#${encode(preset("checkerboard"))}&at=entry,1,3&step=20`],
+    ["a crop", `#${encode(preset("fcn"))}&at=input,0,2&step=10`],
+    ["pooling", `#${encode(preset("pool-overlap"))}&at=output,0,1`],
+    MISFIT,
+  ],
+};
 
 /** Everything that axe has to say, its best practices included; what it cannot decide is not a finding. */
 async function findings(page: Page): Promise<string[]> {
@@ -36,11 +37,11 @@ async function findings(page: Page): Promise<string[]> {
   });
 }
 
-for (const width of [320, 1200]) {
+for (const width of [320, 1200] as const) {
   for (const dark of [false, true]) {
     test(`axe finds nothing: ${width} px, ${dark ? "dark" : "light"}`, async () => {
       await visit({ width, dark, still: true }, async (page) => {
-        for (const [name, hash] of STATES) {
+        for (const [name, hash] of STATES[width]) {
           await page.evaluate((next) => (location.hash = next), hash);
           await page.evaluate(() => new Promise((resolve) => setTimeout(resolve, 50)));
           assert.equal(await page.isVisible("#notice"), name === "a notice");
@@ -62,7 +63,7 @@ test("axe would find something", async () => {
   });
 });
 
-for (const width of [320, 768, 1024, 1200, 1600]) {
+for (const width of [320, 768, 1024, 1200]) {
   test(`nothing sticks out sideways: ${width} px`, async () => {
     await visit({ width, still: true }, async (page) => {
       for (const each of PRESETS) {

@@ -27,7 +27,7 @@ export class PhasesView implements View {
     const two = settings.dims === 2;
     this.lead.textContent =
       `Stride ${two ? `${settings.rows.stride} × ${settings.columns.stride}` : settings.columns.stride} splits the large image into ` +
-      `${count(parts.length, "phase")}, and each phase meets its own taps only. Every one is a small ordinary convolution of y; woven together they ` +
+      `${count(parts.length, "phase")}, and each phase meets its own taps only. Every one is a small ordinary convolution of y (its taps read backwards, as above); woven together they ` +
       `are Cᵀy. On a constant image a phase gives its sum of taps: where the sums differ, a checkerboard shows.`;
     while (this.cards.length < parts.length) this.cards.push(new Card(this.cards.length, this.context));
     this.cards.length = parts.length;

@@ -41,7 +41,7 @@ export class PoolView implements View {
     const two = result.settings.dims === 2;
     this.lead.textContent =
       "Pooling at fixed winners is a gather G: it copies one pixel for each window. Unpooling is its transpose: it puts the value back where the index says, " +
-      "zeros elsewhere, and adds up where an index repeats. Keeping the last one instead, as PyTorch does, is not the transpose.";
+      "zeros elsewhere, and adds up where an index repeats. Overwriting, which keeps only the last of them, is not the transpose; PyTorch overwrites, and promises no order.";
     const heads = (grid: readonly (readonly unknown[])[]) => ({
       ...shape(grid),
       columnHead: (j: number) => String(j),

@@ -21,7 +21,7 @@ export class SizeView implements View {
     const together = settings.dims === 2 && settings.linked;
     this.lead.textContent =
       mode === "conv_transpose"
-        ? "Along each axis. A transposed convolution crops its padding, and output_padding takes some of that crop back on the right."
+        ? "Along each axis. A transposed convolution crops its padding, and output_padding takes some of that crop back on the right, or appends zeros where nothing was cropped."
         : mode === "pool" && settings.ceilMode
           ? "Along each axis. ceil_mode rounds up, so a last window may hang over the edge, if it begins inside."
           : "Along each axis. The floor forgets up to stride − 1 pixels: several sizes give the same result.";
@@ -54,7 +54,7 @@ export class CallsView implements View {
   private readonly pytorch = new Code("PyTorch", "code-pytorch");
 
   constructor() {
-    this.lead.textContent = "The same numbers, computed by a library. Names and arguments are the same in both.";
+    this.lead.textContent = "The same numbers, computed by a library. minidcnn's names and arguments are PyTorch's.";
     this.element = section(
       this.id,
       "The same in code",

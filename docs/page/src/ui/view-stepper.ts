@@ -80,7 +80,7 @@ export class StepperView implements View {
     const conv = result.mode === "conv";
     this.lead.textContent = conv
       ? "How libraries compute a convolution: every window becomes a column (im2col, a copy), one matrix product does all sums, and the way back, col2im, adds the columns up where they came from."
-      : "How libraries compute a transposed convolution: the matrix product writes a column for each pixel, kernel times pixel, and col2im adds the columns up where they overlap. It is the convolution's algorithm run backwards.";
+      : "How libraries compute a transposed convolution: the matrix product writes a column for each pixel, kernel times pixel, and col2im adds the columns up where they overlap. These are the convolution's steps, each transposed, in reverse order.";
     const stages: Stage[] = conv ? ["im2col", "gemm", "col2im"] : ["gemm", "col2im", "crop"];
     this.stages.replaceChildren(...stages.map((stage) => h("li", { "data-stage": stage }, STAGES[stage])));
     const order = conv ? [this.image, this.columns, this.weights, this.product] : [this.product, this.weights, this.columns, this.image];

@@ -65,7 +65,7 @@ export class ZeroView implements View {
       this.lead,
       `${which} as an ordinary convolution of stride 1: zeros go between the pixels, a margin around them, and the kernel is read backwards`,
       dilation > 1 || settings.rows.dilation > 1 ? ", its taps still a dilation apart. " : ". ",
-      "This is the only one of the four algorithms in which the kernel flips.",
+      "The flip belongs to this way of writing it: neither C nor its transpose holds a flipped kernel.",
     );
     const heads = (grid: readonly (readonly unknown[])[]) => ({
       ...shape(grid),

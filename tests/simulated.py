@@ -55,14 +55,28 @@ class OnDevice:
             return method
 
         def call(*args: Any, **named: Any) -> Any:
-            there = [to_backend(a, "cupy") if isinstance(a, np.ndarray) else a for a in args]
+            there = _there(args)
             result = method(*there, **named)
-            for host, device in zip(args, there, strict=True):
-                if isinstance(host, np.ndarray) and host.flags.writeable:
-                    host[...] = to_backend(device, "numpy")
+            _change(args, there)
             return _back(result)
 
         return call
+
+
+def _there(value: Any) -> Any:
+    """Every array on the device, also those in tuples and lists."""
+    if isinstance(value, tuple | list):
+        return type(value)(map(_there, value))
+    return to_backend(value, "cupy") if isinstance(value, np.ndarray) else value
+
+
+def _change(host: Any, device: Any) -> None:
+    """What was changed in place on the device is changed here too."""
+    if isinstance(host, tuple | list):
+        for a, b in zip(host, device, strict=True):
+            _change(a, b)
+    elif isinstance(host, np.ndarray) and host.flags.writeable:
+        host[...] = to_backend(device, "numpy")
 
 
 def _back(result: Any) -> Any:

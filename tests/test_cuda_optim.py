@@ -17,10 +17,8 @@ from minidcnn import Tensor, nn, optim
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda.optim import SHARE
 
-pytestmark = [
-    pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs"),
-    pytest.mark.skipif(ON_DEVICE, reason="takes lists of NumPy arrays; on a device tests/test_cuda_training.py steps, one parameter each"),
-]
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
+watched = pytest.mark.skipif(ON_DEVICE, reason="counts launches of simulated kernels")
 
 REFERENCE = Kernels(np)
 Array = np.ndarray[Any, Any]
@@ -117,6 +115,7 @@ def counting(kernels: Any) -> list[tuple[str, tuple[int, ...]]]:
     return launches
 
 
+@watched
 @pytest.mark.parametrize("make", [lambda groups: optim.SGD(groups, lr=0.1, momentum=0.9), lambda groups: optim.AdamW(groups, lr=0.01)])
 def test_an_optimizer_takes_one_launch_for_all_groups(make: Any, rng: np.random.Generator) -> None:
     kernels = simulated(mode="check", order=2)
@@ -141,6 +140,7 @@ def test_an_optimizer_takes_one_launch_for_all_groups(make: Any, rng: np.random.
     np.testing.assert_array_equal(results[0][3], values[3][0])
 
 
+@watched
 def test_nothing_to_do_launches_nothing() -> None:
     kernels = simulated()
     launches = counting(kernels)

@@ -243,6 +243,23 @@ def test_a_recorded_run_ends_with_the_same_bits(name: str, tmp_path: Path) -> No
     training.same_results(tmp_path / "recorded", tmp_path / "eager")
 
 
+def test_images_of_two_sizes_have_a_recording_each(tmp_path: Path) -> None:
+    class Uneven(Cells):
+        """Every other image is smaller."""
+
+        def __getitem__(self, index: int) -> Any:
+            sample = super().__getitem__(index)
+            return sample.with_arrays(sample.image[:, :8], sample.mask[:8], None) if index % 2 else sample
+
+    for graph in (True, False):
+        config = options(graph=graph, batch_size=1, repeat=2, limit=0, augment=())
+        trainer = training.make(tmp_path / str(graph), config, (Uneven("train", 4, (16, 16)), data()[1]))
+        trainer.fit()
+        if trainer.graphs is not None:
+            assert len(trainer.graphs._recorded) == 2
+    training.same_results(tmp_path / "True", tmp_path / "False")
+
+
 def test_a_recorded_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     train(tmp_path / "whole", graph=True, epochs=2, schedule="constant")
     train(tmp_path / "half", graph=True, epochs=1, schedule="constant")

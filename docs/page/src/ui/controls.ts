@@ -77,7 +77,14 @@ export class Controls {
         const choices = Array.from({ length: high - low + 1 }, (_, i) => [String(low + i), String(low + i)] as const);
         fields.set(
           parameter,
-          new Segments(`${name}-${parameter}`, label, choices, (value) => actions.axis(name, parameter, Number(value)), letter),
+          new Segments(
+            `${name}-${parameter}`,
+            label,
+            choices,
+            (value) => actions.axis(name, parameter, Number(value)),
+            letter,
+            ` of the ${name}`,
+          ),
         );
       }
       const heading = h("h3", {}, name === "rows" ? "Rows" : "Columns");
@@ -134,6 +141,7 @@ export class Controls {
       heading.hidden = dims === 1 || linked;
       for (const [parameter, field] of fields) {
         field.show(String(settings[side][parameter]));
+        field.tell(dims === 2 && !linked);
         if (parameter === "outputPadding") {
           field.enable(mode === "conv_transpose");
           field.element.hidden = mode === "pool";
@@ -147,8 +155,17 @@ export class Controls {
 class Segments {
   readonly element: HTMLFieldSetElement;
   private readonly inputs = new Map<string, HTMLInputElement>();
+  private readonly of: HTMLElement; // whose, where there are two of a kind
 
-  constructor(name: string, legend: string, choices: readonly (readonly [string, string])[], pick: (value: string) => void, hint = "") {
+  constructor(
+    name: string,
+    legend: string,
+    choices: readonly (readonly [string, string])[],
+    pick: (value: string) => void,
+    hint = "",
+    of = "",
+  ) {
+    this.of = h("span", { class: "visually-hidden" }, of);
     const strip = h("div", { class: "segments" });
     for (const [value, label] of choices) {
       const input = h("input", { type: "radio", name, value, onchange: () => pick(value) });
@@ -158,13 +175,17 @@ class Segments {
     this.element = h(
       "fieldset",
       { class: "field", id: name },
-      h("legend", {}, legend, hint ? h("span", { class: "hint" }, ` ${hint}`) : null),
+      h("legend", {}, legend, hint ? h("span", { class: "hint" }, ` ${hint}`) : null, this.of),
       strip,
     );
   }
 
   show(value: string): void {
     for (const [each, input] of this.inputs) input.checked = each === value;
+  }
+
+  tell(whose: boolean): void {
+    this.of.hidden = !whose;
   }
 
   enable(enabled: boolean): void {

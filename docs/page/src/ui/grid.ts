@@ -123,6 +123,8 @@ export class GridView {
           else delete td.dataset["mark"];
           if (mark === "selected" && this.options.select) td.setAttribute("aria-selected", "true");
           else td.removeAttribute("aria-selected");
+          if (mark === "related") td.setAttribute("aria-description", "belongs to the selection");
+          else td.removeAttribute("aria-description");
         }
         if (step) td.toggleAttribute("data-step", step(i, j));
       }

@@ -104,6 +104,11 @@ test("every table and every control has a name", async () => {
     const tree = await page.locator("#controls").ariaSnapshot();
     for (const name of ["Operation", "Dimensions", "input size", "kernel", "stride", "padding", "output_padding", "dilation"])
       assert.ok(tree.includes(name), name);
+    await page.click('#dims label:has(input[value="2"])');
+    await page.click("#linked");
+    const names = [...(await page.locator("#controls").ariaSnapshot()).matchAll(/group "([^"]*)"/g)].map((match) => match[1]!);
+    assert.equal(new Set(names).size, names.length, "no two groups have one name");
+    assert.ok(names.includes("stride s of the rows"), names.join());
   });
 });
 

@@ -21,6 +21,11 @@ async function assertLinked(page: Page, result: ConvResult, selection: NonNullab
   assert.deepEqual(await sorted(page, "input"), places(found.inputs), `${what}: input`);
   assert.deepEqual(await sorted(page, "output"), places(found.outputs), `${what}: output`);
   assert.deepEqual(await sorted(page, "kernel"), places(found.taps), `${what}: kernel`);
+  assert.equal(
+    await page.locator("td[data-mark=related]").count(),
+    await page.locator('td[aria-description="belongs to the selection"]').count(),
+    `${what}: in words`,
+  );
   for (const id of ["zero-output", "overlap-grid", "inner-x", "inner-cty"])
     assert.deepEqual(await sorted(page, id), places(large), `${what}: ${id}`);
   for (const id of ["step-product", "inner-y", "inner-cx"]) assert.deepEqual(await sorted(page, id), places(small), `${what}: ${id}`);

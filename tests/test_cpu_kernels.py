@@ -22,7 +22,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, is_channels_last, nchw
-from minidcnn.backend.cpu import CpuKernels, algorithm, conv, elementwise, threads
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv, elementwise, product, threads
 from minidcnn.window import Window
 
 REFERENCE, CPU = Kernels(np), CpuKernels()
@@ -125,6 +125,19 @@ def test_the_convolution_triple(geometry, n, c, o, dtype, layout, seed) -> None:
     both("conv_transpose2d", y, w, whole(rng, (c,), dtype), window, size)
     both("conv_transpose2d", y, w, None, window, size)
     both("conv2d_weight", x, y, window)
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 80), st.sampled_from([1, 2, 15, 16, 17, 32, 33, 48, 64, 80, 128, 150]), st.booleans(), seeds,
+)  # fmt: skip
+def test_products_of_packed_panels(rows, k, n, turned, seed) -> None:
+    """Exact in integers, for weights in either memory order; nothing beside y is touched."""
+    rng = np.random.default_rng(seed)
+    a, matrix = rng.integers(-3, 4, (rows, k)).astype("f4"), rng.integers(-3, 4, (k, n)).astype("f4", order="F" if turned else "C")
+    y = np.full((rows + 2, n), 7, "f4")
+    product.Product(matrix)(a, y[1:-1])
+    np.testing.assert_array_equal(y[1:-1], a @ matrix)
+    assert (y[[0, -1]] == 7).all()
 
 
 @given(geometries(), st.integers(0, 2), st.integers(1, 5), st.sampled_from([*FLOATS, "f2", "i8"]), st.sampled_from(LAYOUTS), seeds)

@@ -24,6 +24,7 @@ from .threads import parallel, single_blas
 BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core
 FEW = 512  # with at most so many pixels, threads share the output channels instead
 SLICE = 128  # output channels of one part then
+NARROW = 16  # with fewer channels NumPy's loops along them cost more than the work
 SUMS = 8  # partial sums of a weight gradient, each over its share of the pixels
 
 Geometry = tuple[int, int, int, int, int, int, int, int]
@@ -149,6 +150,8 @@ def _convolve(
         if scale is not None and bias is not None:
             least = part.dtype.type(0 if relu else -np.inf)
             normalize(part, part, np.zeros(b - a, part.dtype), plain(scale[a:b]), plain(bias[a:b]), least, 0, len(part))
+        elif bias is not None and b - a < NARROW:
+            add_bias(part, plain(bias[a:b]))
         elif bias is not None:
             part += bias[a:b]
 
@@ -295,6 +298,14 @@ def _weight_by_taps(x: Array, y: Array, window: Window) -> Array:
 
 
 # -- the loops ----------------------------------------------------------------------------------------------------------------------
+
+
+@jit
+def add_bias(y: Array, bias: Array) -> None:
+    """y (P, O) += bias (O,)."""
+    for p in range(y.shape[0]):
+        for k in range(y.shape[1]):
+            y[p, k] += bias[k]
 
 
 @jit

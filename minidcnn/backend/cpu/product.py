@@ -37,17 +37,24 @@ class Product:
     def __call__(self, a: Array, y: Array) -> None:
         """y[...] = a matrix; a and y lie in C order without gaps."""
         rows, block = len(a), ROWS[self.vectors - 1]
+        if rows < block:  # rows that are there to be read
+            more = _scratch("rows", block * self.k).reshape(block, self.k)
+            more[:rows] = a
+            a = more
         if self.n == self.wide and rows >= block:
             products(a, self.k, self.packed, self.vectors, self.panels, y, rows)
             return
-        whole = -(-rows // block) * block
-        wide = _scratch("wide", whole * self.wide).reshape(whole, self.wide)
-        if whole > rows:  # rows that are there to be read
-            more = _scratch("rows", whole * self.k).reshape(whole, self.k)
-            more[:rows] = a
-            a = more
-        products(a, self.k, self.packed, self.vectors, self.panels, wide, whole)
-        y[...] = wide[:rows, : self.n]
+        wide = _scratch("wide", len(a) * self.wide).reshape(-1, self.wide)
+        products(a, self.k, self.packed, self.vectors, self.panels, wide, len(a))
+        some_columns(wide, y)
+
+
+@njit
+def some_columns(wide, y):  # type: ignore[no-untyped-def]
+    """y (P, N) = the first rows and columns of `wide`; NumPy takes three times as long for a few columns."""
+    for p in range(y.shape[0]):
+        for k in range(y.shape[1]):
+            y[p, k] = wide[p, k]
 
 
 def panel_vectors(n: int) -> int:

@@ -25,6 +25,8 @@ ADDS = 4  # rows of a sum of products are a multiple of this
 ADD1, ADD2, ADD3, ADD4 = (min(ADDS, rows) & ~1 for rows in ROWS)
 product1, product2, product3, product4 = (make_product(rows, vectors, False) for vectors, rows in enumerate(ROWS, 1))
 add1, add2, add3, add4 = (make_product(rows, vectors, True) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
+TALL1, TALL2 = (16, 8) if LANES == 16 else (4, 4)  # with one or two vectors, more rows spare loads where their number allows
+tall1, tall2 = make_product(TALL1, 1, True), make_product(TALL2, 2, True)
 input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T)
 affine_map = make_transform(A_T, affine=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
@@ -261,6 +263,12 @@ def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[
     elif vectors == 3:
         for t in range(0, rows, ADD3):
             add3(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+    elif vectors == 2 and rows % TALL2 == 0:
+        for t in range(0, rows, TALL2):
+            tall2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+    elif vectors == 1 and rows % TALL1 == 0:
+        for t in range(0, rows, TALL1):
+            tall1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
     elif vectors == 2:
         for t in range(0, rows, ADD2):
             add2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)

@@ -175,3 +175,43 @@ def test_every_vector_path(lanes: str) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout and "skipped" not in done.stdout
+
+
+NEON = """
+import re
+import numba
+from llvmlite import binding
+from minidcnn.backend.cpu import vector
+
+binding.initialize_all_targets()
+binding.initialize_all_asmprinters()
+machine = binding.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(cpu="generic", features="+neon", opt=3)
+for vectors, rows in enumerate(vector.ROWS, 1):
+    product = vector.make_product(rows, vectors, False)
+    function = numba.njit(lambda a, ar, ak, b, bk, c, cr, k: product(a, ar, ak, b, bk, c, cr, k))
+    function.compile((numba.int64,) * 8)
+    code = re.sub('target datalayout = ".*"', "", function.inspect_llvm(function.signatures[0]))
+    module = binding.parse_assembly(re.sub('target triple = ".*"', 'target triple = "aarch64-unknown-linux-gnu"', code))
+    lines = machine.emit_assembly(module).splitlines()
+    spilled = [line for line in lines if re.search(r"(str|stp|ldr|ldp)\\s+q.*\\[sp", line)]
+    print(rows * vectors, sum("fmla" in line for line in lines), sum("fmaf" in line for line in lines), len(spilled))
+"""
+
+
+def test_the_product_keeps_its_block_in_the_registers_of_neon() -> None:
+    """Compiled for a processor that is not here: one fused multiply-add for each vector of the block, no call, nothing spilled to the stack."""
+    from llvmlite import binding
+
+    binding.initialize_all_targets()
+    try:
+        binding.Target.from_triple("aarch64-unknown-linux-gnu")
+    except RuntimeError:
+        pytest.skip("this LLVM has no AArch64")
+    done = subprocess.run(
+        [sys.executable, "-c", NEON], env={**os.environ, "MINIDCNN_LANES": "4"}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    counts = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    assert len(counts) == 4
+    for vectors, multiplied, called, spilled in counts:
+        assert multiplied == vectors and not called and not spilled

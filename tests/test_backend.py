@@ -51,6 +51,7 @@ def _back_on_numpy():
 
 def without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     real = usable.importlib.util.find_spec
+    monkeypatch.setattr(usable, "_found", None)
     monkeypatch.setattr(usable.importlib.util, "find_spec", lambda name: None if name == "cupy" else real(name))
 
 
@@ -129,6 +130,16 @@ def test_what_can_be_used_is_used(settings, monkeypatch: pytest.MonkeyPatch) -> 
     """A driver older within the same major version is fine, and so is a package whose name is not known (conda's)."""
     stand_in(monkeypatch, **settings)
     assert minidcnn.use("auto", "bf16") == "cupy"
+
+
+def test_what_was_found_out_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    stand_in(monkeypatch, lambda: bool(asked.append(1)) or True)
+    for _ in range(3):
+        assert usable.why_no_cupy() == ""
+    assert len(asked) == 1
+    stand_in(monkeypatch, lambda: False)  # another module is another question
+    assert "CuPy finds none" in usable.why_no_cupy()
 
 
 def test_a_gpu_without_the_tensor_cores_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,12 @@ def dropped(data: Dataset) -> Any:
     return training.unet(data, dropout=0.5)
 
 
+def recomputed(data: Dataset) -> Any:
+    network = dropped(data)
+    network.recompute = True
+    return network
+
+
 def bilinear(data: Dataset) -> Any:
     return training.unet(data, upsample="bilinear")
 
@@ -228,6 +234,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "build": dropped, "optimizer": "adam", "class_weights": "median", "clip": 0.1, "loss": "cross_entropy+dice",
     },
     "bilinear upsampling and pixel weights": {"build": bilinear, "border_weight": 3.0, "prefetch": 2},
+    "a forward pass that is computed again in the backward pass": {"build": recomputed},
     "segnet": {"build": segnet},
 }  # fmt: skip
 

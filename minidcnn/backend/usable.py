@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
 from typing import Any
 
 #: Lowest compute capability for which the kernels are compiled in the tests (Turing, 2018), and the first whose tensor cores know tf32 and bf16.
@@ -18,10 +19,16 @@ PACKAGES = (
     "cupy-rocm-5-0",
 )
 
+_found: Any = None  # the module `cupy`, once it was found to work
+
 
 def why_no_cupy() -> str:
-    """One sentence that says why the cupy backend cannot be used here and how to mend it, or "" if it can."""
+    """One sentence that says why the cupy backend cannot be used here and how to mend it, or "" if it can. That is found out once."""
+    global _found
+    if _found is not None and sys.modules.get("cupy") is _found:  # every upload asks
+        return ""
     reason = _why_not()
+    _found = None if reason else sys.modules.get("cupy")
     return f'{reason}, or use backend "numpy"' if reason else ""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidcnn import Tensor, autograd, models, no_grad, optim, use_kernels
+from minidcnn import Tensor, autograd, models, nn, no_grad, optim, use_kernels
 from minidcnn import functional as F
 from minidcnn.autograd import _add
 from minidcnn.backend import Kernels, is_channels_last, nchw
@@ -112,6 +112,7 @@ def unforced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_steps_and_inference_copy_nothing_between_layers(name: str) -> None:
     network = NETWORKS[name]()
     images, labels = batch(network)
+    layers = sum(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in network.modules())
     optimizer = optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
 
     def step() -> None:
@@ -125,13 +126,13 @@ def test_steps_and_inference_copy_nothing_between_layers(name: str) -> None:
         step()
     assert dict(seams.copied) == COPIED[name]
     assert dict(seams.asked) == FORWARD.get(name, {}) | BACKWARD.get(name, {})
-    assert seams.calls > 100
+    assert seams.calls >= 2 * layers
     network.eval()
     with watched() as seams, no_grad():
         network(images)
     assert not seams.copied
     assert dict(seams.asked) == FORWARD.get(name, {})
-    assert seams.calls > 30
+    assert seams.calls >= layers  # they were watched
 
 
 def test_recomputation_copies_nothing_more() -> None:

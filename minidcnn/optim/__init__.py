@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import lr_scheduler
 from .adam import Adam, AdamW
-from .clip import clip_grad_norm_, clip_grad_value_, grad_norm, grads_finite, power_sum
+from .clip import clip_grad_norm_, clip_grad_value_, grad_norm, grads_finite, power_sum, scale_grads_
 from .optimizer import Optimizer
 from .sgd import SGD
 
@@ -19,4 +19,5 @@ __all__ = [
     "grads_finite",
     "lr_scheduler",
     "power_sum",
+    "scale_grads_",
 ]

@@ -49,12 +49,17 @@ def clip_grad_norm_(
     norm = grad_norm(parameters, norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(f"clip_grad_norm_: the gradients' norm is {norm}; lower the learning rate, or look for NaN in the data")
+    scale_grads_(parameters, max_norm, norm)
+    return norm
+
+
+def scale_grads_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm: float) -> None:
+    """The second half of clip_grad_norm_, for who has the norm already: asking a GPU for it twice would mean to wait twice."""
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
         for g in _gradients(parameters):
             g._array *= scale
             g.changed()
-    return norm
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -159,10 +159,11 @@ class Trainer:
         value = float(Tensor.wrap(loss).item())
         if not np.isfinite(value):
             raise self._diverged(f"the loss is {value:g}", first_not_finite(self.model, Tensor.wrap(arrays[0])))
-        if squares is not None and not np.isfinite(float(Tensor.wrap(squares).item())):
+        norm = float(Tensor.wrap(squares).item()) ** 0.5 if squares is not None else 0.0
+        if not np.isfinite(norm):
             raise self._diverged("the gradient is not finite", first_gradient_not_finite(self.model))
         if self.config.clip:
-            optim.clip_grad_norm_(self.model.parameters(), self.config.clip)
+            optim.scale_grads_(self._trained, self.config.clip, norm)
         self.optimizer.step()
         if not isinstance(self.schedule, optim.lr_scheduler.ReduceLROnPlateau):
             self.schedule.step()

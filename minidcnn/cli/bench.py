@@ -9,8 +9,8 @@
 A training step is one forward and backward pass and one of SGD with momentum, U-Net being the padded variant with batch norm. With --peer
 both take turns, in processes of their own; the median of the ratios counts. --peer torch needs a checkout, and PyTorch.
 
---backend cupy measures on an NVIDIA GPU, by its own clock; PyTorch then computes there too, with cudnn.benchmark, and with torch.compile as a third
-format. This part has been tested with a stand-in for CuPy only: it has not run on a GPU yet.
+--backend cupy measures on an NVIDIA GPU, by its own clock; PyTorch then computes there too, with cudnn.benchmark, and with torch.compile
+as a third format. This part has been tested with a stand-in for CuPy only: it has not run on a GPU yet.
 """
 
 from __future__ import annotations

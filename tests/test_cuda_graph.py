@@ -172,6 +172,22 @@ def test_what_cannot_be_recorded_is_one_sentence(what: str) -> None:
 
 
 @watched
+def test_a_recording_that_turns_out_invalid_is_the_same_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = cupy_stand_in.Stream.end_capture
+
+    def invalid(stream: Any) -> Any:
+        real(stream)
+        raise RuntimeError("cudaErrorStreamCaptureInvalidated")
+
+    with Graphs(kernels().xp, lambda x: (x + 1,)) as graphs:
+        for _ in range(WARM_UP):
+            graphs(there(np.ones(3)))
+        monkeypatch.setattr(cupy_stand_in.Stream, "end_capture", invalid)
+        with pytest.raises(BackendError, match=r"\(cudaErrorStreamCaptureInvalidated\): leave out --graph"):
+            graphs(there(np.ones(3)))
+
+
+@watched
 def test_memory_that_runs_out_while_recording_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     with Graphs(kernels().xp, lambda x: (x + 1,)) as graphs:
         x = there(np.ones(3))

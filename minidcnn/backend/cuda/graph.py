@@ -74,12 +74,12 @@ class _Recording:
             stream.begin_capture()
             try:
                 self.outputs = work(*self.inputs)
+                self.graph = stream.end_capture()  # fails too if something made the recording invalid without saying so
             except BaseException as error:
                 self._give_up()
                 if not isinstance(error, Exception) or isinstance(error, MemoryError):
                     raise
                 raise BackendError(f"this step cannot be recorded as a CUDA graph ({error}): leave out --graph") from error
-            self.graph = stream.end_capture()
         self.first = list(self.seeds)
 
     def __call__(self, *arrays: Array | None) -> tuple[Any, ...]:

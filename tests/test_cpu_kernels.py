@@ -558,6 +558,8 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
         out = window.positions(size)
         x, y, w = images(2, c, *size), images(2, o, *out), rng.standard_normal((o, c, *window.kernel), dtype="f4")
         yield "conv2d", CPU.conv2d(x, w, None, window, out)
+        scale, offset = rng.standard_normal((2, o), dtype="f4")
+        yield "conv2d_affine", CPU.conv2d_affine(x, w, scale, offset, True, window, out)
         yield "conv_transpose2d", CPU.conv_transpose2d(y, w, None, window, size)
         yield "conv2d_weight", CPU.conv2d_weight(x, y, window)
         cols = CPU.im2col(x, window, out)

@@ -244,7 +244,7 @@ def _mask(indices: list[int]) -> Any:
 
 
 def _fma(bd: Any, a: Any, b: Any, c: Any, width: int) -> Any:
-    name, vector = f"llvm.fma.v{width}f32" if width > 1 else "llvm.fma.f32", _vector(width)
+    name, vector = f"llvm.fmuladd.v{width}f32" if width > 1 else "llvm.fmuladd.f32", _vector(width)  # one instruction where there is one
     function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(vector, [vector] * 3), name)
     return bd.call(function, [a, b, c])
 

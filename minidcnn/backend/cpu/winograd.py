@@ -55,7 +55,7 @@ def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair, sc
     c, o = x.shape[1], len(w)
     if min(c, o) < LANES:
         bias, scale = (None if v is None else _pad(v, 0) for v in (bias, scale))
-        return conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), bias, window, out, scale, relu)[:, :o]
+        return _cut(conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), bias, window, out, scale, relu), o)
     return _convolve(x, w, bias, False, window.padding, o, out, scale, relu)
 
 
@@ -63,7 +63,7 @@ def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, siz
     """y (N, O, OH, OW), w (O, C, 3, 3), bias (C,) or None -> x (N, C, *size): conv2d by the weight turned by half a turn."""
     o, c = w.shape[:2]
     if min(c, o) < LANES:
-        return conv_transpose2d(_pad(y, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, size)[:, :c]
+        return _cut(conv_transpose2d(_pad(y, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, size), c)
     padding = (TAPS - 1 - window.padding[0], TAPS - 1 - window.padding[1])
     return _convolve(y, w, bias, True, padding, c, size)
 
@@ -72,7 +72,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C, 3, 3) in channels-last memory."""
     c, o = x.shape[1], y.shape[1]
     if min(c, o) < LANES:
-        return conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o, :c]
+        return _cut(conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o], c)
     s = _shape(x, o, window.padding, y.shape[2:])
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
@@ -196,6 +196,11 @@ def _pad(x: Array, axis: int) -> Array:
     missing = max(0, LANES - x.shape[axis])
     zeros = np.zeros((*x.shape[:axis], missing, *x.shape[axis + 1 :]), x.dtype)
     return np.concatenate([x, zeros], axis)
+
+
+def _cut(y: Array, channels: int) -> Array:
+    """The first channels of y (N, C, H, W), channels-last without gaps."""
+    return nchw(plain(nhwc(y[:, :channels])))
 
 
 def _shape(x: Array, o: int, padding: Pair, out: Pair) -> Shape:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from fractions import Fraction
 
 import numpy as np
@@ -158,24 +155,3 @@ def test_the_same_call_gives_the_same_bits(rng: np.random.Generator) -> None:
         first = run()
         for _ in range(5):
             np.testing.assert_array_equal(run(), first)
-
-
-@pytest.mark.parametrize("lanes", [4, 8])
-def test_processors_with_shorter_vectors(lanes: int, tmp_path) -> None:
-    """The same checks in a process that is told to use fewer lanes than this processor has."""
-    if lanes >= vector.LANES:
-        pytest.skip(f"this processor has {vector.LANES} lanes")
-    code = (
-        "import numpy as np; from minidcnn.backend import Kernels; from minidcnn.backend.cpu import winograd as g; from minidcnn.window import Window\n"
-        "r, n, w = np.random.default_rng(0), Kernels(np), Window((3, 3), padding=(1, 0))\n"
-        "for c, o in ((16, 24), (9, 70), (64, 33)):\n"
-        "    x, y, k = (r.standard_normal(s, dtype='f4') for s in ((2, c, 7, 9), (2, o, 7, 7), (o, c, 3, 3)))\n"
-        "    for a, b in ((g.conv2d(x, k, None, w, (7, 7)), n.conv2d(x, k, None, w, (7, 7))), (g.conv2d_weight(x, y, w), n.conv2d_weight(x, y, w)),\n"
-        "                 (g.conv_transpose2d(y, k, None, w, (7, 9)), n.conv_transpose2d(y, k, None, w, (7, 9)))):\n"
-        "        assert np.abs(a - b).max() <= 1e-4 * np.abs(b).max()\n"
-        "print('lanes', g.LANES)"
-    )
-    environment = {**os.environ, "MINIDCNN_LANES": str(lanes), "NUMBA_CACHE_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == f"lanes {lanes}"

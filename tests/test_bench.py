@@ -60,6 +60,15 @@ def test_pytorch_takes_turns_at_every_layer() -> None:
     assert len(text(table).splitlines()) == 3 + len(table["layers"])
 
 
+def test_inference_counts_the_convolutions_of_training() -> None:
+    """Those joined with batch norm and ReLU too."""
+    counts = {}
+    for what in ("step", "infer"):
+        seen = record(network(Job(what, "unet", (1, 3, 32, 48), 2).told()))
+        counts[what] = [item["y"] for item in seen if item["kind"] == "conv2d"][:19]
+    assert counts["infer"] == counts["step"]
+
+
 @needs_torch
 def test_pytorch_trains_the_same_networks() -> None:
     """The peer's process with each network, one step; what it says is what a Side reads."""

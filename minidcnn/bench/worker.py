@@ -125,6 +125,15 @@ class Recording(Kernels):
         self.note("conv2d", x.shape, (len(x), len(w), *out), window, groups)
         return super().conv2d(x, w, bias, window, out, groups)
 
+    def conv2d_affine(
+        self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: tuple[int, int], groups: int = 1
+    ) -> Array:
+        noted = len(self.seen)
+        y = super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
+        if len(self.seen) == noted:  # it is a kernel of its own, not made of conv2d
+            self.note("conv2d", x.shape, (len(x), len(w), *out), window, groups)
+        return y
+
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: tuple[int, int], groups: int = 1) -> Array:
         self.note("conv_transpose2d", (len(y), w.shape[1] * groups, *size), y.shape, window, groups)
         return super().conv_transpose2d(y, w, bias, window, size, groups)

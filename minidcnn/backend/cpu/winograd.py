@@ -45,9 +45,9 @@ FEW = 1024  # at most so many tiles
 PART = 32  # channels of weights that are transformed at a time
 STEP = 64  # tiles that they meet
 L2 = 1 << 16  # numbers of transformed pixels and products in a block: 256 KiB
-SUMS, PARTS = 1 << 18, 8  # numbers in a sum of weights of which each part of the tiles may have its own, and parts
+SUMS, PARTS = 1 << 19, 8  # numbers in a sum of weights of which each part of the tiles may have its own, and parts
 _scratch = Scratch()
-TILES = 1 << 23  # numbers in transformed pixels and gradients that are held at a time: 32 MiB
+TILES = 1 << 22  # numbers in transformed pixels and gradients that are held at a time: 16 MiB
 
 
 def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair, scale: Array | None = None, relu: bool = False) -> Array:

@@ -9,6 +9,7 @@ Importing this module imports numba: only kernels that are about to run do that.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable
 from fractions import Fraction
@@ -68,12 +69,12 @@ def make_product(rows: int, vectors: int, accumulate: bool) -> Callable[..., Non
     return _intrinsic(body)
 
 
-def make_transform(matrix: Matrix, affine: bool = False) -> Callable[..., None]:
+def make_transform(matrix: Matrix, affine: bool = False, fetch: bool = False) -> Callable[..., None]:
     """transform(src, src_row, src_col, dst, dst_row, dst_col, first, count): dst = matrix src matrix^T, for square tiles of channels.
 
     src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, LANES at once.
     With `affine` three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless relu is 0
-    not below 0, but NaN stays.
+    not below 0, but NaN stays. `fetch`: the lines of the tile to the right of dst are fetched, since it is likely to be written next.
     """
     m, n = len(matrix), len(matrix[0])
 
@@ -93,6 +94,8 @@ def make_transform(matrix: Matrix, affine: bool = False) -> Callable[..., None]:
                 _apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j, loop.index), LANES) for i in range(n)], LANES)
                 for j in range(n)
             ]
+            for i, j in itertools.product(range(m), range(m)) if fetch else ():
+                _fetch(bd, dp, at(dst_row, i, dst_col, m + j, loop.index))
             if affine:
                 scale, offset = (_load(bd, p, loop.index, LANES) for p in by_channel)
             for i in range(m):
@@ -258,6 +261,13 @@ def _load(bd: Any, base: Any, offset: Any, width: int) -> Any:
     value = bd.load(bd.bitcast(bd.gep(base, [offset]), _vector(width).as_pointer()))
     value.align = 4
     return value
+
+
+def _fetch(bd: Any, base: Any, offset: Any) -> None:
+    """Begin to load the cache line at base + offset, to write to it; an address that does not exist does no harm."""
+    byte, name = ir.IntType(8).as_pointer(), "llvm.prefetch.p0i8"
+    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), name)
+    bd.call(function, [bd.bitcast(bd.gep(base, [offset]), byte), I32(1), I32(3), I32(1)])
 
 
 def _store(bd: Any, value: Any, base: Any, offset: Any, width: int) -> None:

@@ -27,8 +27,8 @@ product1, product2, product3, product4 = (make_product(rows, vectors, False) for
 add1, add2, add3, add4 = (make_product(rows, vectors, True) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
 TALL1, TALL2 = (16, 8) if LANES == 16 else (4, 4)  # with one or two vectors, more rows spare loads where their number allows
 tall1, tall2 = make_product(TALL1, 1, True), make_product(TALL2, 2, True)
-input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T)
-affine_map = make_transform(A_T, affine=True)
+input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, fetch=True)
+affine_map = make_transform(A_T, affine=True, fetch=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
 transpose, fill = make_transpose(), make_fill()
 

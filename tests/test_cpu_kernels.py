@@ -22,7 +22,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, is_channels_last, nchw
-from minidcnn.backend.cpu import CpuKernels, algorithm, conv, elementwise, product, threads
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv, elementwise, memory, product, threads
 from minidcnn.window import Window
 
 REFERENCE, CPU = Kernels(np), CpuKernels()
@@ -671,6 +671,23 @@ def test_without_a_variable_it_is_all_that_the_process_may_use() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this is about glibc")
+@pytest.mark.parametrize(
+    ("text", "size"), [("1280K\n", 1280 << 10), ("2M", 2 << 20), ("49152", 49152), ("", 1 << 20), ("?", 1 << 20), (None, 1 << 20)]
+)
+def test_the_size_of_the_cache(text: str | None, size: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "size").write_text(text or "")
+    where = tmp_path / ("size" if text is not None else "nowhere")
+    monkeypatch.setattr(memory, "Path", lambda _: where)
+    assert memory.second_level_cache() == size
+
+
+def test_empty_arrays_start_at_cache_lines() -> None:
+    for shape, dtype in (((3, 5), np.float32), ((7,), np.float64), ((), np.uint8)):
+        array = memory.empty(shape, dtype)
+        assert array.shape == shape and array.dtype == dtype and array.ctypes.data % 64 == 0
+        assert array.flags.c_contiguous and array.flags.writeable
+
+
 def test_freed_memory_is_used_again_unless_the_environment_says_otherwise() -> None:
     code = (
         "import resource, platform\nkernels()\n"

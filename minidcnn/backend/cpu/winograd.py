@@ -20,7 +20,7 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .layout import plain
-from .memory import Scratch, empty
+from .memory import Scratch, empty, second_level_cache
 from .threads import parallel
 from .transforms import OUT, TAPS, XI
 from .vector import LANES, ROWS
@@ -44,7 +44,7 @@ LARGE = 1 << 16  # c o of weights that are transformed on their way, if there ar
 FEW = 1024  # at most so many tiles
 PART = 32  # channels of weights that are transformed at a time
 STEP = 64  # tiles that they meet
-L2 = 1 << 16  # numbers of transformed pixels and products in a block: 256 KiB
+L2 = int(0.15 * second_level_cache())  # numbers of transformed pixels and products in a block: 0.6 of it; the rest is for weights
 SUMS, PARTS = 1 << 19, 8  # numbers in a sum of weights of which each part of the tiles may have its own, and parts
 _scratch = Scratch()
 TILES = 1 << 22  # numbers in transformed pixels and gradients that are held at a time: 16 MiB

@@ -13,7 +13,7 @@ from ..arrays import Array
 from .jit import _dispatcher as njit
 from .memory import Scratch, empty
 from .threads import parallel
-from .vector import LANES, ROWS
+from .vector import LANES, ROWS, panel_vectors
 from .winograd_loops import multiply, transpose
 
 _scratch = Scratch()
@@ -55,11 +55,6 @@ def some_columns(wide, y):  # type: ignore[no-untyped-def]
     for p in range(y.shape[0]):
         for k in range(y.shape[1]):
             y[p, k] = wide[p, k]
-
-
-def panel_vectors(n: int) -> int:
-    """Vectors in a row of a panel of n columns: as many as waste the fewest columns, four if there is a choice."""
-    return min((4, 3, 2, 1), key=lambda v: (-(-n // (v * LANES)) * v, -v))
 
 
 @njit

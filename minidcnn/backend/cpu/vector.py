@@ -41,6 +41,11 @@ LANES = lanes()
 ROWS = {16: (14, 12, 8, 6), 8: (10, 6, 3, 2), 4: (14, 12, 8, 6)}[LANES]  # rows of the product's block for 1, 2, 3, 4 vectors of columns
 
 
+def panel_vectors(n: int) -> int:
+    """Vectors in a row of a panel of n columns: as many as waste the fewest columns, four if there is a choice."""
+    return min((4, 3, 2, 1), key=lambda v: (-(-n // (v * LANES)) * v, -v))
+
+
 def make_product(rows: int, vectors: int, accumulate: bool) -> Callable[..., None]:
     """product(a, a_row, a_k, b, b_k, c, c_row, k): c (rows, vectors * LANES) = a (rows, k) b (k, columns), or += with `accumulate`.
 

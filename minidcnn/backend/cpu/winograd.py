@@ -23,7 +23,7 @@ from .layout import plain
 from .memory import Scratch, empty, second_level_cache
 from .threads import parallel
 from .transforms import OUT, TAPS, XI
-from .vector import LANES, ROWS
+from .vector import LANES, ROWS, panel_vectors
 from .winograd_loops import (
     ADDS,
     BLOCK,
@@ -204,10 +204,10 @@ def _cut(y: Array, channels: int) -> Array:
 
 
 def _shape(x: Array, o: int, padding: Pair, out: Pair) -> Shape:
-    """The sizes of a convolution of x to o channels; panels have as many vectors as waste the fewest columns, four if there is a choice."""
+    """The sizes of a convolution of x to o channels."""
     n, c, h, w = x.shape
     th, tw = -(-out[0] // OUT), -(-out[1] // OUT)
-    vectors = min((4, 3, 2, 1), key=lambda v: (-(-o // (v * LANES)) * v, -v))
+    vectors = panel_vectors(o)
     columns = vectors * LANES
     return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, -(-o // columns) * columns)
 

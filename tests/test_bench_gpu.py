@@ -67,6 +67,14 @@ def test_the_launches_of_a_step_are_counted_and_told() -> None:
 
 @needs_simulator
 @pytest.mark.usefixtures("cupy")
+def test_the_operations_of_products_are_counted() -> None:
+    a, b = (kernels().xp.ones(shape, "float32") for shape in ((2, 3, 5, 700), (3, 700, 4)))
+    table = {row["kernel"]: row for row in Gpu().profile(lambda: kernels().matmul(a, b))}
+    assert table["gemm"]["operations"] == 2 * (2 * 3) * 5 * 4 * 700 and table["sum_parts"]["operations"] == 0
+
+
+@needs_simulator
+@pytest.mark.usefixtures("cupy")
 def test_layers_run_alone_and_give_what_the_cpu_gives() -> None:
     seen = record(network(Job(**TINY).told()))
     for item in list({json.dumps(item): item for item in seen}.values())[:6]:

@@ -16,13 +16,13 @@ from cudasim.build import why_not
 from simulated import ON_DEVICE
 
 import minidcnn
-from minidcnn import BackendError, Tensor
+from minidcnn import BackendError, Tensor, optim
 from minidcnn import functional as F
 from minidcnn.backend import Kernels, kernels, random_state, set_random_state, switch
 from minidcnn.backend.cpu import CpuKernels
 from minidcnn.backend.cuda.graph import SEEDS, WARM_UP, Graphs
 from minidcnn.data import Cells, Dataset
-from minidcnn.models import SegNet
+from minidcnn.models import VGG11, CaffeNet, SegNet
 from minidcnn.segmentation.diagnose import TrainingError
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -154,6 +154,7 @@ REFUSED = {
     "a value is read": lambda x: (x * float(x.sum()),),
     "an array comes from the host": lambda x: (x + kernels().xp.asarray(np.ones(3)),),
     "a product of cuBLAS": lambda x: (x @ x,),
+    "a product of whole numbers": lambda x: (F.matmul(Tensor.wrap(x.astype("int64")), Tensor.wrap(x.astype("int64")))._array,),
     "a mask selects": lambda x: (x[x > 0],),
     "too many seeds": lambda x: (F.dropout(sum((F.dropout(Tensor.wrap(x)) for _ in range(SEEDS)), Tensor.wrap(x)))._array,),
 }
@@ -264,6 +265,45 @@ def test_a_recorded_run_ends_with_the_same_bits(name: str, tmp_path: Path) -> No
         assert launches == trainer.config.epochs * trainer.steps - WARM_UP  # everything but the first steps
     train(tmp_path / "eager", **RUNS[name])
     training.same_results(tmp_path / "recorded", tmp_path / "eager")
+
+
+CLASSIFIERS: dict[str, Any] = {
+    "caffenet: two groups, local response norm, linear layers": lambda: CaffeNet(3, width=6, hidden=8),
+    "vgg: linear layers": lambda: VGG11(3, width=1, hidden=8, norm="batch"),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifier_is_recorded_with_its_linear_layers(name: str) -> None:
+    """Products of matrices are kernels of our own, so nothing of it asks cuBLAS, which cannot be recorded."""
+    results = []
+    for recorded in (True, False):
+        minidcnn.manual_seed(0)
+        network = CLASSIFIERS[name]().to("cupy")
+        optimizer, size = optim.SGD(network.parameters(), lr=0.01), network.smallest
+
+        def work(x: Any, labels: Any, network: Any = network, optimizer: Any = optimizer) -> tuple[Any, ...]:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(Tensor.wrap(x)), Tensor.wrap(labels))
+            loss.backward()
+            return loss._array, *(p.grad._array for p in network.parameters())
+
+        rng, losses = np.random.default_rng(0), []
+        graphs = Graphs(kernels().xp, work)
+        with graphs:
+            for _ in range(WARM_UP + 2):
+                x, labels = rng.standard_normal((2, 3, size, size + 3)).astype(np.float32), rng.integers(0, 3, 2)
+                loss, *grads = (graphs if recorded else work)(there(x), there(labels))
+                for p, g in zip(network.parameters(), grads, strict=True):
+                    p.grad = Tensor.wrap(g)
+                optimizer.step()
+                losses.append(float(loss))
+        assert len(graphs._recorded) == recorded
+        results.append((losses, [p.numpy() for p in network.parameters()]))
+    (recorded_losses, weights), (losses, wanted) = results
+    assert recorded_losses == losses and len(set(losses)) == len(losses)
+    for a, b in zip(weights, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_images_of_two_sizes_have_a_recording_each(tmp_path: Path) -> None:

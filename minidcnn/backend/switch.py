@@ -27,9 +27,9 @@ _made: dict[tuple[str, str, str], Kernels] = {}
 def use(name: str, precision: str = "float32") -> str:
     """Make new tensors on "numpy" or "cupy"; "auto" takes cupy if a GPU is usable, else numpy. Returns the name chosen.
 
-    `precision`: of the factors in float32 convolutions on a GPU, "float32", or on its tensor cores "tf32" (10 bits of mantissa) or "bf16"
-    (7 bits); weights stay float32, sums are float32. It needs an Ampere GPU or newer, and changes nothing on numpy. BackendError if cupy is
-    asked for and CuPy or a GPU is missing or too old; ValueError for any other name or precision.
+    `precision`: of the factors in float32 convolutions and matrix products on a GPU, "float32", or on its tensor cores "tf32" (10 bits of
+    mantissa) or "bf16" (7 bits); weights stay float32, sums are float32. It needs an Ampere GPU or newer, and changes nothing on numpy.
+    BackendError if cupy is asked for and CuPy or a GPU is missing or too old; ValueError for any other name or precision.
     """
     global _current, _precision
     if precision not in PRECISIONS:

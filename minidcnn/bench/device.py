@@ -95,7 +95,10 @@ class Gpu:
 
 
 def operations(kernel: str, arguments: tuple[Any, ...]) -> int:
-    """Multiplications and additions of a convolution's launch by the definition; 0 for what memory limits."""
+    """Multiplications and additions of a convolution's or a product's launch by the definition; 0 for what memory limits."""
+    if kernel == "gemm":
+        product, depth = arguments[2], arguments[6]
+        return int(2 * product.size * depth)
     if kernel not in ("conv_forward", "conv_transposed", "conv_weight"):
         return 0
     n, c, _, _, oh, ow, kh, kw = arguments[-PIXELS:][:8]

@@ -9,6 +9,7 @@ from typing import Any
 from .conv import CudaConv
 from .elementwise import CudaElementwise
 from .graph import Graphs
+from .linalg import CudaLinalg
 from .loss import CudaLoss
 from .metrics import CudaMetrics
 from .norm import CudaNorm
@@ -17,10 +18,10 @@ from .pool import CudaPool
 from .resize import CudaResize
 
 
-class CudaKernels(CudaConv, CudaElementwise, CudaLoss, CudaMetrics, CudaNorm, CudaOptim, CudaPool, CudaResize):
+class CudaKernels(CudaConv, CudaElementwise, CudaLinalg, CudaLoss, CudaMetrics, CudaNorm, CudaOptim, CudaPool, CudaResize):
     """Kernels for CuPy arrays, or for those of another module `xp` if `module` compiles CUDA sources for them (a simulator).
 
-    precision: of the factors in float32 convolutions: "float32", or on tensor cores "tf32" or "bf16"; sums are float32 in any case.
+    precision: of the factors in float32 convolutions and matrix products: "float32", or on tensor cores "tf32" or "bf16"; sums are float32 in any case.
     """
 
     name = "cuda"

@@ -15,7 +15,7 @@ TENSOR = {"float32": 0, "tf32": 1, "bf16": 2}
 
 
 class CudaConv(CudaBase):
-    """im2col, col2im and the three convolutions; groups go through im2col and a batched matrix product, as in the reference."""
+    """im2col, col2im and the three convolutions; groups go through im2col and CudaLinalg's matrix product, as in the reference."""
 
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         n, c = x.shape[:2]
@@ -36,15 +36,29 @@ class CudaConv(CudaBase):
         return nchw(x)
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
-        n, c, o = *x.shape[:2], len(w)
-        if groups > 1 or not self.launcher.suits(x, w, bias) or n * math.prod(out) * o >= LIMIT:
+        if groups > 1 or not self._convolves(x, w, bias, out):
             return super().conv2d(x, w, bias, window, out, groups)
+        return self._forward(x, w, None, bias, False, window, out)
+
+    def conv2d_affine(
+        self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: Pair, groups: int = 1
+    ) -> Array:
+        if groups > 1 or not self._convolves(x, w, offset, out) or scale.dtype != x.dtype:
+            return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
+        return self._forward(x, w, scale, offset, relu, window, out)
+
+    def _convolves(self, x: Array, w: Array, bias: Array | None, out: Pair) -> bool:
+        return self.launcher.suits(x, w, bias) and len(x) * math.prod(out) * len(w) < LIMIT
+
+    def _forward(self, x: Array, w: Array, scale: Array | None, offset: Array | None, relu: bool, window: Window, out: Pair) -> Array:
+        """ReLU(scale conv2d(x, w) + offset) in one kernel; what is None or False is left out."""
+        n, c, o = *x.shape[:2], len(w)
         y = self.new_images(n, o, out, x.dtype)
         positions = n * math.prod(out)
         size, defines = self._tile(positions, o, x)
-        grid = -(-positions // size), -(-o // size)
-        at = geometry(n, c, window, x.shape[2:], out)
-        self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, self.images(x), self._weight(w), bias, y, o, *at, defines=defines)
+        grid, at = (-(-positions // size), -(-o // size)), geometry(n, c, window, x.shape[2:], out)
+        arguments = (self.images(x), self._weight(w), scale, offset, y, o, relu, *at)
+        self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, *arguments, defines=defines)
         return nchw(y)
 
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
@@ -56,9 +70,8 @@ class CudaConv(CudaBase):
         tile, defines = self._tile(pixels, c, y)
         grid = -(-pixels // tile), -(-c // tile), math.prod(window.stride)
         at = geometry(n, c, window, size, y.shape[2:])
-        self.launcher.launch(
-            grid, (256,), FILE, "conv_transposed", y.dtype, self.images(y), self._weight(w), bias, x, o, *at, defines=defines
-        )
+        arguments = (self.images(y), self._weight(w), None, bias, x, o, False, *at)
+        self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, *arguments, defines=defines)
         return nchw(x)
 
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:

@@ -1,4 +1,4 @@
-"""What all families of kernels share: elementwise work, sums and joins in memory order, images in padded buffers."""
+"""What all families of kernels share: elementwise work, sums and joins in memory order, matrix products, images in padded buffers."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ class BaseKernels:
             return function(*arrays)
         result = function(*(a.transpose(order) if a.ndim else a for a in arrays))
         return result.transpose(inverse(order))
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        """a (..., M, K) @ b (..., K, N) -> (..., M, N), leading axes broadcast."""
+        return a @ b
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         """Sum over `axes` in x's own dtype (int64 for integers); float16 and float32 are added up in float64 and rounded once."""

@@ -37,7 +37,7 @@ class ConvKernels(BaseKernels):
         """x (N, C, H, W), w (O, C/groups, KH, KW), bias (O,) or None -> y (N, O, *out)."""
         n, o = len(x), len(w)
         a = _rows(self.im2col(x, window, out), groups)  # (G, N OH OW, KH KW C/G)
-        y = a @ _matrix(w, groups).swapaxes(1, 2)  # (G, N OH OW, O/G)
+        y = self.matmul(a, _matrix(w, groups).swapaxes(1, 2))  # (G, N OH OW, O/G)
         y = y.transpose(1, 0, 2).reshape(n, *out, o)
         if bias is not None:
             y += bias
@@ -56,7 +56,7 @@ class ConvKernels(BaseKernels):
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
         """y (N, O, OH, OW), w (O, C/groups, KH, KW), bias (C,) or None -> x (N, C, *size): the adjoint of conv2d at fixed w."""
         (n, _, *out), (_, cg, kh, kw) = y.shape, w.shape
-        cols = _pixels(y, groups) @ _matrix(w, groups)  # (G, N OH OW, KH KW C/G)
+        cols = self.matmul(_pixels(y, groups), _matrix(w, groups))  # (G, N OH OW, KH KW C/G)
         cols = cols.reshape(groups, n, *out, kh, kw, cg).transpose(1, 0, 6, 4, 5, 2, 3)  # (N, G, C/G, KH, KW, OH, OW)
         x = self.col2im(cols.reshape(n, groups * cg, kh, kw, *out) if groups > 1 else cols[:, 0], window, size)
         return x if bias is None else x + bias.reshape(1, -1, 1, 1)
@@ -65,7 +65,7 @@ class ConvKernels(BaseKernels):
         """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C/groups, KH, KW): the adjoint of conv2d at fixed x."""
         c, (_, o, *out) = x.shape[1], y.shape
         a = _rows(self.im2col(x, window, (out[0], out[1])), groups)  # (G, N OH OW, KH KW C/G)
-        w = a.swapaxes(1, 2) @ _pixels(y, groups)  # (G, KH KW C/G, O/G)
+        w = self.matmul(a.swapaxes(1, 2), _pixels(y, groups))  # (G, KH KW C/G, O/G)
         w = w.reshape(groups, *window.kernel, c // groups, o // groups)
         return w.transpose(0, 4, 3, 1, 2).reshape(o, c // groups, *window.kernel)
 

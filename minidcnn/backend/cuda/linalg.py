@@ -1,0 +1,79 @@
+"""Matrix products on the GPU: kernels/gemm.cu."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..arrays import Array, memory_order
+from .base import CudaBase
+from .conv import TENSOR, WANTED_BLOCKS
+from .launcher import LIMIT
+
+FILE = "gemm.cu"
+SHORTEST = 256  # of the parts that a long k is split into
+
+
+class CudaLinalg(CudaBase):
+    """matmul, with the precision of convolutions; so also convolutions in groups, which are products behind im2col."""
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        batches, (m, k), n = math.prod(leading), a.shape[-2:], b.shape[-1]
+        if not self.launcher.suits(a, b) or not 0 < batches * m * n < LIMIT:
+            return super().matmul(a, b)
+        (a, at), (b, bt) = self._strides(a, leading), self._strides(b, leading)
+        axes = _merged(list(leading), at, bt)
+        if len(axes) > 2:  # no pair of strides reaches every batch
+            (a, at), (b, bt) = (self._strides(self._spread(v, leading), leading) for v in (a, b))
+            axes = _merged(list(leading), at, bt)
+        (_, a_outer, b_outer), (inner, a_inner, b_inner) = [(1, 0, 0)] * (2 - len(axes)) + axes
+        size, defines = self._tile_of(m, n, batches, a)
+        blocks = batches * -(-m // size) * -(-n // size)
+        parts = max(1, min(-(-k // SHORTEST), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (batches * m * n)))
+        share = -(-k // parts)
+        parts = -(-k // share)
+        c: Array = self.xp.empty((*leading, m, n), a.dtype)
+        sums = self.xp.empty((parts, c.size), a.dtype) if parts > 1 else None
+        strides = a_outer, a_inner, *at[-2:], b_outer, b_inner, *bt[-2:]
+        along = f"A_ALONG_K={int(at[-2] != 1)}", f"B_ALONG_K={int(bt[-1] != 1)}"
+        arguments = _run(a), _run(b), c, sums, m, n, k, share, inner, parts, *strides
+        self.launcher.launch((blocks * parts,), (256,), FILE, "gemm", a.dtype, *arguments, defines=(*defines, *along))
+        if sums is not None:
+            self.launcher.over(c.size, FILE, "sum_parts", a.dtype, sums, c, parts, c.size, defines=(*defines, *along))
+        return c
+
+    def _strides(self, a: Array, leading: tuple[int, ...]) -> tuple[Array, list[int]]:
+        """`a`, copied if it has gaps, and its strides in elements along `leading` and its last two axes; 0 where it repeats or has one element."""
+        a = a if memory_order(a) is not None else self.xp.ascontiguousarray(a)
+        own = [s // a.itemsize if n > 1 else 0 for s, n in zip(a.strides, a.shape, strict=True)]
+        return a, [0] * (len(leading) + 2 - a.ndim) + own
+
+    def _spread(self, a: Array, leading: tuple[int, ...]) -> Array:
+        """`a` copied for each of the batches that it is used in."""
+        return self.xp.ascontiguousarray(self.xp.broadcast_to(a, (*leading, *a.shape[-2:])))  # type: ignore[no-any-return]
+
+    def _tile_of(self, rows: int, columns: int, batches: int, like: Array) -> tuple[int, tuple[str, ...]]:
+        """Rows and columns of a block's tile, and the definitions that choose it in kernels/tile.cuh."""
+        single = like.dtype.itemsize == 4
+        large = single and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
+        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={TENSOR[self.precision] if single else 0}")
+
+
+def _run(a: Array) -> Array:
+    """The memory of an array without gaps, in its order."""
+    return a.transpose(memory_order(a))
+
+
+def _merged(sizes: list[int], *strides: list[int]) -> list[tuple[int, ...]]:
+    """(size, stride in the first, stride in the second) of the leading axes, neighbours merged where one step leads through both."""
+    axes: list[tuple[int, ...]] = []
+    for size, *steps in zip(sizes, *(s[: len(sizes)] for s in strides), strict=True):
+        if size == 1:
+            continue
+        if axes and all(before == step * size for before, step in zip(axes[-1][1:], steps, strict=True)):
+            axes[-1] = (axes[-1][0] * size, *steps)
+        else:
+            axes.append((size, *steps))
+    return axes

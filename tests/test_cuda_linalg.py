@@ -1,0 +1,195 @@
+"""Matrix products by kernels/gemm.cu against the reference, on the simulator: shapes, strides, dtypes, precisions, and in check mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from cudasim.build import why_not
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated import ON_DEVICE, simulated
+from strategies import float_dtypes, integers, seeds
+
+import minidcnn
+from minidcnn import check_grads
+from minidcnn import functional as F
+from minidcnn.backend import Kernels
+from minidcnn.backend.cuda import CudaKernels
+from minidcnn.window import Window
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
+watched = pytest.mark.skipif(ON_DEVICE, reason="looks into simulated kernels")
+
+REFERENCE = Kernels(np)
+Array = np.ndarray[Any, Any]
+orders = st.sampled_from([{"order": 0}, {"order": 1}, {"order": 2}, {"mode": "check", "order": 0}, {"mode": "check", "order": 2}])
+sizes = st.sampled_from([1, 2, 3, 7, 17, 63, 64, 65, 70])
+depths = st.sampled_from([1, 2, 5, 8, 9, 31, 300, 513, 0])
+PERMUTED = ("C", "transposed", "batch last", "backwards")
+LAYOUTS = (*PERMUTED, "sliced", "reversed")
+
+
+def lay_out(array: Array, layout: str) -> Array:
+    """`array`, lying in memory as `layout` says."""
+    axes = list(range(array.ndim))
+    if layout in ("sliced", "reversed"):
+        larger = np.full([2 * n + 1 for n in array.shape], np.nan, array.dtype)
+        view = larger[tuple(slice(1, 1 + 2 * n, 2) if layout == "sliced" else slice(n, 0, -1) for n in array.shape)]
+        view[...] = array
+        return view
+    if layout == "transposed":
+        axes[-2:] = axes[:-3:-1]
+    elif layout == "batch last":
+        axes = axes[1:] + axes[:1]
+    elif layout == "backwards":
+        axes = axes[::-1]
+    return np.ascontiguousarray(array.transpose(axes)).transpose(np.argsort(axes))
+
+
+@st.composite
+def factors(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes (..., M, K) and (..., K, N) whose leading axes broadcast."""
+    m, n, k = draw(sizes), draw(sizes), draw(depths)
+    leading = draw(st.lists(st.sampled_from([1, 2, 3, 0]), max_size=3))
+    own: list[tuple[int, ...]] = []
+    for _ in range(2):
+        axes = [1 if draw(st.integers(0, 3)) == 0 else size for size in leading]
+        own.append(tuple(axes[draw(st.integers(0, len(axes))) if draw(st.booleans()) else 0 :]))
+    return (*own[0], m, k), (*own[1], k, n)
+
+
+def same(result: Array, expected: Array) -> None:
+    assert result.dtype == expected.dtype
+    np.testing.assert_array_equal(result, expected)
+
+
+@given(shapes=factors(), layout=st.tuples(st.sampled_from(LAYOUTS), st.sampled_from(LAYOUTS)), dtype=float_dtypes, order=orders, seed=seeds)
+def test_products(shapes: Any, layout: tuple[str, str], dtype: Any, order: dict[str, Any], seed: int) -> None:
+    a, b = (lay_out(integers(shape, seed + i, dtype), how) for i, (shape, how) in enumerate(zip(shapes, layout, strict=True)))
+    same(simulated(**order).matmul(a, b), REFERENCE.matmul(a, b))
+
+
+@given(shapes=factors(), layout=st.sampled_from(PERMUTED), order=orders, seed=seeds, precision=st.sampled_from(["tf32", "bf16"]))
+def test_products_on_tensor_cores(shapes: Any, layout: str, order: dict[str, Any], seed: int, precision: str) -> None:
+    """Small whole numbers are exact in tf32 and bf16: the results are the reference's, bit for bit."""
+    a, b = (lay_out(integers(shape, seed + i, np.float32), layout) for i, shape in enumerate(shapes))
+    same(simulated(precision=precision, **order).matmul(a, b), REFERENCE.matmul(a, b))
+    if not ON_DEVICE:
+        a, b = a.astype(np.float64), b.astype(np.float64)
+        same(simulated(precision=precision, **order).matmul(a, b), REFERENCE.matmul(a, b))  # float64 has no other precision
+
+
+def test_tensor_cores_round_the_factors(rng: np.random.Generator) -> None:
+    a, b = rng.standard_normal((2, 20, 40)).astype(np.float32), rng.standard_normal((40, 24)).astype(np.float32)
+    exact = a.astype(np.float64) @ b
+    errors = [float(abs(simulated(precision=p).matmul(a, b) - exact).max()) for p in ("float32", "tf32", "bf16")]
+    assert errors[0] < 1e-5 < 10 * errors[0] < errors[1] < 0.02 and 3 * errors[1] < errors[2] < 0.2, errors
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_products_of_large_tiles(rng: np.random.Generator, precision: str) -> None:
+    kernels = simulated(order=2, precision=precision)
+    kernels._tile_of = lambda *_: (128, ("SMALL=0", f"TENSOR={int(precision == 'tf32')}"))
+    a, b = rng.integers(-3, 4, (2, 130, 600)).astype(np.float32), rng.integers(-3, 4, (600, 131)).astype(np.float32)
+    for left in (a, lay_out(a, "transposed")):
+        for right in (b, lay_out(b, "transposed")):
+            same(kernels.matmul(left, right), REFERENCE.matmul(left, right))
+
+
+def test_the_tile_by_the_work() -> None:
+    """Large tiles only where there are enough of them; float64 has small ones only."""
+    kernels = CudaKernels(np, lambda **_: None, "bf16")
+    single, double = np.zeros(1, np.float32), np.zeros(1)
+    assert kernels._tile_of(4096, 4096, 1, single) == (128, ("SMALL=0", "TENSOR=2"))
+    assert kernels._tile_of(128, 128, 1, single) == (64, ("SMALL=1", "TENSOR=2"))
+    assert kernels._tile_of(128, 128, 500, single) == (128, ("SMALL=0", "TENSOR=2"))
+    assert kernels._tile_of(4096, 64, 500, single)[0] == 64
+    assert kernels._tile_of(4096, 4096, 1, double) == (64, ("SMALL=1", "TENSOR=0"))
+
+
+def test_the_same_bits_in_every_order(rng: np.random.Generator) -> None:
+    """k is split into parts here, which are added up in their order."""
+    a, b = rng.standard_normal((5, 3000)).astype(np.float32), rng.standard_normal((3000, 7)).astype(np.float32)
+    runs = [simulated(**how).matmul(a, b) for how in ({"order": 0}, {"order": 1}, {"order": 2, "seed": 1}, {"order": 2, "host_threads": 2})]
+    for run in runs[1:]:
+        same(run, runs[0])
+    np.testing.assert_allclose(runs[0], a.astype(np.float64) @ b, rtol=1e-4, atol=1e-4)
+
+
+@watched
+def test_factors_without_gaps_are_read_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels, copies = simulated(mode="check"), []
+    real = np.ascontiguousarray
+    monkeypatch.setattr(np, "ascontiguousarray", lambda a: copies.append(a.shape) or real(a))
+    for shape in ((4, 6), (3, 4, 6), (2, 3, 4, 6)):
+        for layout in LAYOUTS:
+            a = lay_out(integers(shape, 1, np.float32), layout)
+            copies.clear()
+            kernels.matmul(a, np.ones((6, 5), np.float32))
+            assert copies == ([] if layout in PERMUTED else [shape]), (shape, layout)
+
+
+@watched
+def test_more_batch_axes_than_strides_are_copied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """(2, 1, 3) and (1, 4, 1) have no two strides for their 24 products: both are spread out, and the numbers are the same."""
+    a, b = integers((2, 1, 3, 4, 5), 0), integers((1, 4, 1, 5, 6), 1)
+    same(simulated(mode="check").matmul(a, b), REFERENCE.matmul(a, b))
+    heads = lay_out(integers((2, 3, 4, 5), 2), "backwards")  # two batch axes that no single stride reaches
+    same(simulated(mode="check").matmul(heads, heads.swapaxes(2, 3)), REFERENCE.matmul(heads, heads.swapaxes(2, 3)))
+
+
+@watched
+def test_what_the_kernel_does_not_take_goes_to_the_reference() -> None:
+    def refuse(**_: Any) -> Any:
+        raise AssertionError("compiled a kernel")
+
+    kernels = CudaKernels(np, refuse)
+    for shapes in (((0, 3), (3, 2)), ((2, 0), (0, 3)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 2))):
+        a, b = (np.ones(shape, np.float32) for shape in shapes)
+        same(kernels.matmul(a, b), a @ b)
+    whole = np.arange(6).reshape(2, 3)
+    same(kernels.matmul(whole, whole.T), whole @ whole.T)
+    single, double = np.ones((2, 3), np.float32), np.ones((3, 2))
+    same(kernels.matmul(single, double), single @ double)
+
+
+def test_groups_of_convolution_use_it(rng: np.random.Generator) -> None:
+    """Depthwise and in two groups, several tiles of positions, at every precision that whole numbers survive."""
+    window = Window((3, 2), (1, 2), (1, 0))
+    for precision in ("float32", "bf16"):
+        for channels, outputs, groups in ((4, 8, 4), (6, 4, 2)):
+            kernels = simulated(mode="check", precision=precision)
+            x, out = integers((2, channels, 13, 14), 0, np.float32), window.positions((13, 14))
+            w, bias = integers((outputs, channels // groups, 3, 2), 1, np.float32), integers((outputs,), 2, np.float32)
+            y = integers((2, outputs, *out), 3, np.float32)
+            same(kernels.conv2d(x, w, bias, window, out, groups), REFERENCE.conv2d(x, w, bias, window, out, groups))
+            arguments = (y, w, None, window, (13, 14), groups)
+            same(kernels.conv_transpose2d(*arguments), REFERENCE.conv_transpose2d(*arguments))
+            same(kernels.conv2d_weight(x, y, window, groups), REFERENCE.conv2d_weight(x, y, window, groups))
+
+
+def test_derivatives_of_layers_on_it(rng: np.random.Generator) -> None:
+    with minidcnn.use_kernels(simulated(mode="check")):
+        x, weight, bias = rng.standard_normal((3, 5)), rng.standard_normal((4, 5)), rng.standard_normal(4)
+        check_grads(F.linear, [x, weight, bias])
+        check_grads(F.matmul, [rng.standard_normal((2, 3, 4)), rng.standard_normal((4, 2))])
+
+
+@watched
+def test_bugs_planted_in_the_product_are_found() -> None:
+    a, b = integers((2, 65, 301), 0, np.float32), integers((301, 66), 1, np.float32)
+    planted = [
+        ("if (m >= rows || n >= columns) continue;", ""),
+        ("min(begin + share, depth)", "begin + share"),
+        ("z / inner * a_outer + z % inner * a_inner", "0"),
+        ("(part * batches + z)", "part"),
+        ("for (int p = 0; p < part_count; p++)", "for (int p = 1; p < part_count; p++)"),
+    ]
+    for bug in planted:
+        try:
+            found = simulated(planted=bug, mode="check").matmul(a, b)
+        except RuntimeError:
+            continue
+        assert not np.array_equal(found, a @ b), bug

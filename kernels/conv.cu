@@ -128,13 +128,25 @@ struct PhaseWeights {  // rows are input channels, k is (tap of the phase, outpu
     __device__ __forceinline__ Real at(Outer c, Inner k) const { return k[c]; }
 };
 
+// What happens to a sum on its way to memory: v scale + offset by channel, then ReLU (NaN stays NaN). Either array may be null.
+struct Finish {
+    const Real *scale, *offset;
+    int relu;
+    __device__ __forceinline__ Real operator()(Sum v, int channel) const {
+        if (scale) v *= Sum(scale[channel]);
+        if (offset) v += Sum(offset[channel]);
+        return Real(relu && v <= Sum(0) ? Sum(0) : v);
+    }
+};
+
 // -- kernels -----------------------------------------------------------------------------------------------------------------------------
 
-// x (N, H, W, C), w (O, KH, KW, C), bias (O,) or null -> y (N, OH, OW, O).
+// x (N, H, W, C), w (O, KH, KW, C), scale and offset (O,) or null -> y (N, OH, OW, O).
 extern "C" __global__ void __launch_bounds__(256)
-conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real* __restrict__ bias, Real* __restrict__ y, int channels,
-             GEOMETRY_PARAMETERS) {
+conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real* __restrict__ scale, const Real* __restrict__ offset,
+             Real* __restrict__ y, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
+    const Finish finish{scale, offset, relu};
     const int positions = g.n * g.oh * g.ow, depth = g.kh * g.kw * g.c;
     Product tile;
     tile.multiply(Columns{g, x}, Matrix{w, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, channels, 0, depth);
@@ -143,15 +155,16 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real*
         #pragma unroll
         for (int j = 0; j < Product::COLUMNS; j++) {
             int m = tile.row(i), o = tile.column(j);
-            if (m < positions && o < channels) y[m * channels + o] = Real(tile.result[i][j] + (bias ? Sum(bias[o]) : Sum(0)));
+            if (m < positions && o < channels) y[m * channels + o] = finish(tile.result[i][j], o);
         }
 }
 
-// y (N, OH, OW, O), w (O, KH, KW, C), bias (C,) or null -> x (N, H, W, C).
+// y (N, OH, OW, O), w (O, KH, KW, C), scale and offset (C,) or null -> x (N, H, W, C).
 extern "C" __global__ void __launch_bounds__(256)
-conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Real* __restrict__ bias, Real* __restrict__ x, int channels,
-                GEOMETRY_PARAMETERS) {
+conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Real* __restrict__ scale, const Real* __restrict__ offset,
+                Real* __restrict__ x, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
+    const Finish finish{scale, offset, relu};
     const Phase ph(blockIdx.z / g.sw, g.h, g.kh, g.sh, g.ph, g.dh), pw(blockIdx.z % g.sw, g.w, g.kw, g.sw, g.pw, g.dw);
     const int pixels = g.n * ph.pixels * pw.pixels, depth = ph.taps * pw.taps * channels, m0 = blockIdx.x * BM;
     if (m0 >= pixels) return;  // the grid is made for the largest phase
@@ -166,7 +179,7 @@ conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Re
         #pragma unroll
         for (int j = 0; j < Product::COLUMNS; j++) {
             int c = tile.column(j);
-            if (c < g.c) x[at + c] = Real(tile.result[i][j] + (bias ? Sum(bias[c]) : Sum(0)));
+            if (c < g.c) x[at + c] = finish(tile.result[i][j], c);
         }
     }
 }

@@ -43,6 +43,10 @@ def test_convolution(case: Conv, dtype: Any, layout: str, order: dict[str, Any],
     bias, back = integers((case.outputs,), seed, dtype), integers((case.channels,), seed, dtype)
     for b in (bias, None):
         same(kernels.conv2d(x, w, b, case.window, out, case.groups), REFERENCE.conv2d(x, w, b, case.window, out, case.groups))
+    scale = integers((case.outputs,), seed + 3, dtype)
+    for relu in (False, True):
+        affine = (x, w, scale, bias, relu, case.window, out, case.groups)
+        same(kernels.conv2d_affine(*affine), REFERENCE.conv2d_affine(*affine))
     for b in (back, None):
         arguments = (y, w, b, case.window, case.size, case.groups)
         same(kernels.conv_transpose2d(*arguments), REFERENCE.conv_transpose2d(*arguments))

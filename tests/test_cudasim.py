@@ -28,6 +28,7 @@ P = RNG.standard_normal((2, 5, *OUT)).astype(np.float32)
 LARGE_X, LARGE_Y = (RNG.standard_normal((2, c, h, 16)).astype(np.float32) for c, h in ((3, 19), (4, 10)))
 WIDE, LABELS = RNG.standard_normal((2, 40, 7, 14)).astype(np.float32), RNG.integers(-1, 40, (2, 7, 14))
 POOLED = Window((3, 3), (2, 2), (1, 1))
+BY_CHANNEL = np.linspace(-1, 2, 7, dtype=np.float32)
 AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
 
 
@@ -70,6 +71,7 @@ def confusion(kernels: Kernels, classes: int) -> Array:
 
 RUNS: dict[str, Callable[[Kernels], Any]] = {
     "forward": lambda k: k.conv2d(X, W, None, WINDOW, OUT),
+    "affine": lambda k: k.conv2d_affine(X, W, BY_CHANNEL, BY_CHANNEL[::-1].copy(), True, WINDOW, OUT),
     "tf32": lambda k: as_precision(k, "tf32").conv2d(X, W, None, WINDOW, OUT),
     "bf16": lambda k: as_precision(k, "bf16").conv2d(X, W, None, WINDOW, OUT),
     "transposed": lambda k: k.conv_transpose2d(Y, W, None, WINDOW, SIZE),
@@ -106,6 +108,13 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "one stage of shared memory for both": ("forward", "stage ^= 1) {", "stage ^= 0) {"),
     "a stage is written while it is read": ("weight", "as[stage ^ 1]", "as[stage]"),
     "the shared tile's rows are too short": ("forward", "as[2][BK][BM + 4]", "as[2][BK][BM - 4]"),
+    "the scale of another channel": ("affine", "Sum(scale[channel])", "Sum(scale[0])"),
+    "the offset is scaled as well": (
+        "affine",
+        "if (scale) v *= Sum(scale[channel]);\n        if (offset) v += Sum(offset[channel]);",
+        "if (offset) v += Sum(offset[channel]);\n        if (scale) v *= Sum(scale[channel]);",
+    ),
+    "ReLU is forgotten": ("affine", "relu && v <= Sum(0) ? Sum(0) : v", "v"),
     "results beyond the last position are written": ("forward", "if (m < positions && o < channels) y", "if (o < channels) y"),
     "results beyond the last channel are written": ("forward", "if (m < positions && o < channels) y", "if (m < positions) y"),
     "all parts of a weight gradient share one place": ("weight", "parts + blockIdx.z * channels * columns", "parts"),

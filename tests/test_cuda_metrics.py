@@ -126,6 +126,47 @@ def test_a_loss_and_its_gradient_wait_for_nothing() -> None:
     assert np.isfinite(loss.item())
 
 
+def binary(logits: Tensor) -> tuple[Tensor, Tensor]:
+    target = Tensor(np.random.default_rng(1).random(logits.shape).astype(np.float32))
+    return F.binary_cross_entropy_with_logits(logits, target, pos_weight=Tensor(np.float32(2))), target
+
+
+LOSSES = {
+    "nll": lambda x, t: F.nll_loss(F.log_softmax(x, 1), t),
+    "focal": lambda x, t: F.focal_loss(x, t, ignore_index=1),
+    "dice": lambda x, t: F.dice_loss(x, t),
+    "probabilities": lambda x, t: F.cross_entropy(x, F.softmax(x.detach(), 1)),
+    "binary": lambda x, t: binary(x)[0],
+    "mse": lambda x, t: F.mse_loss(x, x.detach() * 2),
+    "l1": lambda x, t: F.l1_loss(x, x.detach() * 2),
+}
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("name", LOSSES)
+def test_no_loss_waits_for_anything(name: str) -> None:
+    logits, target = batch()
+    before = reads()
+    loss = LOSSES[name](logits, target)
+    loss.backward()
+    assert reads() == before and logits.grad is not None
+    assert np.isfinite(loss.item())
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("value", [-0.5, 1.5, np.nan])
+def test_a_target_outside_0_and_1_is_told_when_a_value_is_read(value: float) -> None:
+    logits, _ = batch()
+    target = Tensor(np.full(logits.shape, 0.5, np.float32))
+    target._array[1, 2, 3, 4] = value
+    before = reads()
+    loss = F.binary_cross_entropy_with_logits(logits, target)
+    loss.backward()
+    assert reads() == before
+    with pytest.raises(ValueError, match="target must lie between 0 and 1, got values from (-0.5 to 0.5|0.5 to 1.5|nan to nan); divide"):
+        loss.item()
+
+
 @pytest.mark.usefixtures("cupy")
 @pytest.mark.parametrize("read", [lambda loss: loss.item(), lambda loss: loss.numpy(), lambda loss: float(loss), lambda _: raise_pending()])
 def test_a_wrong_label_is_told_when_a_value_is_read(read: Any) -> None:

@@ -200,9 +200,13 @@ def binary_cross_entropy_with_logits(
     x = floating(name, input)
     _same_shape(name, x, target)
     t = cast(target, x.dtype)
-    if t.size and not (0 <= float(t._array.min()) and float(t._array.max()) <= 1):
-        low, high = float(t._array.min()), float(t._array.max())
-        raise ValueError(f"{name}: target must lie between 0 and 1, got values from {low:g} to {high:g}; divide masks of 0 and 255 by 255")
+    kernels, values = kernels_of(t._array), t._array
+
+    def outside(_: int) -> ValueError:
+        low, high = float(values.min()), float(values.max())
+        return ValueError(f"{name}: target must lie between 0 and 1, got values from {low:g} to {high:g}; divide masks of 0 and 255 by 255")
+
+    kernels.demand(kernels.first(kernels.map(lambda v: ~((v >= 0) & (v <= 1)), values)), outside)
     positive = t if pos_weight is None else t * cast(pos_weight, x.dtype)
     losses = positive * Softplus()(-x) + (1 - t) * Softplus()(x)
     if weight is not None:

@@ -62,8 +62,8 @@ def test_it_is_one_sentence_and_the_checkpoint_stays(tmp_path: Path) -> None:
     said = str(caught.value)
     assert "\n" not in said
     assert (
-        " more were asked for on the GPU, where 7.5 GB of 8.0 GB are in use, 6.0 GB by this program): use a smaller --batch-size (it is 2)"
-        in said
+        " more were asked for on the GPU, where 7.5 GB of 8.0 GB are in use, 6.0 GB by this program): use --recompute (less memory, more time, the same "
+        "results), a smaller --batch-size (it is 2)" in said
     )
     assert "a smaller --crop (it is whole images) or a narrower network (--base); " in said
     assert said.endswith(f"{tmp_path / 'broken' / 'last.safetensors'} keeps the state after epoch 1")
@@ -75,10 +75,13 @@ def test_it_is_one_sentence_and_the_checkpoint_stays(tmp_path: Path) -> None:
 
 def test_before_the_first_epoch_nothing_is_claimed(tmp_path: Path) -> None:
     minidcnn.use("cupy")
-    config = replace(training.options(backend="cupy"), crop=(16, 16))
+    config = replace(training.options(backend="cupy"), crop=(16, 16), recompute=True)
     trainer = training.make(tmp_path, config)
     Memory.left = 20
-    with pytest.raises(TrainingError, match=r"--crop \(it is 16x16\) or a narrower network \(--base\); nothing was saved yet"):
+    with pytest.raises(
+        TrainingError,
+        match=r"by this program\): use a smaller --batch-size \(it is 2\), a smaller --crop \(it is 16x16\) or a narrower network \(--base\); nothing was saved yet",
+    ):
         command.run(trainer, Request(config, trainer.folder, False))
 
 

@@ -336,8 +336,9 @@ def test_a_network_for_other_data_is_refused_by_its_own_sentence(tmp_path: Path,
 def test_out_of_memory_says_how_much_and_what_to_do() -> None:
     with pytest.raises(MemoryError) as caught:
         np.empty((1 << 20, 1 << 20, 1 << 10), np.float32)
-    text = out_of_memory(caught.value, 8, (256, 320))
+    text = out_of_memory(caught.value, 8, (256, 320), recompute=False)
     assert text.startswith("out of memory (unable to allocate 4.00 PiB") and "--batch-size (it is 8)" in text and "256x320" in text
+    assert "use --recompute (" in text and "--recompute" not in out_of_memory(caught.value, 8, None, recompute=True)  # once is enough
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,9 @@ def run(trainer: Trainer, request: Request) -> None:
         again = f"{sys.argv[0]} --out {folder} --resume"
         raise Stopped(f"stopped in epoch {trainer.epoch + 1} of {epochs} after step {trainer.step}; go on with: python {again}") from None
     except MemoryError as error:
-        raise TrainingError(f"{out_of_memory(error, request.config.batch_size, request.config.crop)}; {trainer.kept()}") from error
+        config = request.config
+        said = out_of_memory(error, config.batch_size, config.crop, config.recompute)
+        raise TrainingError(f"{said}; {trainer.kept()}") from error
     best = trainer.history[trainer.best["epoch"] - 1]
     print(
         f"\nbest mean IoU {best['val_miou']:.4f}, pixel accuracy {best['val_pixel_accuracy']:.4f} (epoch {best['epoch']}), on held-out images:"

@@ -61,11 +61,12 @@ def first_gradient_not_finite(model: Segmenter) -> str:
     return f"the first are in the gradient of {bad[-1]}" if bad else "no gradient holds them any more"
 
 
-def out_of_memory(error: MemoryError, batch_size: int, crop: tuple[int, int] | None) -> str:
+def out_of_memory(error: MemoryError, batch_size: int, crop: tuple[int, int] | None, recompute: bool) -> str:
     """One sentence about memory that ran out: how much was asked for, how much is in use on a GPU, and what takes less."""
     asked = exhausted(error)
     shown = "whole images" if crop is None else f"{crop[0]}x{crop[1]}"
+    again = "" if recompute else "--recompute (less memory, more time, the same results), "
     return (
-        f"out of memory ({asked[:1].lower() + asked[1:]}): use a smaller --batch-size (it is {batch_size}), a smaller --crop (it is {shown}) "
-        f"or a narrower network (--base)"
+        f"out of memory ({asked[:1].lower() + asked[1:]}): use {again}a smaller --batch-size (it is {batch_size}), a smaller --crop (it is "
+        f"{shown}) or a narrower network (--base)"
     )

@@ -600,8 +600,9 @@ def taps_of(x: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.usefixtures("restore_threads")
-def test_the_same_bits_with_any_number_of_threads_and_in_every_run() -> None:
-    """1, 2, 3 and 7 threads, each twice: work is cut by shape alone."""
+def test_the_same_bits_with_any_number_of_threads_and_in_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1, 2, 3 and 7 threads, each twice, and parts that are much smaller than they would be: work is cut by shape alone."""
+    monkeypatch.setattr(threads, "WORTH", 1 << 10)
     first: list[tuple[str, np.ndarray]] = []
     for count in (1, 2, 3, 7, 2, 1):
         threads.set_num_threads(count)
@@ -611,7 +612,8 @@ def test_the_same_bits_with_any_number_of_threads_and_in_every_run() -> None:
             np.testing.assert_array_equal(got, expected, err_msg=f"{name} with {count} threads")
 
 
-def test_kernels_may_be_called_from_several_threads_at_once() -> None:
+def test_kernels_may_be_called_from_several_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "WORTH", 1 << 10)
     expected = list(everything(np.random.default_rng(3)))
     failures: list[str] = []
 
@@ -647,6 +649,77 @@ def test_an_error_in_a_part_reaches_the_caller() -> None:
 
     with pytest.raises(RuntimeError, match="part"):
         threads.parallel(work, 100)
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_an_error_in_another_thread_reaches_the_caller_and_the_pool_goes_on() -> None:
+    threads.set_num_threads(2)
+    main, seen = threading.get_ident(), threading.Event()
+
+    def work(start: int, stop: int) -> None:
+        if threading.get_ident() != main:
+            seen.set()
+            raise FloatingPointError("in a helper")
+        seen.wait(60)
+
+    for _ in range(2):
+        seen.clear()
+        with pytest.raises(FloatingPointError, match="in a helper"):
+            threads.parallel(work, 2)
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_settings_of_numpy_hold_in_all_threads() -> None:
+    threads.set_num_threads(2)
+    main, seen = threading.get_ident(), threading.Event()
+    settings: list[str] = []
+
+    def work(start: int, stop: int) -> None:
+        settings.append(np.geterr()["divide"])
+        if threading.get_ident() != main:
+            seen.set()
+        seen.wait(60)
+
+    with np.errstate(divide="call"):
+        threads.parallel(work, 2)
+    assert seen.is_set() and settings == ["call"] * 2
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_small_work_is_not_split() -> None:
+    threads.set_num_threads(2)
+    for count, each, parts in (
+        (100, 1, 1),
+        (100, threads.WORTH / 100, 1),
+        (100, threads.WORTH / 50, 2),
+        (3, threads.WORTH, 3),
+        (10**6, 1e6, 8),
+    ):
+        seen: list[tuple[int, int]] = []
+        threads.parallel(lambda a, b: seen.append((a, b)), count, each)  # noqa: B023
+        assert len(seen) == parts, (count, each)
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_threads_of_a_pool_that_is_replaced_go_home() -> None:
+    before = threading.active_count()
+    for count in (4, 2, 3):
+        threads.set_num_threads(count)
+        threads.parallel(lambda a, b: None, 100)
+    threads.set_num_threads(1)
+    for thread in [t for t in threading.enumerate() if t.name.startswith("minidcnn")]:
+        thread.join(60)
+    assert threading.active_count() <= before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_the_child_of_a_fork_has_threads_of_its_own() -> None:
+    code = (
+        "import os\nthreads.set_num_threads(2)\nthreads.parallel(lambda a, b: None, 100)\nchild = os.fork()\nseen = []\n"
+        "threads.parallel(lambda a, b: seen.extend(range(a, b)), 100)\nassert sorted(seen) == list(range(100))\n"
+        "if child == 0: os._exit(0)\nprint(os.waitpid(child, 0)[1])"
+    )
+    assert python(code).stdout.strip() == "0"
 
 
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -686,6 +759,15 @@ def test_empty_arrays_start_at_cache_lines() -> None:
         array = memory.empty(shape, dtype)
         assert array.shape == shape and array.dtype == dtype and array.ctypes.data % 64 == 0
         assert array.flags.c_contiguous and array.flags.writeable
+
+
+def test_scratch_memory_holds_no_denormal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Addresses and counts that lay in fresh memory are denormal as float32; products with them take 20 times as long."""
+    monkeypatch.setattr(memory, "empty", lambda shape: np.full(shape, 1e-40, np.float32))
+    scratch = memory.Scratch()
+    assert not scratch("a", 7).any()
+    scratch("a", 7)[...] = 3
+    assert (scratch("a", 5) == 3).all() and not scratch("a", 8).any()
 
 
 def test_freed_memory_is_used_again_unless_the_environment_says_otherwise() -> None:

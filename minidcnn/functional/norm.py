@@ -200,17 +200,19 @@ def batch_norm(
             )
         if name in ("weight", "bias") and t.dtype != x.dtype:
             raise TypeError(f"batch_norm: input is {x.dtype} but {name} is {t.dtype}; cast one with .astype()")
-    kernels, (one, zero) = kernels_of(x._array), _one_zero(x)
-    parameters = one if weight is None else weight, zero if bias is None else bias
+    kernels = kernels_of(x._array)
+    if weight is None or bias is None:
+        one, zero = _one_zero(x)
+        weight, bias = one if weight is None else weight, zero if bias is None else bias
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: running_mean and running_var are needed unless training=True")
         spread = kernels.xp.sqrt(running_var._array.astype("float64") + eps)
-        y = Normalize(running_mean._array.astype("float64"), 1 / spread)(x, *parameters)  # copies: a later update does not reach them
+        y = Normalize(running_mean._array.astype("float64"), 1 / spread)(x, weight, bias)  # copies: a later update does not reach them
         return ReLU()(y) if relu else y
     if not x.size:
-        nothing = zero._array.astype("float64")
-        return Normalize(nothing, nothing + 1)(x, *parameters)
+        nothing = kernels.xp.zeros(x.shape[1], "float64")
+        return Normalize(nothing, nothing + 1)(x, weight, bias)
     count = x.size // x.shape[1]
     if count == 1:
         raise ValueError(
@@ -222,7 +224,7 @@ def batch_norm(
             running._array[...] = (1 - momentum) * running._array.astype("float64") + momentum * batch
             running.changed()
     function = BatchNormReLU if relu else BatchNorm
-    return function(mean, 1 / kernels.xp.sqrt(variance + eps), eps)(x, *parameters)
+    return function(mean, 1 / kernels.xp.sqrt(variance + eps), eps)(x, weight, bias)
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:

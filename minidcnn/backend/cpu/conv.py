@@ -19,7 +19,7 @@ from .jit import jit
 from .layout import images, plain, rows, suits
 from .memory import empty
 from .norm import normalize
-from .threads import parallel, single_blas
+from .threads import MULTIPLY_ADDS, parallel, single_blas
 
 BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core
 FEW = 512  # with at most so many pixels, threads share the output channels instead
@@ -43,7 +43,7 @@ class CpuConv(Kernels):
         (n, c), (oh, ow) = x.shape[:2], out
         image, cols = rows(x), np.empty((n * oh * ow, window.taps * c), x.dtype)
         at = geometry(window)
-        parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), len(cols), 4096)
+        parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), len(cols), cols.shape[1])
         return cols.reshape(n, oh, ow, *window.kernel, c).transpose(0, 5, 3, 4, 1, 2)
 
     def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
@@ -132,7 +132,7 @@ def _col2im(cols: Array, x: Array, ow: int, c: int, at: Geometry) -> None:
             a, b = max(start, i * h) - i * h, min(stop, i * h + h) - i * h
             col2im(cols[i], x[i], a, b, 0, cols.shape[1] // ow, ow, c, at)
 
-    parallel(work, n * h, 4)
+    parallel(work, n * h, x.shape[2] * at[0] * at[1])
 
 
 def _convolve(
@@ -158,7 +158,7 @@ def _convolve(
     if pixels <= FEW:
         cols = image.reshape(-1, c) if direct else np.empty((pixels, k), x.dtype)
         if not direct:
-            parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), pixels, 64)
+            parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), pixels, k)
 
         def channels(start: int, stop: int) -> None:
             for a in range(start * SLICE, min(stop * SLICE, o), SLICE):
@@ -168,7 +168,7 @@ def _convolve(
                     finish(y[:, a:b], a, b)
 
         with single_blas():
-            parallel(channels, -(-o // SLICE))
+            parallel(channels, -(-o // SLICE), pixels * k * SLICE / MULTIPLY_ADDS)
         if scale is not None:
             finish(y)
         return y
@@ -187,7 +187,7 @@ def _convolve(
             finish(y[a:b])
 
     with single_blas():
-        parallel(blocks, -(-pixels // step))
+        parallel(blocks, -(-pixels // step), step * k * (1 + o / MULTIPLY_ADDS))
     return y
 
 
@@ -204,7 +204,7 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
                 np.matmul(few, matrix[:, a : a + SLICE], out=cols[:, a : a + SLICE])
 
         with single_blas():
-            parallel(columns, -(-k // SLICE))
+            parallel(columns, -(-k // SLICE), len(few) * o * SLICE / MULTIPLY_ADDS)
         _col2im(cols.reshape(n, oh * ow, k), x, ow, c, at)
         if bias is not None:
             x.reshape(-1, c)[...] += bias
@@ -231,7 +231,7 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
                 x[i, a:b] += row
 
     with single_blas():
-        parallel(blocks, n * count)
+        parallel(blocks, n * count, step * ow * k / sh * (1 + o / MULTIPLY_ADDS))
     return x
 
 
@@ -262,8 +262,8 @@ def _weight_by_pixels(x: Array, y: Array, window: Window) -> Array:
                     total[s] += product
 
     with single_blas():
-        parallel(work, sums)
-    parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]) if sums > 1 else None, o, max(1, (1 << 16) // k))
+        parallel(work, sums, pixels / sums * k * (1 + o / MULTIPLY_ADDS))
+    parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]) if sums > 1 else None, o, sums * k)
     first: Array = total[0]
     return first
 
@@ -293,7 +293,7 @@ def _weight_by_taps(x: Array, y: Array, window: Window) -> Array:
                     to += product[:, : last - first]
 
     with single_blas():
-        parallel(work, window.taps * parts)
+        parallel(work, window.taps * parts, pixels * part * (1 + o / MULTIPLY_ADDS))
     return w
 
 

@@ -16,7 +16,7 @@ from .layout import FLOATS, images, plain, suits
 from .memory import empty
 from .threads import parallel
 
-LARGE = 1 << 14  # elements; what is smaller is not worth the threads
+LARGE = 1 << 14  # elements; what is smaller is left to NumPy
 LANES = 512  # sums kept side by side
 
 
@@ -42,7 +42,7 @@ class CpuElementwise(Kernels):
             return super().relu(x)
         moved = plain(x.transpose(order))
         flat, y = moved.reshape(-1), empty(x.shape, x.dtype).reshape(-1)
-        parallel(lambda a, b: relu(flat, y, a, b), x.size, LARGE)
+        parallel(lambda a, b: relu(flat, y, a, b), x.size, 1)
         return y.reshape(moved.shape).transpose(inverse(order))
 
     def relu_grad(self, g: Array, y: Array) -> Array:
@@ -51,7 +51,7 @@ class CpuElementwise(Kernels):
             return super().relu_grad(g, y)
         moved = plain(y.transpose(order))
         flat, gradient, x = moved.reshape(-1), plain(g.transpose(order)).reshape(-1), empty(y.shape, y.dtype).reshape(-1)
-        parallel(lambda a, b: relu_grad(gradient, flat, x, a, b), y.size, LARGE)
+        parallel(lambda a, b: relu_grad(gradient, flat, x, a, b), y.size, 1)
         return x.reshape(moved.shape).transpose(inverse(order))
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
@@ -69,7 +69,7 @@ class CpuElementwise(Kernels):
             for part, at in parts:
                 y[start:stop, at : at + part.shape[1]] = part[start:stop]
 
-        parallel(join, len(y), max(1, LARGE // y.shape[1]))
+        parallel(join, len(y), 2 * y.shape[1])
         return nchw(y.reshape(len(first), *first.shape[2:], -1))
 
     def channels(self, x: Array, start: int, stop: int) -> Array:
@@ -78,7 +78,7 @@ class CpuElementwise(Kernels):
             return super().channels(x, start, stop)
         pixels, y = images(x).reshape(-1, c), empty((n, h, w, stop - start), x.dtype)
         flat = y.reshape(len(pixels), -1)
-        parallel(lambda a, b: some_channels(pixels, flat, start, a, b), len(flat), max(1, LARGE // flat.shape[1]))
+        parallel(lambda a, b: some_channels(pixels, flat, start, a, b), len(flat), flat.shape[1])
         return nchw(y)
 
 
@@ -105,7 +105,7 @@ def _sums(x: Array) -> Array:
         for i in range(start, stop):
             sum_lines(lines[i * step : (i + 1) * step], sums[i])
 
-    parallel(work, blocks)
+    parallel(work, blocks, step * lines.shape[1])
     total: Array = sums.reshape(-1, c).sum(axis=0) + x[whole:].sum(axis=0, dtype=np.float64)
     return total
 

@@ -12,7 +12,7 @@ from .jit import jit
 from .layout import plain, suits
 from .threads import parallel
 
-GRAIN = 1 << 13  # logits worth a thread's while
+EACH = 8  # what a logit costs, with its exponential function
 
 
 class CpuLoss(Kernels):
@@ -25,8 +25,11 @@ class CpuLoss(Kernels):
         losses, top, logs = (np.empty(target.shape, x.dtype) for _ in range(3))
         flat = [v.reshape(-1) for v in (losses, top, logs)]
         total = float(weight.sum(dtype=np.float64))
-        grain = max(1, GRAIN // x.shape[1])
-        parallel(lambda a, b: entropy(logits, classes, w, total, float(smoothing), flat[0], flat[1], flat[2], a, b), len(logits), grain)
+        parallel(
+            lambda a, b: entropy(logits, classes, w, total, float(smoothing), flat[0], flat[1], flat[2], a, b),
+            len(logits),
+            EACH * x.shape[1],
+        )
         return losses, top, logs
 
     def cross_entropy_grad(self, g: Array, x: Array, top: Array, logs: Array, target: Array, weight: Array, smoothing: float) -> Array:
@@ -34,9 +37,9 @@ class CpuLoss(Kernels):
             return super().cross_entropy_grad(g, x, top, logs, target, weight, smoothing)
         logits, classes, w = _pixels(x), plain(target).reshape(-1), plain(weight)
         slopes, tops, sums = (plain(v).reshape(-1) for v in (g, top, logs))
-        dx, total, grain = np.empty_like(logits), float(weight.sum(dtype=np.float64)), max(1, GRAIN // x.shape[1])
+        dx, total = np.empty_like(logits), float(weight.sum(dtype=np.float64))
         parallel(
-            lambda a, b: entropy_grad(slopes, logits, tops, sums, classes, w, total, float(smoothing), dx, a, b), len(logits), grain
+            lambda a, b: entropy_grad(slopes, logits, tops, sums, classes, w, total, float(smoothing), dx, a, b), len(logits), EACH * x.shape[1]
         )  # fmt: skip
         return np.moveaxis(dx.reshape(*target.shape, x.shape[1]), -1, 1)
 

@@ -66,4 +66,7 @@ class Scratch(threading.local):
         array = self.arrays.get(name)
         if array is None or array.size < size:
             array = self.arrays[name] = empty((size,))
+            array[...] = (
+                0  # rows that only fill up a block are multiplied too, and what lies in fresh memory may be denormal: 20 times slower
+            )
         return array[:size]

@@ -13,7 +13,6 @@ from .layout import suits
 from .threads import parallel
 
 LARGE = 1 << 12  # elements; what is smaller is left to NumPy
-GRAIN = 1 << 15
 
 
 class CpuOptim(Kernels):
@@ -37,12 +36,12 @@ class CpuOptim(Kernels):
         kind = p.dtype.type
         rate, keep, add, decay = kind(lr), kind(0 if first else momentum), kind(1 if first else 1 - dampening), kind(weight_decay)
         if buffer is None:
-            return parallel(lambda a, b: sgd(flat[0][a:b], flat[1][a:b], rate, decay), p.size, GRAIN)
+            return parallel(lambda a, b: sgd(flat[0][a:b], flat[1][a:b], rate, decay), p.size, 2)
         ahead = kind(momentum)
         return parallel(
             lambda a, b: sgd_momentum(
                 flat[0][a:b], flat[1][a:b], flat[2][a:b], bool(first), bool(nesterov), rate, keep, add, ahead, decay
-            ), p.size, GRAIN,
+            ), p.size, 2,
         )  # fmt: skip
 
     def adam_step(
@@ -69,7 +68,7 @@ class CpuOptim(Kernels):
         t = [kind(v) for v in (rate, 1 - beta1, beta2, 1 - beta2, 1 / root, eps, shrink, decay)]
         p_, g_, mean_, square_ = flat
         return parallel(
-            lambda a, b: adam(p_[a:b], g_[a:b], mean_[a:b], square_[a:b], t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]), p.size, GRAIN
+            lambda a, b: adam(p_[a:b], g_[a:b], mean_[a:b], square_[a:b], t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]), p.size, 2
         )
 
 

@@ -28,7 +28,7 @@ class CpuPool(Kernels):
         tops, lefts = (np.array(t, np.int64) for t in window.first_taps(x.shape[2:], out, "max_pool2d"))
         image, best = images(x), empty((n, oh, ow, c), x.dtype)
         taps = np.empty(best.shape, np.uint8 if window.taps <= 256 else np.uint16)
-        parallel(lambda a, b: max_pool(image, best, taps, tops, lefts, a, b, at), n * oh, _grain(ow, c, window))
+        parallel(lambda a, b: max_pool(image, best, taps, tops, lefts, a, b, at), n * oh, _row(ow, c, window))
         return nchw(best), nchw(taps)
 
     def pool_gather(self, x: Array, taps: Array, window: Window) -> Array:
@@ -36,7 +36,7 @@ class CpuPool(Kernels):
             return super().pool_gather(x, taps, window)
         (n, c, oh, ow), at = taps.shape, geometry(window)
         image, winners, y = rows(x), rows(taps), empty((n, oh, ow * c), x.dtype)
-        parallel(lambda a, b: gather_taps(image, winners, y, c, a, b, at), n * oh, _grain(ow, c, window))
+        parallel(lambda a, b: gather_taps(image, winners, y, c, a, b, at), n * oh, _row(ow, c, window))
         return nchw(y.reshape(n, oh, ow, c))
 
     def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
@@ -44,7 +44,7 @@ class CpuPool(Kernels):
             return super().pool_scatter(g, taps, window, size)
         (n, c), (h, w), at = g.shape[:2], size, geometry(window)
         gradient, winners, x = rows(g), rows(taps), empty((n, h, w * c), g.dtype)
-        parallel(lambda a, b: scatter_taps(gradient, winners, x, c, a, b, at), n * h, _grain(w, c, window))
+        parallel(lambda a, b: scatter_taps(gradient, winners, x, c, a, b, at), n * h, _row(w, c, window))
         return nchw(x.reshape(n, h, w, c))
 
     def plane_indices(self, taps: Array, window: Window, size: Pair) -> Array:
@@ -55,7 +55,7 @@ class CpuPool(Kernels):
         winners, at, width = images(taps), geometry(window), size[1]
         n, oh, ow, c = winners.shape
         indices = np.empty(winners.shape, np.int64)
-        parallel(lambda a, b: plane_indices(winners, steps, indices, width, a, b, at), n * oh, _grain(ow, c, Window((1, 1))))
+        parallel(lambda a, b: plane_indices(winners, steps, indices, width, a, b, at), n * oh, _row(ow, c, Window((1, 1))))
         return nchw(indices)
 
     def gather(self, x: Array, indices: Array) -> Array:
@@ -64,7 +64,7 @@ class CpuPool(Kernels):
         n, c, h, w = x.shape
         at = images(indices.astype(np.int64, copy=False)).reshape(n, -1, c)
         image, y = images(x).reshape(n, h * w, c), np.empty(at.shape, x.dtype)
-        parallel(lambda a, b: gather(image, at, y, a, b), n * at.shape[1], max(1, (1 << 14) // c))
+        parallel(lambda a, b: gather(image, at, y, a, b), n * at.shape[1], 4 * c)
         return nchw(y.reshape(n, *indices.shape[2:], c))
 
     def scatter(self, y: Array, indices: Array, size: Pair) -> Array:
@@ -74,7 +74,7 @@ class CpuPool(Kernels):
         at = images(indices.astype(np.int64, copy=False)).reshape(n, -1, c)
         values, x = images(y).reshape(at.shape), np.zeros((n, h * w, c), y.dtype)
         bands = -(-c // 16)  # threads share images and channels: what adds up at one place is then added in one thread, in order
-        parallel(lambda a, b: scatter(values, at, x, a, b, bands), n * bands, max(1, (1 << 14) // (at.shape[1] * min(c, 16))))
+        parallel(lambda a, b: scatter(values, at, x, a, b, bands), n * bands, 4 * at.shape[1] * min(c, 16))
         return nchw(x.reshape(n, h, w, c))
 
     def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
@@ -82,7 +82,7 @@ class CpuPool(Kernels):
             return super().avg_pool2d(x, window, weight)
         (n, c), (oh, ow), at = x.shape[:2], weight.shape, geometry(window)
         image, factors, y = rows(x), plain(weight), empty((n, oh, ow * c), x.dtype)
-        parallel(lambda a, b: avg_pool(image, y, factors, c, a, b, at), n * oh, _grain(ow, c, window))
+        parallel(lambda a, b: avg_pool(image, y, factors, c, a, b, at), n * oh, _row(ow, c, window))
         return nchw(y.reshape(n, oh, ow, c))
 
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
@@ -90,13 +90,13 @@ class CpuPool(Kernels):
             return super().avg_pool2d_adjoint(g, window, weight, size)
         (n, c), (h, w), at = g.shape[:2], size, geometry(window)
         gradient, factors, x = rows(g), plain(weight), empty((n, h, w * c), g.dtype)
-        parallel(lambda a, b: avg_pool_adjoint(gradient, x, factors, c, a, b, at), n * h, _grain(w, c, window))
+        parallel(lambda a, b: avg_pool_adjoint(gradient, x, factors, c, a, b, at), n * h, _row(w, c, window))
         return nchw(x.reshape(n, h, w, c))
 
 
-def _grain(width: int, channels: int, window: Window) -> int:
-    """Rows that are worth a thread's while."""
-    return max(1, (1 << 15) // (width * channels * window.taps))
+def _row(width: int, channels: int, window: Window) -> int:
+    """What a row of pixels costs."""
+    return width * channels * window.taps
 
 
 # -- the loops: rows are counted through all images, from `start` up to `stop` --------------------------------------------------------

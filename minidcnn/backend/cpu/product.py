@@ -32,7 +32,7 @@ class Product:
         turned = matrix.strides[0] < matrix.strides[1]  # then rows of the transposed matrix are runs of memory
         source = np.ascontiguousarray(matrix.T if turned else matrix).reshape(-1)
         step = max(1, -(-self.k // 64))  # parts of 64 rows
-        parallel(lambda a, b: pack(source, self.k, self.n, turned, self.packed, columns, step, a, b), self.panels * step)
+        parallel(lambda a, b: pack(source, self.k, self.n, turned, self.packed, columns, step, a, b), self.panels * step, 64 * columns)
 
     def __call__(self, a: Array, y: Array) -> None:
         """y[...] = a matrix; a and y lie in C order without gaps."""

@@ -12,14 +12,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
 VARIABLE = "MINIDCNN_NUM_THREADS"
+WORTH = 1 << 17  # numbers to go through, about 0.1 ms, that are worth a part of their own: to wake a thread takes nearly as long
+MULTIPLY_ADDS = 32  # of a product, in the time of one number
 
 _lock = threading.Lock()
 _count: int | None = None
-_pool: ThreadPoolExecutor | None = None
+_calls: SimpleQueue[Callable[[], object] | None] | None = None  # for help, to the threads of the pool; None sends one home
 
 
 class _Here(threading.local):
@@ -42,13 +44,14 @@ def num_threads() -> int:
 
 def set_num_threads(count: int) -> None:
     """Use `count` threads from now on. ValueError if it is below 1."""
-    global _count, _pool
+    global _count, _calls
     if count < 1:
         raise ValueError(f"set_num_threads: count must be at least 1, got {count}")
     with _lock:
-        pool, _pool, _count = _pool, None, count
-    if pool is not None:
-        pool.shutdown(wait=False)
+        before, calls, _calls, _count = _count, _calls, None, count
+    if calls is not None:
+        for _ in range((before or 1) - 1):
+            calls.put(None)
 
 
 def _processors() -> int:
@@ -58,57 +61,104 @@ def _processors() -> int:
         return os.cpu_count() or 1
 
 
-def parallel(work: Callable[[int, int], object], count: int, grain: int = 1) -> None:
+def parallel(work: Callable[[int, int], object], count: int, each: float = WORTH) -> None:
     """Call work(start, stop) over ranges that cover range(count), in several threads at once; parts must be independent.
 
-    `grain`: the fewest items worth a part of their own. The calling thread takes part, and threads of the pool that come late are not
-    waited for, so calls may come from many threads at once. Work split inside a part runs in that part's thread.
+    `each`: what an item costs, in numbers that a plain loop goes through meanwhile; small work is not split. The calling thread takes
+    part, and threads of the pool that come late are not waited for, so calls may come from many threads at once. Work split inside a part
+    runs in that part's thread.
     """
-    threads = num_threads()
-    parts = min(4 * threads, -(-count // max(grain, 1)))  # four each: a thread that is interrupted is overtaken
-    if threads == 1 or parts <= 1 or _here.busy:
+    threads = 1 if _here.busy else num_threads()
+    parts = min(4 * threads, count, int(count * each / WORTH))  # four each: a thread that is interrupted is overtaken
+    if threads == 1 or parts <= 1:
         if count:
             work(0, count)
         return
-    edges = [i * count // parts for i in range(parts + 1)]
-    todo = deque(itertools.pairwise(edges))
+    job = _Job(work, count, parts)
+    job.call_for_help(min(threads, parts) - 1)
+    job.run()
 
-    def share() -> None:
+
+class _Job:
+    """The parts of some work, taken by whoever comes, and the errors of those who came."""
+
+    def __init__(self, work: Callable[[int, int], object], count: int, parts: int) -> None:
+        self.work = work
+        self.todo = deque(itertools.pairwise([i * count // parts for i in range(parts + 1)]))
+        self.lock, self.closed, self.helpers, self.last_gone = threading.Lock(), False, 0, threading.Lock()
+        self.error: BaseException | None = None
+
+    def call_for_help(self, count: int) -> None:
+        context = contextvars.copy_context()  # np.errstate holds in all threads
+        calls = _pool()
+        for _ in range(count):
+            calls.put(lambda: context.copy().run(self.help))
+
+    def run(self) -> None:
+        """The caller's share; returns when all parts are done. Raises the first error of any part."""
         _here.busy = True
+        try:
+            self.share()
+        finally:
+            _here.busy = False
+            with self.lock:
+                self.closed = True
+                wait = self.helpers > 0
+                if wait:
+                    self.last_gone.acquire()
+            if wait:
+                self.last_gone.acquire()  # until a helper releases it
+        if self.error is not None:
+            raise self.error
+
+    def help(self) -> None:
+        """A helper's share, if it does not come too late."""
+        with self.lock:
+            if self.closed:
+                return
+            self.helpers += 1
+        try:
+            self.share()
+        except BaseException as error:
+            self.error = self.error or error
+        finally:
+            with self.lock:
+                self.helpers -= 1
+                if self.closed and self.helpers == 0:
+                    self.last_gone.release()
+
+    def share(self) -> None:
+        """Do parts until none is left."""
         try:
             while True:
                 try:
-                    start, stop = todo.popleft()
-                except IndexError:  # none is left
+                    start, stop = self.todo.popleft()
+                except IndexError:
                     return
-                work(start, stop)
+                self.work(start, stop)
         except BaseException:
-            todo.clear()
+            self.todo.clear()
             raise
-        finally:
-            _here.busy = False
-
-    helpers = _submit(share, min(threads, parts) - 1)
-    try:
-        share()
-    finally:
-        for helper in helpers:
-            helper.cancel()
-    for helper in helpers:
-        if not helper.cancelled():
-            helper.result()
 
 
-def _submit(share: Callable[[], None], count: int) -> list[Future[None]]:
-    """`share` given to `count` threads of the pool, or to fewer: where no thread can be had, the caller does it all."""
-    global _pool
-    helpers: list[Future[None]] = []
-    with _lock, contextlib.suppress(RuntimeError):  # the interpreter is shutting down, or the system gives no more threads
-        if _pool is None:
-            _pool = ThreadPoolExecutor(num_threads() - 1, "minidcnn")
-        for _ in range(count):
-            helpers.append(_pool.submit(contextvars.copy_context().run, share))  # np.errstate holds in all threads
-    return helpers
+def _pool() -> SimpleQueue[Callable[[], object] | None]:
+    """The queue on which the pool's threads wait; they are started at the first call, fewer where the system gives no more."""
+    global _calls
+    with _lock:
+        if _calls is None:
+            _calls = SimpleQueue()
+            with contextlib.suppress(RuntimeError):  # no more threads, or the interpreter is shutting down: callers do it all
+                for i in range(num_threads() - 1):
+                    threading.Thread(target=_wait, args=(_calls,), name=f"minidcnn_{i}", daemon=True).start()
+        return _calls
+
+
+def _wait(calls: SimpleQueue[Callable[[], object] | None]) -> None:
+    """The life of a thread of the pool."""
+    _here.busy = True
+    while (call := calls.get()) is not None:
+        call()
+        del call  # it holds arrays
 
 
 # -- BLAS --------------------------------------------------------------------------------------------------------------------------
@@ -145,11 +195,11 @@ def single_blas() -> Iterator[None]:
 
 def _after_fork() -> None:
     """The child of a fork has none of its parent's threads, and locks in whatever state they were."""
-    global _lock, _limits, _pool, _users
+    global _lock, _limits, _calls, _users
     if _users and _libraries is not None:
         for library, count in zip(_libraries, _before, strict=True):
             library.set_num_threads(count)
-    _lock, _limits, _pool, _users = threading.Lock(), threading.Lock(), None, 0
+    _lock, _limits, _calls, _users = threading.Lock(), threading.Lock(), None, 0
     _here.busy = False
 
 

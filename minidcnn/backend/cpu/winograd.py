@@ -21,7 +21,7 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .layout import plain
 from .memory import Scratch, empty, second_level_cache
-from .threads import parallel
+from .threads import MULTIPLY_ADDS, parallel
 from .transforms import OUT, TAPS, XI
 from .vector import LANES, ROWS, panel_vectors
 from .winograd_loops import (
@@ -82,7 +82,11 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     plane = _odd(high * s.wide)
 
     def gather(total: Array, parts: int) -> None:
-        parallel(lambda a, b: collect(total, plane, parts, flat, s, _scratch("block", BLOCK), a, b), -(-s.c // LANES))
+        parallel(
+            lambda a, b: collect(total, plane, parts, flat, s, _scratch("block", BLOCK), a, b),
+            -(-s.c // LANES),
+            XI * LANES * s.wide * parts,
+        )
 
     if XI * plane <= SUMS and s.tiles > step:  # each part adds up its own tiles
         blocks = -(-s.tiles // step)
@@ -110,7 +114,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
                 stop,
             )
 
-        parallel(some, parts)
+        parallel(some, parts, XI * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
         gather(total, parts)
         return nchw(w)
     held = max(STEP, min(s.tiles, TILES // (XI * (s.c + s.wide))))  # tiles at a time
@@ -123,7 +127,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
         gradient_tiles(gradients, s, first + start, stop - start, products, start * s.wide, g_plane, patch)
 
     if held >= s.tiles:
-        parallel(partial(transform, 0), s.tiles, 4)
+        parallel(partial(transform, 0), s.tiles, XI * (s.c + s.wide))
         part = max(LANES, min(64, -(-s.c // 4) // LANES * LANES))
         size = _odd(part * s.columns)
 
@@ -131,14 +135,18 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
             sums, block = _scratch("sums", XI * size), _scratch("block", BLOCK)
             weight_items(tiles, t_plane, products, g_plane, s, part, flat, sums, size, block, start, stop)
 
-        parallel(items, -(-s.c // part) * (s.wide // s.columns))
+        parallel(items, -(-s.c // part) * (s.wide // s.columns), XI * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
         return nchw(w)
     total = _scratch("sums", XI * plane).reshape(1, -1)
     total[...] = 0
     for first in range(0, s.tiles, held):
         count = min(held, s.tiles - first)
-        parallel(partial(transform, first), count, 4)
-        parallel(lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, a, b), XI * (s.wide // s.columns))  # noqa: B023
+        parallel(partial(transform, first), count, XI * (s.c + s.wide))
+        parallel(
+            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, a, b),  # noqa: B023
+            XI * (s.wide // s.columns),
+            s.c * s.columns * count / MULTIPLY_ADDS,
+        )
     gather(total, 1)
     return nchw(w)
 
@@ -156,7 +164,7 @@ def _convolve(
     if s.c * o >= LARGE and s.tiles <= FEW:
         t_plane, rows = _odd((s.tiles + ADDS) * s.c), min(STEP, -(-s.tiles // ADDS) * ADDS)
         tiles = _scratch("all tiles", XI * t_plane)
-        parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.c, t_plane, _scratch("patch", side)), s.tiles, 4)
+        parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.c, t_plane, _scratch("patch", side)), s.tiles, XI * s.c)
         u_plane, p_plane = _odd(PART * s.columns), _odd(rows * s.columns)
 
         def stream(start: int, stop: int) -> None:
@@ -166,7 +174,7 @@ def _convolve(
                 weights, turned, tiles, t_plane, finish, flat, s, PART, rows, u, u_plane, products, p_plane, block, patch, start, stop
             )
 
-        parallel(stream, panels * -(-s.tiles // rows))
+        parallel(stream, panels * -(-s.tiles // rows), XI * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
         return nchw(y)
     parts = -(-s.c // STEP)
     u_plane = _odd(-(-s.c // LANES) * LANES * s.columns)
@@ -179,7 +187,7 @@ def _convolve(
             at = panel * XI * u_plane + first * s.columns
             filters(weights, s, turned, panel, first, min(STEP, s.c - first), u, at, u_plane, block)
 
-    parallel(transform, panels * parts)
+    parallel(transform, panels * parts, 8 * min(STEP, s.c) * s.columns)
     step = _block(s, ROWS[s.vectors - 1])
     t_plane, p_plane = _odd(step * s.c), _odd(step * s.wide)
 
@@ -187,7 +195,7 @@ def _convolve(
         tiles, products, patch = _scratch("tiles", XI * t_plane), _scratch("products", XI * p_plane), _scratch("patch", side)
         image_blocks(images, u, u_plane, finish, flat, s, step, tiles, t_plane, products, p_plane, patch, start, stop)
 
-    parallel(blocks, -(-s.tiles // step))
+    parallel(blocks, -(-s.tiles // step), XI * step * (s.c + o + s.c * o / MULTIPLY_ADDS))
     return nchw(y)
 
 

@@ -12,36 +12,33 @@
 
 constexpr int ROW = 7;  // elements, first block, p, g, three arrays of state
 
-// The last of `rows` rows whose first block is not beyond this one.
-__device__ __forceinline__ const long long* row_of_block(const long long* __restrict__ table, int rows, int* index) {
-    int low = 0, high = rows - 1;
+// One loop for every rule: rule(e) is the step of element e. A Rule is made from its row of arrays and its SETTINGS numbers.
+template <class Rule>
+__device__ __forceinline__ void step_parameters(const long long* __restrict__ table, const double* __restrict__ settings, int rows, int share) {
+    int low = 0, high = rows - 1;  // the last row whose first block is not beyond this one
     while (low < high) {
         int middle = (low + high + 1) / 2;
         if (table[middle * ROW + 1] <= (long long)blockIdx.x) low = middle;
         else high = middle - 1;
     }
-    *index = low;
-    return table + low * ROW;
+    const long long* row = table + low * ROW;
+    const Rule rule(row + 2, settings + low * Rule::SETTINGS);
+    const int begin = ((int)blockIdx.x - (int)row[1]) * share, end = min(begin + share, (int)row[0]);
+    for (int e = begin + threadIdx.x; e < end; e += blockDim.x) rule(e);
 }
 
-// The elements of this block's parameter that are this thread's.
-#define FOR_EACH_OF_ROW(e, row, share) \
-    for (int e = ((int)blockIdx.x - (int)(row)[1]) * (share) + threadIdx.x, e##_end = min(e - (int)threadIdx.x + (share), (int)(row)[0]); e < e##_end; \
-         e += blockDim.x)
-
 // d = g + decay p; buffer = momentum buffer + (1 - dampening) d, at first d; p -= lr (d + momentum buffer, buffer, or d). The buffer may be null.
-// Settings: first, lr, momentum, dampening, decay, nesterov.
-extern "C" __global__ void __launch_bounds__(256)
-sgd_step(const long long* __restrict__ table, const double* __restrict__ settings, int rows, int share) {
-    int index;
-    const long long* row = row_of_block(table, rows, &index);
-    const double* set = settings + index * 6;
-    Real* p = (Real*)row[2];
-    const Real* g = (const Real*)row[3];
-    Real* buffer = (Real*)row[4];
-    bool first = set[0] != 0, nesterov = set[5] != 0;
-    Sum lr = Sum(set[1]), momentum = Sum(set[2]), dampening = Sum(set[3]), decay = Sum(set[4]);
-    FOR_EACH_OF_ROW(e, row, share) {
+struct Sgd {  // settings: first, lr, momentum, dampening, decay, nesterov
+    static constexpr int SETTINGS = 6;
+    Real *p, *buffer;
+    const Real* g;
+    bool first, nesterov;
+    Sum lr, momentum, dampening, decay;
+
+    __device__ __forceinline__ Sgd(const long long* arrays, const double* set)
+        : p((Real*)arrays[0]), buffer((Real*)arrays[2]), g((const Real*)arrays[1]), first(set[0] != 0), nesterov(set[5] != 0), lr(Sum(set[1])),
+          momentum(Sum(set[2])), dampening(Sum(set[3])), decay(Sum(set[4])) {}
+    __device__ __forceinline__ void operator()(int e) const {
         Sum d = Sum(g[e]) + decay * Sum(p[e]);
         if (buffer) {
             Sum b = first ? d : momentum * Sum(buffer[e]) + (Sum(1) - dampening) * d;
@@ -50,21 +47,21 @@ sgd_step(const long long* __restrict__ table, const double* __restrict__ setting
         }
         p[e] = Real(Sum(p[e]) - lr * d);
     }
-}
+};
 
 // Adam (decoupled = 0) and AdamW: rate = lr / (1 - beta1^t), root = sqrt(1 - beta2^t). The largest mean square may be null (no amsgrad).
-// Settings: rate, root, lr, beta1, beta2, eps, decay, decoupled.
-extern "C" __global__ void __launch_bounds__(256)
-adam_step(const long long* __restrict__ table, const double* __restrict__ settings, int rows, int share) {
-    int index;
-    const long long* row = row_of_block(table, rows, &index);
-    const double* set = settings + index * 8;
-    Real* p = (Real*)row[2];
-    const Real* g = (const Real*)row[3];
-    Real *mean = (Real*)row[4], *square = (Real*)row[5], *largest = (Real*)row[6];
-    Sum rate = Sum(set[0]), root = Sum(set[1]), lr = Sum(set[2]), beta1 = Sum(set[3]), beta2 = Sum(set[4]), eps = Sum(set[5]), decay = Sum(set[6]);
-    bool decoupled = set[7] != 0;
-    FOR_EACH_OF_ROW(e, row, share) {
+struct Adam {  // settings: rate, root, lr, beta1, beta2, eps, decay, decoupled
+    static constexpr int SETTINGS = 8;
+    Real *p, *mean, *square, *largest;
+    const Real* g;
+    Sum rate, root, lr, beta1, beta2, eps, decay;
+    bool decoupled;
+
+    __device__ __forceinline__ Adam(const long long* arrays, const double* set)
+        : p((Real*)arrays[0]), mean((Real*)arrays[2]), square((Real*)arrays[3]), largest((Real*)arrays[4]), g((const Real*)arrays[1]),
+          rate(Sum(set[0])), root(Sum(set[1])), lr(Sum(set[2])), beta1(Sum(set[3])), beta2(Sum(set[4])), eps(Sum(set[5])), decay(Sum(set[6])),
+          decoupled(set[7] != 0) {}
+    __device__ __forceinline__ void operator()(int e) const {
         Sum v = p[e], d = g[e];
         if (decoupled) v *= Sum(1) - lr * decay;
         else d += decay * v;
@@ -78,4 +75,14 @@ adam_step(const long long* __restrict__ table, const double* __restrict__ settin
         }
         p[e] = Real(v - rate * (m / (sqrt(q) / root + eps)));
     }
+};
+
+extern "C" __global__ void __launch_bounds__(256)
+sgd_step(const long long* __restrict__ table, const double* __restrict__ settings, int rows, int share) {
+    step_parameters<Sgd>(table, settings, rows, share);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+adam_step(const long long* __restrict__ table, const double* __restrict__ settings, int rows, int share) {
+    step_parameters<Adam>(table, settings, rows, share);
 }

@@ -11,12 +11,14 @@ from .arrays import Array, empty_images, float_dtype, inverse, is_channels_last,
 from .axis_map import AxisMap
 from .errors import BackendError
 from .exhausted import exhausted
+from .half import HALF, sum_dtype
 from .pending import raise_pending
 from .random import generator, manual_seed, next_seed, random_state, set_random_state
 from .reference import Kernels
 from .switch import PRECISIONS, backend, kernels, kernels_of, to_backend, use, use_kernels
 
 __all__ = [
+    "HALF",
     "PRECISIONS",
     "Array",
     "AxisMap",
@@ -40,6 +42,7 @@ __all__ = [
     "raise_pending",
     "random_state",
     "set_random_state",
+    "sum_dtype",
     "to_backend",
     "use",
     "use_kernels",

@@ -13,7 +13,7 @@ from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor
 from .activation import floating
-from .common import cast, check_backend
+from .common import cast, check_backend, wide
 from .elementwise import where
 from .reduce import sum
 from .shape import reshape
@@ -78,13 +78,18 @@ class ClassSums(Function):
 # -- what the losses share ---------------------------------------------------------------------------------------------------------------
 
 
+def scores(name: str, input: Tensor) -> Tensor:
+    """What a loss is computed from: `input`, or if that is float16 the same in float32, and so is the loss. TypeError unless it is floating."""
+    return wide(floating(name, input))
+
+
 def classified(name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
     """(input (N, C, ...), target (N, ...) int64 with -1 for ignored pixels, weight (C,) in input's dtype, ones if None), all checked.
 
     An input (C,) with a target () becomes a batch of one. ValueError for shapes that do not fit and for targets that are neither a class
     nor ignore_index; TypeError for other dtypes and for mixed backends.
     """
-    x = floating(name, input)
+    x = scores(name, input)
     check_backend(name, x, target, *(() if weight is None else (weight,)))
     if not x.ndim or not x.shape[min(1, x.ndim - 1)]:
         raise ValueError(f"{name}: input must be (N, C, ...) or (C,) with at least one class, got shape {x.shape}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Gradient
-from ..backend import Array, is_cupy, kernels_of, to_backend
+from ..backend import HALF, Array, is_cupy, kernels_of, sum_dtype, to_backend
 from ..tensor import Operand, Tensor, register
 
 RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
@@ -54,6 +54,26 @@ def result_dtype(*tensors: Tensor) -> Any:
     top = max(RANK[t.dtype.kind] for t in tensors)
     highest = [t for t in tensors if RANK[t.dtype.kind] == top]
     return np.result_type(*(t.dtype for t in [t for t in highest if t.ndim] or highest))
+
+
+def mixed(x: Any, *parameters: Tensor | None) -> tuple[Any, ...]:
+    """float32 parameters as float16 where x is that, everything else as it is: the one rule of mixed precision.
+
+    Weights keep the digits that small steps need, and images decide what is computed in. The gradient of a weight goes back to float32.
+    """
+    if getattr(x, "dtype", None) != HALF:
+        return parameters
+    return tuple(cast(p, HALF) if p is not None and p.dtype == sum_dtype(HALF) else p for p in parameters)
+
+
+def wide(x: Tensor) -> Tensor:
+    """x, or if it is float16 the same in float32: for what is added up and not kept."""
+    return cast(x, sum_dtype(x.dtype))
+
+
+def rounded(y: Tensor, x: Tensor) -> Tensor:
+    """y, in float16 if x is that: a result of what was `wide`."""
+    return cast(y, HALF) if x.dtype == HALF else y
 
 
 def check_backend(name: str, *tensors: Tensor) -> None:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..autograd import Function, Gradient, is_grad_enabled
-from ..backend import Array, kernels_of
+from ..backend import Array, kernels_of, sum_dtype
 from ..tensor import Tensor
 from ..window import Pair, Window, pair, same_padding
-from .common import check_backend
+from .common import check_backend, mixed
 from .reduce import sum
 from .shape import reshape
 
@@ -126,9 +126,10 @@ def conv2d(
     """input: (N, C, H, W) or (C, H, W), weight: (O, C/groups, KH, KW), bias: (O,) -> (N, O, H', W') or (O, H', W').
 
     Cross-correlation; H' = floor((H + 2 padding - dilation (KH - 1) - 1) / stride) + 1. padding may be "valid" (0) or "same" (the
-    output has the input's size; stride 1 only). ValueError if channels, groups or sizes do not fit (the message says which), TypeError
-    for mixed dtypes or backends.
+    output has the input's size; stride 1 only). For a float16 input, float32 weights are rounded to float16, and so is the result, once.
+    ValueError if channels, groups or sizes do not fit (the message says which), TypeError for other mixtures of dtypes, or of backends.
     """
+    weight, bias = mixed(input, weight, bias)
     x, window, out, batched = _prepare(input, weight, bias, stride, padding, dilation, groups)
     inputs = (x, weight) if bias is None else (x, weight, bias)
     y = Conv2d(window, out, groups, _hw(x))(*inputs)
@@ -148,13 +149,17 @@ def conv2d_affine(
 ) -> Tensor:
     """scale conv2d(input, weight) + offset, by channel (O,), with `relu` ReLU of that: for inference, in one pass over memory.
 
+    scale and offset are in input's dtype, or in float32 for float16.
+
     What a convolution, batch norm by running statistics and ReLU come to. Nothing is recorded: RuntimeError where a gradient would be
     needed (use conv2d, batch_norm and relu, or no_grad()). ValueError, TypeError as for conv2d.
     """
     if is_grad_enabled() and any(t.requires_grad for t in (input, weight, scale, offset)):
         raise RuntimeError("conv2d_affine: has no gradient; use conv2d, batch_norm and relu, or call it within no_grad()")
-    x, window, out, batched = _prepare(input, weight, offset, stride, padding, dilation, groups)
-    _check_bias("conv2d_affine", x, scale, weight.shape[0], "scale")
+    (weight,) = mixed(input, weight)
+    x, window, out, batched = _prepare(input, weight, None, stride, padding, dilation, groups)
+    for what, v in (("scale", scale), ("offset", offset)):
+        _check_bias("conv2d_affine", x, v, weight.shape[0], what, sum_dtype(x.dtype))
     kernels = kernels_of(x._array)
     y = Tensor.wrap(kernels.conv2d_affine(x._array, weight._array, scale._array, offset._array, relu, window, out, groups))
     return y if batched else reshape(y, y.shape[1:])
@@ -205,6 +210,7 @@ def conv_transpose2d(
     ValueError, TypeError as for conv2d.
     """
     y, batched = images("conv_transpose2d", input)
+    weight, bias = mixed(y, weight, bias)
     c, o = _check_weight("conv_transpose2d", y, weight, groups)
     if c != y.shape[1]:
         raise ValueError(
@@ -358,13 +364,13 @@ def _check_weight(name: str, x: Tensor, weight: Tensor, groups: int) -> tuple[in
     return weight.shape[0], weight.shape[1]
 
 
-def _check_bias(name: str, x: Tensor, bias: Tensor | None, channels: int, what: str = "bias") -> None:
+def _check_bias(name: str, x: Tensor, bias: Tensor | None, channels: int, what: str = "bias", dtype: Any = None) -> None:
     if bias is None:
         return
     if bias.shape != (channels,):
         raise ValueError(f"{name}: {what} must have shape ({channels},) for {channels} output channels, got {bias.shape}")
     check_backend(name, x, bias)
-    if bias.dtype != x.dtype:
+    if bias.dtype != (x.dtype if dtype is None else dtype):
         raise TypeError(f"{name}: input is {x.dtype} but {what} is {bias.dtype}; cast one with .astype()")
 
 

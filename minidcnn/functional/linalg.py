@@ -9,7 +9,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor, register
-from .common import SumTo, as_tensor, cast, check_backend, result_dtype
+from .common import SumTo, as_tensor, cast, check_backend, mixed, result_dtype
 from .shape import reshape, transpose, unsqueeze
 
 
@@ -64,7 +64,11 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x: (..., I), weight: (O, I) or (I,), bias: (O,) -> (..., O) or (...): y = x weight^T + bias. ValueError if the sizes do not fit."""
+    """x: (..., I), weight: (O, I) or (I,), bias: (O,) -> (..., O) or (...): y = x weight^T + bias. ValueError if the sizes do not fit.
+
+    For a float16 input, float32 weights are rounded to float16.
+    """
+    weight, bias = mixed(x, weight, bias)
     if weight.ndim not in (1, 2):
         raise ValueError(f"linear: weight must be (O, I) or (I,), got shape {weight.shape}")
     if not x.ndim or x.shape[-1] != weight.shape[-1]:

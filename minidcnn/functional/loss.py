@@ -1,4 +1,7 @@
-"""Losses. Pixels with `ignore_index` count nowhere, and a mean over nothing is 0 with gradient 0, never NaN."""
+"""Losses. Pixels with `ignore_index` count nowhere, and a mean over nothing is 0 with gradient 0, never NaN.
+
+From float16 scores, losses are computed in float32.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from typing import Any
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor
-from .activation import floating, log_softmax, sigmoid, softmax
-from .classes import AtClass, PickClass, classified, reduced, weighed
+from .activation import log_softmax, sigmoid, softmax
+from .classes import AtClass, PickClass, classified, reduced, scores, weighed
 from .common import cast, check_backend
 from .elementwise import Elementwise, abs, clamp, pow
 from .reduce import sum
@@ -128,7 +131,7 @@ def cross_entropy(
 
 def _probabilities(name: str, input: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """input and target as (N, C, ...) and weight as (1, C, 1, ...), all in input's dtype."""
-    x = floating(name, input)
+    x = scores(name, input)
     check_backend(name, x, target, *(() if weight is None else (weight,)))
     if x.ndim == 1:
         x, target = reshape(x, (1, -1)), reshape(target, (1, -1))
@@ -197,7 +200,7 @@ def binary_cross_entropy_with_logits(
     mean is over all elements, whatever the weights, as in PyTorch. ValueError for other shapes and for targets outside [0, 1].
     """
     name = "binary_cross_entropy_with_logits"
-    x = floating(name, input)
+    x = scores(name, input)
     _same_shape(name, x, target)
     t = cast(target, x.dtype)
     kernels, values = kernels_of(t._array), t._array
@@ -217,13 +220,13 @@ def binary_cross_entropy_with_logits(
 def mse_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """(input - target)^2, same shapes -> (), or that shape for reduction "none". ValueError if the shapes differ."""
     _same_shape("mse_loss", input, target)
-    return reduced("mse_loss", pow(floating("mse_loss", input) - target, 2), reduction)
+    return reduced("mse_loss", pow(scores("mse_loss", input) - target, 2), reduction)
 
 
 def l1_loss(input: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
     """|input - target|, same shapes -> (), or that shape for reduction "none". ValueError if the shapes differ."""
     _same_shape("l1_loss", input, target)
-    return reduced("l1_loss", abs(floating("l1_loss", input) - target), reduction)
+    return reduced("l1_loss", abs(scores("l1_loss", input) - target), reduction)
 
 
 def _same_shape(name: str, input: Tensor, target: Tensor) -> None:

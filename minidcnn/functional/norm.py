@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ..autograd import Function, Gradient
-from ..backend import Array, kernels_of
+from ..backend import Array, kernels_of, sum_dtype
 from ..tensor import Tensor
 from .activation import ReLU, ReLUGate, floating
-from .common import check_backend
+from .common import cast, check_backend, rounded, wide
 from .elementwise import pow
 from .reduce import sum, var
 from .shape import broadcast_to, reshape
@@ -30,8 +30,8 @@ class Normalize(Function):
         axes, (one, zero) = _others(x), _one_zero(x)
         return (
             lambda: Normalize(self.mean * 0, self.rstd)(g, weight, zero),
-            lambda: sum(g * Normalize(self.mean, self.rstd)(x, one, zero), axes),
-            lambda: sum(g, axes),
+            lambda: sum(cast(g * Normalize(self.mean, self.rstd)(x, one, zero), weight.dtype), axes),
+            lambda: sum(cast(g, weight.dtype), axes),
         )
 
 
@@ -152,8 +152,8 @@ def _along(v: Tensor, x: Tensor) -> Tensor:
 
 def _one_zero(x: Tensor) -> tuple[Tensor, Tensor]:
     """A weight and a bias (C,) that change nothing."""
-    xp = kernels_of(x._array).xp
-    return Tensor.wrap(xp.ones(x.shape[1], x.dtype)), Tensor.wrap(xp.zeros(x.shape[1], x.dtype))
+    xp, dtype = kernels_of(x._array).xp, sum_dtype(x.dtype)
+    return Tensor.wrap(xp.ones(x.shape[1], dtype)), Tensor.wrap(xp.zeros(x.shape[1], dtype))
 
 
 def _total(terms: list[Tensor]) -> Tensor:
@@ -183,6 +183,7 @@ def batch_norm(
 
     While `training`, mean and variance are the batch's own, and the running ones, if given, are updated in place: new = (1 - momentum) old
     + momentum batch, with the unbiased variance. Otherwise the running ones are used. An empty batch stays empty and updates nothing.
+    weight and bias are in input's dtype, or in float32 for float16.
     ValueError for wrong shapes, one value per channel while training, or no statistics otherwise; TypeError for mixed dtypes or backends.
     Ioffe & Szegedy, "Batch normalization", 2015.
     """
@@ -198,7 +199,7 @@ def batch_norm(
             raise ValueError(
                 f"batch_norm: {name} must have one value for each of {x.shape[1]} channels, got shape {t.shape} (input {x.shape})"
             )
-        if name in ("weight", "bias") and t.dtype != x.dtype:
+        if name in ("weight", "bias") and t.dtype not in (x.dtype, sum_dtype(x.dtype)):
             raise TypeError(f"batch_norm: input is {x.dtype} but {name} is {t.dtype}; cast one with .astype()")
     kernels = kernels_of(x._array)
     if weight is None or bias is None:
@@ -238,5 +239,6 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
         raise ValueError(f"local_response_norm: input must be (N, C, ...), got shape {x.shape}")
     if size < 1:
         raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
+    x, stored = wide(x), x
     total = ChannelSum(size // 2, (size - 1) // 2)(x * x)
-    return x * pow(total * (alpha / size) + k, -beta)
+    return rounded(x * pow(total * (alpha / size) + k, -beta), stored)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Gradient
-from ..backend import Array, AxisMap, float_dtype, kernels_of
+from ..backend import Array, AxisMap, float_dtype, kernels_of, sum_dtype
 from ..tensor import Tensor
 from ..window import Pair, Window, pair
 from .common import check_backend
@@ -230,7 +230,7 @@ def avg_pool2d(
         end = np.minimum(start + k, n + p)
         counts.append(end - start if count_include_pad else np.minimum(end, n) - np.maximum(start, 0))
     divisor = np.full(out, divisor_override) if divisor_override is not None else np.outer(counts[0], counts[1])
-    weight = kernels_of(x._array).constant((1 / divisor).astype(x.dtype))
+    weight = kernels_of(x._array).constant((1 / divisor).astype(sum_dtype(x.dtype)))
     y = AvgPool2d(window, weight, size)(x)
     return y if batched else reshape(y, y.shape[1:])
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor, register
-from .common import BroadcastTo, axes_of, cast
+from .common import BroadcastTo, axes_of, cast, rounded, wide
 from .elementwise import exp, where
 from .shape import reshape
 
@@ -42,7 +42,7 @@ class Extremum(Function):
 
     def vjp(self, g: Tensor, x: Tensor, y: Tensor) -> tuple[Gradient, ...]:
         winners = (x._array == y._array).astype(x.dtype)
-        return (g * Tensor.wrap(winners / winners.sum(axis=self.axes, keepdims=True)),)
+        return (g * Tensor.wrap(winners / kernels_of(winners).sum(winners, self.axes, keepdims=True)),)
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def mean(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = Fals
     count = math.prod(x.shape[i] for i in axes)
     if not count:
         raise ValueError(f"mean: shape {x.shape} has no elements over dim {dim}")
-    return sum(x, dim, keepdim) / count
+    return rounded(sum(wide(x), dim, keepdim) / count, x)
 
 
 def var(x: Tensor, dim: int | Sequence[int] | None = None, correction: int = 1, keepdim: bool = False) -> Tensor:
@@ -92,8 +92,8 @@ def var(x: Tensor, dim: int | Sequence[int] | None = None, correction: int = 1, 
     count = math.prod(x.shape[i] for i in axes)
     if count <= correction:
         raise ValueError(f"var: {count} elements over dim {dim} are too few for correction {correction}; use correction=0")
-    centred = x - mean(x, dim, keepdim=True)
-    return sum(centred * centred, dim, keepdim) / (count - correction)
+    centred = wide(x) - mean(wide(x), dim, keepdim=True)
+    return rounded(sum(centred * centred, dim, keepdim) / (count - correction), x)
 
 
 def amax(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...window import Pair, Window
 from ..arrays import Array, empty_images, inverse, memory_order, zero_images
+from ..half import in_float32
 
 
 class BaseKernels:
@@ -34,6 +35,7 @@ class BaseKernels:
         result = function(*(a.transpose(order) if a.ndim else a for a in arrays))
         return result.transpose(inverse(order))
 
+    @in_float32
     def matmul(self, a: Array, b: Array) -> Array:
         """a (..., M, K) @ b (..., K, N) -> (..., M, N), leading axes broadcast."""
         return a @ b
@@ -58,6 +60,7 @@ class BaseKernels:
         y[...] = x[:, start:stop]
         return y
 
+    @in_float32
     def place(self, y: Array, index: Any, shape: tuple[int, ...]) -> Array:
         """y at `index` in zeros of `shape`, added where an advanced index repeats; 4-D results lie in channels-last memory."""
         xp = self.xp

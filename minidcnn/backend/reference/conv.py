@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ...window import Pair, Window
 from ..arrays import Array, empty_images, nchw, nhwc
+from ..half import in_float32
 from .base import BaseKernels
 
 
@@ -23,6 +24,7 @@ class ConvKernels(BaseKernels):
             cols[:, :, i, j] = padded[:, :, rows, columns]
         return cols  # type: ignore[no-any-return]
 
+    @in_float32
     def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
         """The adjoint of im2col: columns (N, C, KH, KW, OH, OW) -> (N, C, *size), overlapping windows added up."""
         n, c, out = *cols.shape[:2], cols.shape[4:]
@@ -33,6 +35,7 @@ class ConvKernels(BaseKernels):
             padded[:, :, rows, columns] += cols[:, :, i, j]
         return padded[:, :, ph : ph + h, pw : pw + w]
 
+    @in_float32
     def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
         """x (N, C, H, W), w (O, C/groups, KH, KW), bias (O,) or None -> y (N, O, *out)."""
         n, o = len(x), len(w)
@@ -46,13 +49,14 @@ class ConvKernels(BaseKernels):
     def conv2d_affine(
         self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: Pair, groups: int = 1
     ) -> Array:
-        """scale conv2d(x, w) + offset, scale and offset (O,) in x's dtype; with `relu`, max of that and 0.
+        """scale conv2d(x, w) + offset, scale and offset (O,) in x's dtype, or float32 for float16; with `relu`, max of that and 0.
 
         What inference makes of a convolution, batch norm by fixed statistics and ReLU.
         """
         y, zeros = self.conv2d(x, w, None, window, out, groups), self.xp.zeros(len(w))
         return self.batch_norm_apply(y, zeros, zeros + 1, scale, offset, relu)  # type: ignore[attr-defined,no-any-return]
 
+    @in_float32
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
         """y (N, O, OH, OW), w (O, C/groups, KH, KW), bias (C,) or None -> x (N, C, *size): the adjoint of conv2d at fixed w."""
         (n, _, *out), (_, cg, kh, kw) = y.shape, w.shape
@@ -61,6 +65,7 @@ class ConvKernels(BaseKernels):
         x = self.col2im(cols.reshape(n, groups * cg, kh, kw, *out) if groups > 1 else cols[:, 0], window, size)
         return x if bias is None else x + bias.reshape(1, -1, 1, 1)
 
+    @in_float32
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
         """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C/groups, KH, KW): the adjoint of conv2d at fixed x."""
         c, (_, o, *out) = x.shape[1], y.shape

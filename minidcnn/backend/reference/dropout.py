@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from ..arrays import Array, nchw
+from ..half import in_float32
 from ..random import DeviceSeed
 from .base import BaseKernels
 
@@ -16,6 +17,7 @@ from .base import BaseKernels
 class DropoutKernels(BaseKernels):
     """Masks from counters, and dropout by them."""
 
+    @in_float32
     def dropout(self, x: Array, p: float, seed: int, shape: tuple[int, ...]) -> Array:
         """x times a mask of `shape`, which broadcasts to x's: 0 with probability p, else 1 / (1 - p). Linear, and its own adjoint."""
         mask = self.dropout_mask(p, seed, shape, x.dtype)

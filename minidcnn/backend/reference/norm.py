@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..arrays import Array
+from ..half import in_float32, sum_dtype
 from .base import BaseKernels
 
 
@@ -19,23 +20,24 @@ class NormKernels(BaseKernels):
     def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         """(x - mean) rstd weight + bias, for x (N, C, ...) and (C,) float64 mean and rstd; in x's dtype; channels-last images stay so.
 
-        With `relu`, max of that and 0.
+        With `relu`, max of that and 0. weight and bias are in x's dtype, or in float32 for float16.
         """
-        kind, scale = x.dtype, rstd * weight
+        kind, scale = sum_dtype(x.dtype), rstd * weight
         terms = (_along(v.astype(kind), x) for v in (mean, scale, bias))
         y = self.map(lambda x, mean, scale, bias: (x - mean) * scale + bias, x, *terms)
-        return self.relu(y) if relu else y
+        return (self.relu(y) if relu else y).astype(x.dtype, copy=False)
 
     def batch_norm_grad(
         self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        """The gradients (dx, dweight, dbias) of <g, batch_norm_apply(x, mean(x), rstd(x), weight, bias)>, in x's dtype.
+        """The gradients (dx, dweight, dbias) of <g, batch_norm_apply(x, mean(x), rstd(x), weight, bias)>, in x's and weight's dtypes.
 
         `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0.
         With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
         (Ioffe & Szegedy, "Batch normalization", 2015, section 3, simplified).
         """
-        kind, axes, count = x.dtype, _others(x), x.size // x.shape[1]
+        kind, axes, count, stored = sum_dtype(x.dtype), _others(x), x.size // x.shape[1], x.dtype
+        x, g = x.astype(kind, copy=False), g.astype(kind, copy=False)
         if gate is not None:
             g = self.relu_grad(g, self.batch_norm_apply(x, mean, rstd, weight, gate))
         at, spread = (_along(v.astype(kind), x) for v in (mean, rstd))
@@ -43,8 +45,10 @@ class NormKernels(BaseKernels):
         dbias = self.sum(g, axes)
         dweight = self.sum(self.map(lambda g, z: g * z, g, z), axes)
         terms = (_along(v.astype(kind), x) for v in (rstd * weight, dbias / count, dweight / count))
-        return self.map(lambda g, z, scale, b, w: scale * (g - b - z * w), g, z, *terms), dweight, dbias
+        dx = self.map(lambda g, z, scale, b, w: scale * (g - b - z * w), g, z, *terms)
+        return dx.astype(stored, copy=False), dweight.astype(weight.dtype, copy=False), dbias.astype(weight.dtype, copy=False)
 
+    @in_float32
     def channel_sum(self, x: Array, before: int, after: int) -> Array:
         """x (N, C, ...) -> sums over the channels c - before ... c + after that exist. The adjoint is channel_sum(g, after, before)."""
         c = x.shape[1]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...window import Pair, Window
 from ..arrays import Array, empty_images, nchw, nhwc, zero_images
+from ..half import in_float32
 from .transfer import TransferKernels
 
 
@@ -40,6 +41,7 @@ class PoolKernels(TransferKernels):
             y += self.xp.where(taps == i * window.kernel[1] + j, padded[:, :, *at], x.dtype.type(0))
         return y
 
+    @in_float32
     def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
         """The adjoint of pool_gather: g (N, C, OH, OW) -> (N, C, *size), added at each window's winning pixel."""
         out: Pair = taps.shape[2:]
@@ -77,6 +79,7 @@ class PoolKernels(TransferKernels):
         y = self.xp.take_along_axis(nhwc(x).reshape(n, h * w, c), at, 1)
         return nchw(y.reshape(n, oh, ow, c))
 
+    @in_float32
     def scatter(self, y: Array, indices: Array, size: Pair) -> Array:
         """The adjoint of gather: y (N, C, OH, OW) -> (N, C, *size), added where indices repeat, 0 where none points."""
         xp, (n, c, oh, ow) = self.xp, y.shape
@@ -85,8 +88,9 @@ class PoolKernels(TransferKernels):
         xp.add.at(out, (xp.arange(n)[:, None, None], at, xp.arange(c)), nhwc(y).reshape(n, oh * ow, c))
         return nchw(out.reshape(n, *size, c))
 
+    @in_float32
     def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
-        """x (N, C, H, W) -> (N, C, OH, OW): the sum of each window's pixels (padding is 0) times `weight` (OH, OW)."""
+        """x (N, C, H, W) -> (N, C, OH, OW): the sum of each window's pixels (padding is 0) times `weight` (OH, OW), float32 for float16."""
         out: Pair = weight.shape
         padded = self.pad_images(x, window, out)
         y = zero_images(self.xp, (*x.shape[:2], *out), x.dtype)
@@ -95,6 +99,7 @@ class PoolKernels(TransferKernels):
         y *= weight
         return y
 
+    @in_float32
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
         """The adjoint of avg_pool2d: g (N, C, OH, OW) -> (N, C, *size), g times `weight` added to each pixel of its window."""
         out: Pair = weight.shape

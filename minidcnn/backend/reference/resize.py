@@ -11,6 +11,7 @@ from typing import Any
 
 from ..arrays import Array, inverse, memory_order, nchw, nhwc
 from ..axis_map import AxisMap
+from ..half import in_float32
 from .transfer import TransferKernels
 
 NHWC = (0, 2, 3, 1)
@@ -30,6 +31,7 @@ class ResizeKernels(TransferKernels):
         out[to] = x[source]
         return out
 
+    @in_float32
     def resample(self, x: Array, rows: AxisMap, columns: AxisMap) -> Array:
         """x (N, C, H, W) -> (N, C, OH, OW): `rows` along the height, then `columns` along the width. Where maps gather, any dtype."""
         return nchw(self._along(self._along(nhwc(x), 1, rows), 2, columns))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..backend import Array, Kernels, kernels_of
+from ..backend.rules import AdamRule
 from ..tensor import Tensor
 from .checks import not_negative
 from .optimizer import Optimizer
@@ -47,7 +48,8 @@ class Adam(Optimizer):
                 state[name] = kernels.map(kernels.xp.zeros_like, p)
         state["step"] += 1
         averages = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if group["amsgrad"] else None
-        return p, gradient, *averages, state["step"], group["lr"], *group["betas"], group["eps"], group["weight_decay"], self.decoupled
+        rule = AdamRule(group["lr"], *group["betas"], group["eps"], group["weight_decay"], self.decoupled)
+        return p, gradient, *averages, state["step"], rule
 
     def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
         kernels.adam_steps([self.arguments(*one) for one in todo])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..backend import Array, Kernels, kernels_of
+from ..backend.rules import SgdRule
 from ..tensor import Tensor
 from .checks import not_negative
 from .optimizer import Optimizer
@@ -47,7 +48,8 @@ class SGD(Optimizer):
                 kernels = kernels_of(p)
                 state["momentum_buffer"] = kernels.map(kernels.xp.empty_like, p)
             buffer = state["momentum_buffer"]
-        return p, gradient, buffer, first, group["lr"], momentum, group["dampening"], group["weight_decay"], bool(group["nesterov"])
+        rule = SgdRule(group["lr"], momentum, group["dampening"], group["weight_decay"], bool(group["nesterov"]))
+        return p, gradient, buffer, first, rule
 
     def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
         kernels.sgd_steps([self.arguments(*one) for one in todo])

@@ -1,0 +1,175 @@
+"""Loss scaling: the small gradients of float16 are lifted out of what it rounds to zero, and steps whose gradients overflowed are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backend import HALF, kernels_of
+from ..tensor import Tensor
+from .optimizer import Optimizer
+
+LARGEST = float(np.finfo(np.float32).max)  # of the scale: the loss is float32
+
+
+@dataclass
+class _Stage:
+    """How far an optimizer is since the last update()."""
+
+    finite: Any = None  # whether its gradients are: an array where they live, or a bool; None before unscale_
+    stepped: bool = False
+
+
+class GradScaler:
+    """Multiplies a loss by a scale, divides the gradients by it, and finds the largest scale with which they stay finite.
+
+        scaler = optim.GradScaler()
+        for images, masks in batches:
+            optimizer.zero_grad()
+            scaler.scale(loss(model(images), masks)).backward()
+            scaler.unscale_(optimizer)  # only if the gradients themselves are wanted: for clip_grad_norm_, say
+            scaler.step(optimizer)  # does nothing if a gradient is infinite or NaN
+            scaler.update()
+
+    The scale is multiplied by `backoff_factor` after a step that was left out, and by `growth_factor` after `growth_interval` steps in a row that
+    were not. Micikevicius et al., "Mixed precision training", 2018, section 3.2. Names, values and order of calls are those of torch.amp.GradScaler,
+    without its `device`: a scaler works where the gradients are. With enabled=False every method passes through what it gets.
+
+    The scale is a number of the host. On a GPU one value comes down in each step(), whether all gradients are finite: nothing else waits.
+    ValueError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        init_scale: float = 2.0**16,
+        growth_factor: float = 2.0,
+        backoff_factor: float = 0.5,
+        growth_interval: int = 2000,
+        enabled: bool = True,
+    ) -> None:
+        if not 0 < init_scale <= LARGEST:
+            raise ValueError(f"GradScaler: init_scale must be a positive number of float32, got {init_scale}")
+        if not growth_factor > 1:
+            raise ValueError(f"GradScaler: growth_factor must be above 1, got {growth_factor}")
+        if not 0 < backoff_factor < 1:
+            raise ValueError(f"GradScaler: backoff_factor must lie between 0 and 1, got {backoff_factor}")
+        if growth_interval < 1:
+            raise ValueError(f"GradScaler: growth_interval must be at least 1, got {growth_interval}")
+        self._scale, self._enabled = float(init_scale), enabled
+        self._growth_factor, self._backoff_factor, self._growth_interval = growth_factor, backoff_factor, growth_interval
+        self._good = 0  # steps in a row
+        self._stages: dict[int, _Stage] = {}  # by the id of the optimizer
+
+    def scale(self, outputs: Any) -> Any:
+        """A tensor, or each one in (nested) lists and tuples, times the scale."""
+        if not self._enabled:
+            return outputs
+        if isinstance(outputs, Tensor):
+            return outputs * self._scale
+        if isinstance(outputs, list | tuple):
+            return type(outputs)(map(self.scale, outputs))
+        raise TypeError(f"GradScaler.scale: outputs must be a Tensor, or lists or tuples of them, got {type(outputs).__name__}")
+
+    def unscale_(self, optimizer: Optimizer, finite: bool | None = None) -> None:
+        """Divide the gradients of the optimizer's parameters by the scale, in place.
+
+        finite: whether they are, for who knows already; else it is found out where they live, and read by step(). RuntimeError the second time
+        before update(), and after step(); ValueError for float16 parameters, whose steps would be lost in rounding: keep them in float32.
+        """
+        if not self._enabled:
+            return
+        stage = self._stages.setdefault(id(optimizer), _Stage())
+        if stage.stepped or stage.finite is not None:
+            raise RuntimeError(
+                f"GradScaler.unscale_: {'step()' if stage.stepped else 'unscale_()'} came already; call update() after each step"
+            )
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if any(g.dtype == HALF for g in gradients):
+            raise ValueError("GradScaler.unscale_: a parameter is float16; keep parameters in float32, and give the network float16 images")
+        if not gradients:
+            raise RuntimeError("GradScaler.unscale_: no parameter of this optimizer has a gradient; call scale(loss).backward() first")
+        result: Any = True if finite is None else finite
+        for g in gradients:
+            if finite is None:
+                result = result & kernels_of(g._array).all_finite(g._array)
+            g._array *= g.dtype.type(1 / self._scale)
+            g.changed()
+        stage.finite = result
+
+    def step(self, optimizer: Optimizer) -> Any:
+        """optimizer.step(), unless a gradient is infinite or NaN; calls unscale_ if that was not done. RuntimeError the second time before update()."""
+        if not self._enabled:
+            return optimizer.step()
+        if self._stages.get(id(optimizer), _Stage()).stepped:
+            raise RuntimeError("GradScaler.step: it came already for this optimizer; call update() after each step")
+        if self._stages.get(id(optimizer), _Stage()).finite is None:
+            self.unscale_(optimizer)
+        stage = self._stages[id(optimizer)]
+        stage.finite, stage.stepped = bool(stage.finite), True
+        return optimizer.step() if stage.finite else None
+
+    def update(self, new_scale: float | None = None) -> None:
+        """End the step: lower the scale if an optimizer's gradients were not finite, raise it after enough that were; or set it to `new_scale`.
+
+        RuntimeError if no gradients were looked at since the last time.
+        """
+        if not self._enabled:
+            return
+        stages, self._stages = list(self._stages.values()), {}
+        if new_scale is not None:
+            self._scale = float(new_scale)
+            return
+        if not stages:
+            raise RuntimeError("GradScaler.update: there was no step() since the last update()")
+        if not all(bool(stage.finite) for stage in stages):
+            self._scale, self._good = self._scale * self._backoff_factor, 0
+            return
+        self._good += 1
+        if self._good == self._growth_interval:
+            grown = self._scale * self._growth_factor
+            self._scale, self._good = grown if grown <= LARGEST else self._scale, 0
+
+    def get_scale(self) -> float:
+        """The present scale; 1 if not enabled."""
+        return self._scale if self._enabled else 1.0
+
+    def is_enabled(self) -> bool:
+        """Whether it does anything."""
+        return self._enabled
+
+    def get_growth_factor(self) -> float:
+        """What the scale is multiplied by after `growth_interval` good steps."""
+        return self._growth_factor
+
+    def get_backoff_factor(self) -> float:
+        """What the scale is multiplied by after a step that was left out."""
+        return self._backoff_factor
+
+    def get_growth_interval(self) -> int:
+        """How many good steps in a row raise the scale."""
+        return self._growth_interval
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scale, settings and the good steps in a row, under torch's names; {} if not enabled. Between update() and the next step only."""
+        if not self._enabled:
+            return {}
+        return {
+            "scale": self._scale,
+            "growth_factor": self._growth_factor,
+            "backoff_factor": self._backoff_factor,
+            "growth_interval": self._growth_interval,
+            "_growth_tracker": self._good,
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on from where state_dict() was taken. ValueError for the empty state of a scaler that was not enabled."""
+        if not self._enabled:
+            return
+        if not state_dict:
+            raise ValueError("GradScaler.load_state_dict: the state is empty, that of a scaler which was not enabled")
+        self._scale, self._good = float(state_dict["scale"]), int(state_dict["_growth_tracker"])
+        self._growth_factor, self._backoff_factor = float(state_dict["growth_factor"]), float(state_dict["backoff_factor"])
+        self._growth_interval = int(state_dict["growth_interval"])

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, is_channels_last, nchw
 from minidcnn.backend.cpu import CpuKernels, algorithm, conv, elementwise, memory, product, threads
+from minidcnn.backend.rules import AdamRule, SgdRule
 from minidcnn.window import Window
 
 REFERENCE, CPU = Kernels(np), CpuKernels()
@@ -490,7 +491,7 @@ def test_steps_change_parameter_and_state_as_the_reference_does(shape, dtype, la
             p, g, buffer, _ = fresh()
             if first:
                 buffer[...] = np.nan  # holds nothing yet
-            kernels.sgd_step(p, g, buffer if momentum else None, first, 0.1, momentum, dampening, decay, nesterov)
+            kernels.sgd_step(p, g, buffer if momentum else None, first, SgdRule(0.1, momentum, dampening, decay, nesterov))
             np.testing.assert_array_equal(g, fresh()[1])
             results.append((p, buffer) if momentum else (p,))
         for got, expected in zip(*results, strict=True):
@@ -501,7 +502,7 @@ def test_steps_change_parameter_and_state_as_the_reference_does(shape, dtype, la
             p, g, mean, square = fresh()
             np.square(square, out=square)
             state = (p, g, mean, square, square / 2 if largest else None)
-            kernels.adam_step(*state, 3, 0.1, 0.9, 0.99, 1e-3, decay, decoupled)
+            kernels.adam_step(*state, 3, AdamRule(0.1, 0.9, 0.99, 1e-3, decay, decoupled))
             np.testing.assert_array_equal(g, fresh()[1])
             results.append((p, mean, square))
         for got, expected in zip(*results, strict=True):
@@ -587,9 +588,9 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
     yield from (("cross_entropy", losses), ("cross_entropy", logs))
     yield "cross_entropy_grad", CPU.cross_entropy_grad(losses, x, top, logs, taps_of(x), of_class, 0.1)
     p, state, square = images(300, 40, 7, 5), images(300, 40, 7, 5), np.abs(images(300, 40, 7, 5))
-    CPU.sgd_step(p, square, state, False, 0.1, 0.9, 0.0, 0.1, False)
+    CPU.sgd_step(p, square, state, False, SgdRule(0.1, 0.9, 0.0, 0.1))
     yield from (("sgd_step", p.copy()), ("sgd_step", state.copy()))
-    CPU.adam_step(p, p * 2, state, square, None, 2, 0.1, 0.9, 0.99, 1e-3, 0.1, True)
+    CPU.adam_step(p, p * 2, state, square, None, 2, AdamRule(0.1, 0.9, 0.99, 1e-3, 0.1, True))
     yield from (("adam_step", p), ("adam_step", state), ("adam_step", square))
     yield from (("relu", CPU.relu(x)), ("relu_grad", CPU.relu_grad(x[:1], best[:1].mean() * x[:1])))
 

@@ -16,6 +16,7 @@ import minidcnn
 from minidcnn import Tensor, nn, optim
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda.optim import SHARE
+from minidcnn.backend.rules import AdamRule, SgdRule
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
 watched = pytest.mark.skipif(ON_DEVICE, reason="counts launches of simulated kernels")
@@ -67,8 +68,8 @@ def test_sgd(shapes: list[tuple[int, ...]], layout: str, order: dict[str, Any], 
     together, alone, wanted = copies(start), copies(start), copies(start)
 
     def arguments(rows: list[list[Array]]) -> list[tuple[Any, ...]]:
-        settings = [(i % 3 == 0, 0.1 / (i + 1), momentum, 0.0, 0.01 * (i % 2), nesterov and momentum > 0) for i in range(len(rows))]
-        return [(p, g, buffer if momentum else None, *numbers) for (p, g, buffer), numbers in zip(rows, settings, strict=True)]
+        rules = [SgdRule(0.1 / (i + 1), momentum, 0.0, 0.01 * (i % 2), nesterov and momentum > 0) for i in range(len(rows))]
+        return [(p, g, buffer if momentum else None, i % 3 == 0, rules[i]) for i, (p, g, buffer) in enumerate(rows)]
 
     kernels.sgd_steps(arguments(together))
     for one in arguments(alone):
@@ -89,8 +90,8 @@ def test_adam(shapes: list[tuple[int, ...]], layout: str, order: dict[str, Any],
     together, alone, wanted = copies(start), copies(start), copies(start)
 
     def arguments(rows: list[list[Array]]) -> list[tuple[Any, ...]]:
-        settings = [(1 + i, 0.1 / (i + 1), 0.9, 0.99, 1e-8, 0.01 * (i % 2), decoupled) for i in range(len(rows))]
-        return [(*row[:4], row[4] if amsgrad else None, *numbers) for row, numbers in zip(rows, settings, strict=True)]
+        rules = [AdamRule(0.1 / (i + 1), 0.9, 0.99, 1e-8, 0.01 * (i % 2), decoupled) for i in range(len(rows))]
+        return [(*row[:4], row[4] if amsgrad else None, 1 + i, rules[i]) for i, row in enumerate(rows)]
 
     kernels.adam_steps(arguments(together))
     for one in arguments(alone):
@@ -147,5 +148,5 @@ def test_nothing_to_do_launches_nothing() -> None:
     kernels.sgd_steps([])
     kernels.adam_steps([])
     empty = np.zeros((0, 3), np.float32)
-    kernels.sgd_step(empty, empty, None, True, 0.1, 0.0, 0.0, 0.0, False)
+    kernels.sgd_step(empty, empty, None, True, SgdRule(0.1))
     assert not launches

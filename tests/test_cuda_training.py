@@ -17,6 +17,7 @@ from minidcnn import Tensor, optim
 from minidcnn import functional as F
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import CudaKernels
+from minidcnn.backend.rules import AdamRule, SgdRule
 from minidcnn.models import UNet
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -112,7 +113,7 @@ def test_sgd_step(rng: np.random.Generator, dtype: Any, settings: tuple[float, f
     for step in range(3):
         g = rng.standard_normal(p.shape).astype(dtype)
         for k, (q, buffer) in ((kernels, mine), (REFERENCE, theirs)):
-            k.sgd_step(q, g, buffer if momentum else None, step == 0, 0.1, momentum, dampening, 0.01, nesterov)
+            k.sgd_step(q, g, buffer if momentum else None, step == 0, SgdRule(0.1, momentum, dampening, 0.01, nesterov))
     for a, b in zip(mine, theirs, strict=True):
         close(a, b, dtype)
 
@@ -127,7 +128,7 @@ def test_adam_step(rng: np.random.Generator, dtype: Any, decoupled: bool, amsgra
     for step in range(1, 4):
         g = rng.standard_normal(p.shape).astype(dtype)
         for k, (q, mean, square, largest) in zip((kernels, REFERENCE), states, strict=True):
-            k.adam_step(q, g, mean, square, largest if amsgrad else None, step, 0.1, 0.9, 0.99, 1e-8, 0.01, decoupled)
+            k.adam_step(q, g, mean, square, largest if amsgrad else None, step, AdamRule(0.1, 0.9, 0.99, 1e-8, 0.01, decoupled))
     for a, b in zip(*states, strict=True):
         close(a, b, dtype)
 

@@ -15,6 +15,7 @@ from simulated import simulated
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import CudaKernels
 from minidcnn.backend.cuda.source import folder, source
+from minidcnn.backend.rules import AdamRule, SgdRule
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -44,9 +45,8 @@ def stepped(kernels: Kernels, optimizer: str) -> Array:
     rng, rows, settings = np.random.default_rng(1), [], []
     for i, size in enumerate((40, 9000, 7)):
         rows.append([rng.random(size, np.float32) for _ in range(5 if optimizer == "adam" else 3)])
-        settings.append(
-            (1 + i, 0.1 * (i + 1), 0.9, 0.99, 1e-3, 0.1, i == 1) if optimizer == "adam" else (i == 1, 0.1, 0.9, 0.2, 0.1, False)
-        )
+        adam = 1 + i, AdamRule(0.1 * (i + 1), 0.9, 0.99, 1e-3, 0.1, i == 1)
+        settings.append(adam if optimizer == "adam" else (i == 1, SgdRule(0.1, 0.9, 0.2, 0.1)))
     for _ in range(2):
         steps = [(*row, *numbers) for row, numbers in zip(rows, settings, strict=True)]
         kernels.adam_steps(steps) if optimizer == "adam" else kernels.sgd_steps(steps)
@@ -193,12 +193,16 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a class beyond the last is counted": ("confusion", "t >= classes ||", ""),
     "blocks begin at the wrong parameter": ("sgd", "<= (long long)blockIdx.x) low", "< (long long)blockIdx.x) low"),
     "the last parameter is never found": ("sgd", "int low = 0, high = rows - 1;", "int low = 0, high = rows - 2;"),
-    "a block works on into the next parameter": ("sgd", "+ (share), (int)(row)[0])", "+ (share), (int)(row)[0] + 1)"),
-    "every block takes the whole parameter": ("adam", "min(e - (int)threadIdx.x + (share), (int)(row)[0])", "(int)(row)[0]"),
-    "settings of one parameter for all": ("adam", "settings + index * 8", "settings"),
-    "the blocks of a parameter begin at its first element": ("sgd", "((int)blockIdx.x - (int)(row)[1]) * (share)", "0 * (share)"),
+    "a block works on into the next parameter": ("sgd", "min(begin + share, (int)row[0])", "min(begin + share, (int)row[0] + 1)"),
+    "every block takes the whole parameter": ("adam", "min(begin + share, (int)row[0])", "(int)row[0]"),
+    "settings of one parameter for all": ("adam", "settings + low * Rule::SETTINGS", "settings"),
+    "the blocks of a parameter begin at its first element": ("sgd", "((int)blockIdx.x - (int)row[1]) * share", "0 * share"),
     "the first step keeps what the buffer holds": ("sgd", "first ? d : momentum", "momentum"),
-    "mean and mean square exchanged": ("adam", "(Real*)row[4], *square = (Real*)row[5]", "(Real*)row[5], *square = (Real*)row[4]"),
+    "mean and mean square exchanged": (
+        "adam",
+        "mean((Real*)arrays[2]), square((Real*)arrays[3])",
+        "mean((Real*)arrays[3]), square((Real*)arrays[2])",
+    ),
     "the average forgets its weight": ("avg_pool", "Real(total * weight[p.i * g.ow + p.j])", "Real(total * weight[p.j * g.ow + p.i])"),
 }
 

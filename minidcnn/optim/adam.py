@@ -48,7 +48,8 @@ class Adam(Optimizer):
                 state[name] = kernels.map(kernels.xp.zeros_like, p)
         state["step"] += 1
         averages = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if group["amsgrad"] else None
-        rule = AdamRule(group["lr"], *group["betas"], group["eps"], group["weight_decay"], self.decoupled)
+        beta1, beta2 = group["betas"]
+        rule = AdamRule(group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self.decoupled)
         return p, gradient, *averages, state["step"], rule
 
     def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..arrays import Array, memory_order
 from ..reference import Kernels
+from ..rules import AdamRule, SgdRule
 from .jit import jit
 from .layout import suits
 from .threads import parallel
@@ -18,54 +17,29 @@ LARGE = 1 << 12  # elements; what is smaller is left to NumPy
 class CpuOptim(Kernels):
     """sgd_step and adam_step."""
 
-    def sgd_step(
-        self,
-        p: Array,
-        g: Array,
-        buffer: Array | None,
-        first: bool,
-        lr: float,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-    ) -> None:
+    def sgd_step(self, p: Array, g: Array, buffer: Array | None, first: bool, rule: SgdRule) -> None:
         flat = _flat(p, g, buffer)
         if flat is None:
-            return super().sgd_step(p, g, buffer, first, lr, momentum, dampening, weight_decay, nesterov)
+            return super().sgd_step(p, g, buffer, first, rule)
         kind = p.dtype.type
-        rate, keep, add, decay = kind(lr), kind(0 if first else momentum), kind(1 if first else 1 - dampening), kind(weight_decay)
+        rate, ahead, decay = kind(rule.lr), kind(rule.momentum), kind(rule.weight_decay)
+        keep, add = kind(0 if first else rule.momentum), kind(1 if first else 1 - rule.dampening)
         if buffer is None:
             return parallel(lambda a, b: sgd(flat[0][a:b], flat[1][a:b], rate, decay), p.size, 2)
-        ahead = kind(momentum)
         return parallel(
             lambda a, b: sgd_momentum(
-                flat[0][a:b], flat[1][a:b], flat[2][a:b], bool(first), bool(nesterov), rate, keep, add, ahead, decay
+                flat[0][a:b], flat[1][a:b], flat[2][a:b], bool(first), bool(rule.nesterov), rate, keep, add, ahead, decay
             ), p.size, 2,
         )  # fmt: skip
 
-    def adam_step(
-        self,
-        p: Array,
-        g: Array,
-        mean: Array,
-        square: Array,
-        largest: Array | None,
-        step: int,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-    ) -> None:
+    def adam_step(self, p: Array, g: Array, mean: Array, square: Array, largest: Array | None, step: int, rule: AdamRule) -> None:
         flat = _flat(p, g, mean, square)
         if flat is None or largest is not None:
-            return super().adam_step(p, g, mean, square, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled)
+            return super().adam_step(p, g, mean, square, largest, step, rule)
         kind = p.dtype.type
-        rate, root = lr / (1 - beta1**step), math.sqrt(1 - beta2**step)
-        shrink, decay = (1 - lr * weight_decay, 0.0) if decoupled else (1.0, weight_decay)
-        t = [kind(v) for v in (rate, 1 - beta1, beta2, 1 - beta2, 1 / root, eps, shrink, decay)]
+        rate, root = rule.corrected(step)
+        shrink, decay = (1 - rule.lr * rule.weight_decay, 0.0) if rule.decoupled else (1.0, rule.weight_decay)
+        t = [kind(v) for v in (rate, 1 - rule.beta1, rule.beta2, 1 - rule.beta2, 1 / root, rule.eps, shrink, decay)]
         p_, g_, mean_, square_ = flat
         return parallel(
             lambda a, b: adam(p_[a:b], g_[a:b], mean_[a:b], square_[a:b], t[0], t[1], t[2], t[3], t[4], t[5], t[6], t[7]), p.size, 2

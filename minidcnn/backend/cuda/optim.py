@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array, memory_order
+from ..rules import AdamRule, SgdRule
 from .base import CudaBase
 
 FILE = "optim.cu"
@@ -19,36 +20,11 @@ STATE = 3  # arrays of state that a row of the table has room for
 class CudaOptim(CudaBase):
     """sgd_step and adam_step, of one parameter or many. What has gaps goes to the reference, one by one."""
 
-    def sgd_step(
-        self,
-        p: Array,
-        g: Array,
-        buffer: Array | None,
-        first: bool,
-        lr: float,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-    ) -> None:
-        self.sgd_steps([(p, g, buffer, first, lr, momentum, dampening, weight_decay, nesterov)])
+    def sgd_step(self, p: Array, g: Array, buffer: Array | None, first: bool, rule: SgdRule) -> None:
+        self.sgd_steps([(p, g, buffer, first, rule)])
 
-    def adam_step(
-        self,
-        p: Array,
-        g: Array,
-        mean: Array,
-        square: Array,
-        largest: Array | None,
-        step: int,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-    ) -> None:
-        self.adam_steps([(p, g, mean, square, largest, step, lr, beta1, beta2, eps, weight_decay, decoupled)])
+    def adam_step(self, p: Array, g: Array, mean: Array, square: Array, largest: Array | None, step: int, rule: AdamRule) -> None:
+        self.adam_steps([(p, g, mean, square, largest, step, rule)])
 
     def sgd_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
         rows = []
@@ -57,7 +33,8 @@ class CudaOptim(CudaBase):
             if arrays is None:
                 super().sgd_step(*step)
             else:
-                rows.append((arrays, step[3:]))
+                first, rule = step[3:]
+                rows.append((arrays, (first, *astuple(rule))))
         self._launch("sgd_step", rows)
 
     def adam_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
@@ -67,8 +44,8 @@ class CudaOptim(CudaBase):
             if arrays is None:
                 super().adam_step(*step)
                 continue
-            t, lr, beta1, beta2, *others = step[5:]
-            rows.append((arrays, (lr / (1 - beta1**t), math.sqrt(1 - beta2**t), lr, beta1, beta2, *others)))
+            t, rule = step[5:]
+            rows.append((arrays, (*rule.corrected(t), *astuple(rule))))
         self._launch("adam_step", rows)
 
     def _launch(self, kernel: str, rows: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> None:

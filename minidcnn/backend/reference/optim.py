@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, memory_order
+from ..rules import AdamRule, SgdRule
 from .base import BaseKernels
 
 BLOCK = 1 << 15  # elements
@@ -38,67 +39,41 @@ class OptimKernels(BaseKernels):
             at: list[Any] = [slice(i, i + step) for i in range(0, n, step)] if step else list(range(n))
             stack.extend(tuple(None if v is None else v[i] for v in views) for i in reversed(at))
 
-    def sgd_step(
-        self,
-        p: Array,
-        g: Array,
-        buffer: Array | None,
-        first: bool,
-        lr: float,
-        momentum: float,
-        dampening: float,
-        weight_decay: float,
-        nesterov: bool,
-    ) -> None:
+    def sgd_step(self, p: Array, g: Array, buffer: Array | None, first: bool, rule: SgdRule) -> None:
         """p and buffer in place, as torch.optim.SGD; g is only read. `buffer` may be None without momentum; the `first` step fills it.
 
-        d = g + weight_decay p; buffer = momentum buffer + (1 - dampening) d, at first d; p -= lr (d + momentum buffer if nesterov,
-        buffer with momentum, else d).
+        By the rule, d = g + weight_decay p; buffer = momentum buffer + (1 - dampening) d, at first d; p -= lr (d + momentum buffer if
+        nesterov, buffer with momentum, else d).
         """
         for p_, g_, buffer_ in self.blocks(p, g, buffer):
-            d = g_ + weight_decay * p_ if weight_decay else g_
+            d = g_ + rule.weight_decay * p_ if rule.weight_decay else g_
             if buffer_ is not None:
                 if first:
                     buffer_[...] = d
                 else:
-                    buffer_ *= momentum
-                    buffer_ += (1 - dampening) * d
-                d = d + momentum * buffer_ if nesterov else buffer_
-            p_ -= lr * d
+                    buffer_ *= rule.momentum
+                    buffer_ += (1 - rule.dampening) * d
+                d = d + rule.momentum * buffer_ if rule.nesterov else buffer_
+            p_ -= rule.lr * d
 
-    def adam_step(
-        self,
-        p: Array,
-        g: Array,
-        mean: Array,
-        square: Array,
-        largest: Array | None,
-        step: int,
-        lr: float,
-        beta1: float,
-        beta2: float,
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-    ) -> None:
+    def adam_step(self, p: Array, g: Array, mean: Array, square: Array, largest: Array | None, step: int, rule: AdamRule) -> None:
         """p, mean, square and largest (amsgrad, else None) in place, as torch.optim.Adam and, `decoupled`, AdamW; `step` counts from 1.
 
-        mean += (1 - beta1)(g - mean); square = beta2 square + (1 - beta2) g^2; p -= lr / (1 - beta1^step) mean / (sqrt(square /
+        By the rule, mean += (1 - beta1)(g - mean); square = beta2 square + (1 - beta2) g^2; p -= lr / (1 - beta1^step) mean / (sqrt(square /
         (1 - beta2^step)) + eps), where g includes weight_decay p or, decoupled, p is first scaled by 1 - lr weight_decay.
         """
-        rate = lr / (1 - beta1**step)
-        root = math.sqrt(1 - beta2**step)
+        rate, root = rule.corrected(step)
         for p_, g_, mean_, square_, largest_ in self.blocks(p, g, mean, square, largest):
-            if weight_decay and decoupled:
-                p_ *= 1 - lr * weight_decay
-            d = g_ + weight_decay * p_ if weight_decay and not decoupled else g_
-            mean_ += (1 - beta1) * (d - mean_)
-            square_ *= beta2
-            square_ += (1 - beta2) * (d * d)
+            if rule.weight_decay and rule.decoupled:
+                p_ *= 1 - rule.lr * rule.weight_decay
+            d = g_ + rule.weight_decay * p_ if rule.weight_decay and not rule.decoupled else g_
+            mean_ += (1 - rule.beta1) * (d - mean_)
+            square_ *= rule.beta2
+            square_ += (1 - rule.beta2) * (d * d)
             if largest_ is not None:
                 largest_[...] = self.xp.maximum(largest_, square_)
                 square_ = largest_
-            p_ -= rate * (mean_ / (self.xp.sqrt(square_) / root + eps))
+            p_ -= rate * (mean_ / (self.xp.sqrt(square_) / root + rule.eps))
 
     def sgd_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
         """sgd_step of many parameters, each item its arguments in their order. No two items share memory."""

@@ -1,8 +1,9 @@
 // What all kernels share: number types, the grid-stride loop, window geometry, reductions over a block.
 //
 // Images lie in channels-last memory, (N, H, W, C). REAL and SUM are set by the launcher, one module per dtype: values are stored as
-// Real and added up as Sum (float for float, double for double). Results never depend on the order of blocks: no floating-point atomics.
+// Real and added up as Sum (float for float and Half, double for double). Results never depend on the order of blocks: no floating-point atomics.
 #pragma once
+#include "half.cuh"
 #ifndef REAL
 #define REAL float
 #endif

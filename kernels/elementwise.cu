@@ -4,13 +4,13 @@
 
 // max(x, 0); NaN stays NaN.
 extern "C" __global__ void __launch_bounds__(256) relu(const Real* __restrict__ x, Real* __restrict__ y, int count) {
-    FOR_EACH(e, count) y[e] = x[e] < Real(0) ? Real(0) : x[e];
+    FOR_EACH(e, count) y[e] = Sum(x[e]) < Sum(0) ? Real(0) : x[e];
 }
 
 // g where y > 0, else 0.
 extern "C" __global__ void __launch_bounds__(256)
 relu_grad(const Real* __restrict__ g, const Real* __restrict__ y, Real* __restrict__ dx, int count) {
-    FOR_EACH(e, count) dx[e] = y[e] > Real(0) ? g[e] : Real(0);
+    FOR_EACH(e, count) dx[e] = Sum(y[e]) > Sum(0) ? g[e] : Real(0);
 }
 
 // Number i + 1 of the generator SplitMix64 started at `seed`, below 2^53 (Steele, Lea & Flood, 2014; see DropoutKernels.uniform_bits).
@@ -26,11 +26,10 @@ __device__ __forceinline__ unsigned long long uniform_bits(unsigned long long se
 // arguments are fixed.
 extern "C" __global__ void __launch_bounds__(256)
 dropout(const Real* __restrict__ x, Real* __restrict__ y, const unsigned long long* __restrict__ place, unsigned long long seed, unsigned long long threshold,
-        Real scale, int count, int plane,
-        int channels, int whole) {
+        Sum scale, int count, int plane, int channels, int whole) {
     if (place) seed = place[0];
     FOR_EACH(e, count) {
         int i = whole ? e / (plane * channels) * channels + e % channels : e;
-        y[e] = x[e] * (uniform_bits(seed, i) >= threshold ? scale : Real(0));
+        y[e] = Real(Sum(x[e]) * (uniform_bits(seed, i) >= threshold ? scale : Sum(0)));
     }
 }

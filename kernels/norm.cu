@@ -3,6 +3,7 @@
 // Reductions take two steps. 1: a block of 32 channels x 8 rows runs over its share of the rows; lanes are channels, so a warp reads runs
 // of memory; partial results of every share go to (shares, C) arrays in double. 2: one thread per channel combines the shares in order:
 // the same bits every time. Traffic: the input once, and 2 shares C numbers. Bound by memory, as are the elementwise kernels.
+// Images are Real; what there is one of for each channel is Sum, so beside float16 images float32.
 #include "common.cuh"
 
 constexpr int LANES = 32, ROWS = 8;
@@ -55,11 +56,11 @@ combine_moments(const double* __restrict__ means, const double* __restrict__ squ
 }
 
 // (x - mean) scale + bias, by channel.
-__device__ __forceinline__ Sum affine(Sum x, Real mean, Real scale, Real bias) { return (x - Sum(mean)) * Sum(scale) + Sum(bias); }
+__device__ __forceinline__ Sum affine(Sum x, Sum mean, Sum scale, Sum bias) { return (x - mean) * scale + bias; }
 
 // y = (x - mean) scale + bias, by channel; with relu, max(y, 0), where NaN stays NaN.
 extern "C" __global__ void __launch_bounds__(256)
-normalize(const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ scale, const Real* __restrict__ bias, Real* __restrict__ y,
+normalize(const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* __restrict__ scale, const Sum* __restrict__ bias, Real* __restrict__ y,
           int count, int channels, int relu) {
     FOR_EACH(e, count) {
         int c = e % channels;
@@ -71,12 +72,12 @@ normalize(const Real* __restrict__ x, const Real* __restrict__ mean, const Real*
 // Per share and channel: the sums of g and of g z, z = (x - mean) rstd. `gated`: g counts only where (x - mean) scale + bias is above 0,
 // so that the gradient of a ReLU behind batch norm costs no pass of its own.
 extern "C" __global__ void __launch_bounds__(256)
-gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ rstd,
-              const Real* __restrict__ scale, const Real* __restrict__ bias, double* __restrict__ sums, double* __restrict__ products, int rows,
+gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* __restrict__ rstd,
+              const Sum* __restrict__ scale, const Sum* __restrict__ bias, double* __restrict__ sums, double* __restrict__ products, int rows,
               int channels, int share, int gated) {
     int c = blockIdx.x * LANES + threadIdx.x, begin = blockIdx.y * share, end = min(begin + share, rows);
     bool real = c < channels;
-    Sum at = real ? Sum(mean[c]) : Sum(0), spread = real ? Sum(rstd[c]) : Sum(0), sum = 0, product = 0;
+    Sum at = real ? mean[c] : Sum(0), spread = real ? rstd[c] : Sum(0), sum = 0, product = 0;
     for (int m = begin + threadIdx.y; m < end && real; m += ROWS) {
         Sum at_pixel = x[m * channels + c], v = g[m * channels + c];
         if (gated && !(affine(at_pixel, mean[c], scale[c], bias[c]) > Sum(0))) v = 0;
@@ -92,15 +93,15 @@ gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Real
 
 // dx = scale (g - b - z w), z = (x - mean) rstd, by channel; `gated` as above.
 extern "C" __global__ void __launch_bounds__(256)
-normalize_grad(const Real* __restrict__ g, const Real* __restrict__ x, const Real* __restrict__ mean, const Real* __restrict__ rstd,
-               const Real* __restrict__ scale, const Real* __restrict__ bias, const Real* __restrict__ b, const Real* __restrict__ w,
+normalize_grad(const Real* __restrict__ g, const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* __restrict__ rstd,
+               const Sum* __restrict__ scale, const Sum* __restrict__ bias, const Sum* __restrict__ b, const Sum* __restrict__ w,
                Real* __restrict__ dx, int count, int channels, int gated) {
     FOR_EACH(e, count) {
         int c = e % channels;
         Sum v = g[e];
         if (gated && !(affine(x[e], mean[c], scale[c], bias[c]) > Sum(0))) v = 0;
-        Sum z = (Sum(x[e]) - Sum(mean[c])) * Sum(rstd[c]);
-        dx[e] = Real(Sum(scale[c]) * (v - Sum(b[c]) - z * Sum(w[c])));
+        Sum z = (Sum(x[e]) - mean[c]) * rstd[c];
+        dx[e] = Real(scale[c] * (v - b[c] - z * w[c]));
     }
 }
 

@@ -109,7 +109,7 @@ scatter_sum(const Real* __restrict__ y, const int* __restrict__ head, const int*
 
 // x (N, H, W, C) -> y (N, OH, OW, C): the sum of each window's pixels times weight (OH, OW).
 extern "C" __global__ void __launch_bounds__(256)
-avg_pool(const Real* __restrict__ x, const Real* __restrict__ weight, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
+avg_pool(const Real* __restrict__ x, const Sum* __restrict__ weight, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     FOR_EACH(e, g.n * g.oh * g.ow * g.c) {
         Place p = place_of(e, g.oh, g.ow, g.c);
@@ -128,7 +128,7 @@ avg_pool(const Real* __restrict__ x, const Real* __restrict__ weight, Real* __re
 
 // The adjoint: v (N, OH, OW, C) times weight, added to each pixel of its window -> x (N, H, W, C).
 extern "C" __global__ void __launch_bounds__(256)
-avg_pool_adjoint(const Real* __restrict__ v, const Real* __restrict__ weight, Real* __restrict__ x, GEOMETRY_PARAMETERS) {
+avg_pool_adjoint(const Real* __restrict__ v, const Sum* __restrict__ weight, Real* __restrict__ x, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     FOR_EACH(e, g.n * g.h * g.w * g.c) {
         Place p = place_of(e, g.h, g.w, g.c);
@@ -138,7 +138,7 @@ avg_pool_adjoint(const Real* __restrict__ v, const Real* __restrict__ weight, Re
             if (i < 0) continue;
             for (int b = 0; b < g.kw; b++) {
                 int j = position_of(p.j + g.pw, b, g.sw, g.dw, g.ow);
-                if (j >= 0) total += Sum(weight[i * g.ow + j]) * v[((p.n * g.oh + i) * g.ow + j) * g.c + p.c];
+                if (j >= 0) total += weight[i * g.ow + j] * Sum(v[((p.n * g.oh + i) * g.ow + j) * g.c + p.c]);
             }
         }
         x[e] = Real(total);

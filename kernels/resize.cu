@@ -9,12 +9,12 @@
 // weights may be null: then all are 1.
 extern "C" __global__ void __launch_bounds__(256)
 along_axis(const Real* __restrict__ x, Real* __restrict__ y, const int* __restrict__ starts, const int* __restrict__ indices,
-           const Real* __restrict__ weights, int count, int size, int outputs, int inner) {
+           const Sum* __restrict__ weights, int count, int size, int outputs, int inner) {
     FOR_EACH(e, count) {
         int k = e % inner, i = e / inner % outputs, outer = e / inner / outputs;
         const Real* line = x + outer * size * inner + k;
         Sum total = 0;
-        for (int t = starts[i]; t < starts[i + 1]; t++) total += (weights ? Sum(weights[t]) : Sum(1)) * Sum(line[indices[t] * inner]);
+        for (int t = starts[i]; t < starts[i + 1]; t++) total += (weights ? weights[t] : Sum(1)) * Sum(line[indices[t] * inner]);
         y[e] = Real(total);
     }
 }

@@ -20,6 +20,7 @@ Array = np.ndarray[Any, Any]
 
 seeds = st.integers(0, 2**32 - 1)
 float_dtypes = st.sampled_from([np.dtype(np.float64), np.dtype(np.float32)])
+stored_dtypes = st.sampled_from([np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)])  # what images may be kept in
 batches = st.sampled_from([1, 2, 3, 0])
 
 

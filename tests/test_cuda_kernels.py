@@ -11,9 +11,9 @@ from cudasim.build import why_not
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import simulated
-from strategies import Conv, Pool, convs, float_dtypes, integers, lay_out, layouts, pools, seeds
+from strategies import Conv, Pool, convs, integers, lay_out, layouts, pools, seeds, stored_dtypes
 
-from minidcnn.backend import Kernels
+from minidcnn.backend import Kernels, sum_dtype
 from minidcnn.backend.axis_map import AxisMap
 from minidcnn.backend.cuda import CudaKernels, source
 from minidcnn.window import Window
@@ -35,7 +35,7 @@ def same(result: Any, expected: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
-@given(case=convs(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+@given(case=convs(), dtype=stored_dtypes, layout=layouts, order=orders, seed=seeds)
 def test_convolution(case: Conv, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
     kernels = simulated(**order)
     out = case.window.positions(case.size)
@@ -53,7 +53,7 @@ def test_convolution(case: Conv, dtype: Any, layout: str, order: dict[str, Any],
     same(kernels.conv2d_weight(x, y, case.window, case.groups), REFERENCE.conv2d_weight(x, y, case.window, case.groups))
 
 
-@given(case=convs(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+@given(case=convs(), dtype=stored_dtypes, layout=layouts, order=orders, seed=seeds)
 def test_im2col_and_col2im(case: Conv, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
     kernels = simulated(**order)
     out, x = case.window.positions(case.size), lay_out(integers(case.x, seed, dtype), layout)
@@ -62,7 +62,7 @@ def test_im2col_and_col2im(case: Conv, dtype: Any, layout: str, order: dict[str,
     same(kernels.col2im(cols, case.window, case.size), REFERENCE.col2im(cols, case.window, case.size))
 
 
-@given(case=pools(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+@given(case=pools(), dtype=stored_dtypes, layout=layouts, order=orders, seed=seeds)
 def test_pooling(case: Pool, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
     kernels = simulated(**order)
     out = case.window.positions(case.size)
@@ -74,13 +74,13 @@ def test_pooling(case: Pool, dtype: Any, layout: str, order: dict[str, Any], see
     same(kernels.max_pool2d(x, case.window, out), (y, taps))
     same(kernels.pool_gather(x, taps, case.window), REFERENCE.pool_gather(x, taps, case.window))
     same(kernels.pool_scatter(g, taps, case.window, case.size), REFERENCE.pool_scatter(g, taps, case.window, case.size))
-    weight = (integers(out, seed + 2, dtype) + 5) / 4
+    weight = (integers(out, seed + 2, sum_dtype(dtype)) + 5) / 4
     same(kernels.avg_pool2d(x, case.window, weight), REFERENCE.avg_pool2d(x, case.window, weight))
     arguments = (g, case.window, weight, case.size)
     same(kernels.avg_pool2d_adjoint(*arguments), REFERENCE.avg_pool2d_adjoint(*arguments))
 
 
-@given(case=pools(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+@given(case=pools(), dtype=stored_dtypes, layout=layouts, order=orders, seed=seeds)
 def test_gather_and_scatter_at_indices_that_repeat(case: Pool, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
     kernels = simulated(**order)
     x, y = lay_out(integers(case.x, seed, dtype), layout), lay_out(integers(case.y, seed + 1, dtype), layout)
@@ -98,7 +98,7 @@ def axis_maps(draw: st.DrawFn) -> AxisMap:
     return AxisMap(size, np.concatenate([[0], np.cumsum(counts)]), np.array(indices, np.int64), weights)
 
 
-@given(rows=axis_maps(), columns=axis_maps(), dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+@given(rows=axis_maps(), columns=axis_maps(), dtype=stored_dtypes, layout=layouts, order=orders, seed=seeds)
 def test_maps_along_axes(rows: AxisMap, columns: AxisMap, dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
     kernels = simulated(**order)
     x = lay_out(integers((2, 3, rows.size, columns.size), seed, dtype), layout)
@@ -115,7 +115,7 @@ def test_nan_and_infinities_win_as_in_the_reference() -> None:
     same(simulated(mode="check").max_pool2d(x, window, (2, 2)), REFERENCE.max_pool2d(x, window, (2, 2)))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_results_larger_than_a_tile(rng: np.random.Generator, dtype: Any) -> None:
     """Several tiles in each direction, the tile of 128 as well as that of 64, and a weight gradient in several parts."""
     window = Window((3, 3), padding=(1, 1))
@@ -195,14 +195,14 @@ def test_every_override_has_the_signature_of_the_reference() -> None:
 
 
 def test_what_the_kernels_do_not_take_goes_to_the_reference() -> None:
-    """float16 and empty arrays: no kernel is compiled, and the result is the reference's."""
+    """Long doubles and empty arrays: no kernel is compiled, and the result is the reference's."""
 
     def refuse(**_: Any) -> Any:
         raise AssertionError("compiled a kernel")
 
     kernels, window = CudaKernels(np, refuse), Window((2, 2))
-    half = np.arange(9, dtype=np.float16).reshape(1, 1, 3, 3)
-    same(kernels.max_pool2d(half, window, (2, 2)), REFERENCE.max_pool2d(half, window, (2, 2)))
+    long = np.arange(9, dtype=np.longdouble).reshape(1, 1, 3, 3)
+    same(kernels.max_pool2d(long, window, (2, 2)), REFERENCE.max_pool2d(long, window, (2, 2)))
     empty = np.zeros((0, 2, 3, 3), np.float32)
     assert kernels.conv2d(empty, np.ones((4, 2, 2, 2), np.float32), None, window, (2, 2)).shape == (0, 4, 2, 2)
 

@@ -10,7 +10,7 @@ from cudasim.build import why_not
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import simulated
-from strategies import float_dtypes, lay_out, layouts, seeds
+from strategies import float_dtypes, lay_out, layouts, seeds, stored_dtypes
 
 import minidcnn
 from minidcnn import Tensor, optim
@@ -87,7 +87,7 @@ def test_cross_entropy(shape: tuple[int, ...], dtype: Any, layout: str, order: d
     close(kernels.cross_entropy_grad(*arguments), REFERENCE.cross_entropy_grad(*arguments), dtype)
 
 
-@given(shape=shapes, dtype=float_dtypes, layout=layouts, order=orders, seed=seeds)
+@given(shape=shapes, dtype=stored_dtypes, layout=layouts, order=orders, seed=seeds)
 def test_relu_and_dropout(shape: tuple[int, ...], dtype: Any, layout: str, order: dict[str, Any], seed: int) -> None:
     kernels = simulated(**order)
     x, g = lay_out(normal(shape, seed, dtype), layout), lay_out(normal(shape, seed + 1, dtype), "C")

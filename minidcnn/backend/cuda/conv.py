@@ -6,6 +6,7 @@ import math
 
 from ...window import Pair, Window
 from ..arrays import Array, nchw
+from ..half import sum_dtype
 from .base import CudaBase, geometry
 from .launcher import LIMIT
 
@@ -85,7 +86,7 @@ class CudaConv(CudaBase):
         share = -(-positions // parts)
         parts = -(-positions // share)
         w = self.xp.empty((o, *window.kernel, c), x.dtype)
-        sums = self.xp.empty((parts, o, columns), x.dtype)
+        sums = self.xp.empty((parts, o, columns), sum_dtype(x.dtype))
         grid, at = (-(-columns // tile), -(-o // tile), parts), geometry(n, c, window, x.shape[2:], (oh, ow))
         self.launcher.launch(
             grid, (256,), FILE, "conv_weight", x.dtype, self.images(x), self.images(y), sums, o, share, *at, defines=defines

@@ -40,7 +40,7 @@ class CudaElementwise(CudaBase):
         flat = self.xp.ascontiguousarray(x.transpose(order))
         y: Array = self.xp.empty(flat.shape, x.dtype)
         c, plane = (x.shape[1], x.shape[2] * x.shape[3]) if x.ndim == 4 else (1, 1)
-        threshold, scale = np.uint64(round(p * (1 << 53))), x.dtype.type(1 / (1 - p) if p < 1 else 0)
+        threshold, scale = np.uint64(round(p * (1 << 53))), 1 / (1 - p) if p < 1 else 0.0
         place = seed.place if isinstance(seed, DeviceSeed) else None
         self.launcher.over(
             x.size,

@@ -18,7 +18,11 @@ BLOCK = 256  # threads of a block, for kernels with one thread per element
 MOST_BLOCKS = 1 << 16  # threads loop over the rest
 LIMIT = (1 << 31) - (1 << 25)  # elements of an array: kernels count in 32 bits, and step past the end by a grid at most
 
-NUMBERS = {"float32": ("float", "float"), "float64": ("double", "double")}  # dtype -> how values are stored, how they are added up
+NUMBERS = {  # dtype -> how values are stored, how they are added up
+    "float32": ("float", "float"),
+    "float64": ("double", "double"),
+    "float16": ("Half", "float"),
+}
 
 
 class Launcher:
@@ -29,7 +33,7 @@ class Launcher:
         self._functions: dict[tuple[str, str, tuple[str, ...]], Any] = {}
 
     def suits(self, *arrays: Array | None) -> bool:
-        """Whether the kernels take these arrays: not empty, one dtype of float32 and float64, few enough elements for 32-bit counting."""
+        """Whether the kernels take these arrays: not empty, one dtype of NUMBERS, few enough elements for 32-bit counting."""
         present = [a for a in arrays if a is not None]
         return len({a.dtype for a in present}) == 1 and present[0].dtype.name in NUMBERS and all(0 < a.size < LIMIT for a in present)
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..arrays import Array, memory_order
+from ..half import sum_dtype
 from .base import CudaBase
 from .conv import TENSOR, WANTED_BLOCKS
 from .launcher import LIMIT
@@ -35,7 +36,7 @@ class CudaLinalg(CudaBase):
         share = -(-k // parts)
         parts = -(-k // share)
         c: Array = self.xp.empty((*leading, m, n), a.dtype)
-        sums = self.xp.empty((parts, c.size), a.dtype) if parts > 1 else None
+        sums = self.xp.empty((parts, c.size), sum_dtype(a.dtype)) if parts > 1 else None
         strides = a_outer, a_inner, *at[-2:], b_outer, b_inner, *bt[-2:]
         along = f"A_ALONG_K={int(at[-2] != 1)}", f"B_ALONG_K={int(bt[-1] != 1)}"
         arguments = _run(a), _run(b), c, sums, m, n, k, share, inner, parts, *strides

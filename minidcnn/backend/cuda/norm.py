@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..arrays import Array, nchw
+from ..half import sum_dtype
 from .base import CudaBase
 
 FILE = "norm.cu"
@@ -33,7 +34,7 @@ class CudaNorm(CudaBase):
             return super().batch_norm_apply(x, mean, rstd, weight, bias, relu)
         flat = self._rows(x)
         y: Array = self.xp.empty(flat.shape, x.dtype)
-        terms = (self._by_channel(v, x.dtype) for v in (mean, rstd * weight, bias))
+        terms = (self._by_channel(v, sum_dtype(x.dtype)) for v in (mean, rstd * weight, bias))
         self.launcher.over(y.size, FILE, "normalize", x.dtype, flat, *terms, y, y.size, x.shape[1], relu)
         return self._shaped(y, x)
 
@@ -42,21 +43,21 @@ class CudaNorm(CudaBase):
     ) -> tuple[Array, Array, Array]:
         if not self._takes(x, g):
             return super().batch_norm_grad(g, x, mean, rstd, weight, gate)
-        xp, c, kind = self.xp, x.shape[1], x.dtype
+        xp, c, kind, wide = self.xp, x.shape[1], x.dtype, sum_dtype(x.dtype)
         rows, share, shares = self._shares(x)
         flat, gradient = self._rows(x), self._rows(g)
-        at, spread, scale = (self._by_channel(v, kind) for v in (mean, rstd, rstd * weight))
-        bias, gated = (scale, False) if gate is None else (self._by_channel(gate, kind), True)
+        at, spread, scale = (self._by_channel(v, wide) for v in (mean, rstd, rstd * weight))
+        bias, gated = (scale, False) if gate is None else (self._by_channel(gate, wide), True)
         sums, products = (xp.empty((shares, c), "float64") for _ in range(2))
         affine = (at, spread, scale, bias)
         self.launcher.launch(
             _grid(c, shares), BLOCK, FILE, "gradient_sums", kind, gradient, flat, *affine, sums, products, rows, c, share, gated
         )
-        dbias, dweight = self._added(sums, kind), self._added(products, kind)
+        dbias, dweight = self._added(sums, wide), self._added(products, wide)
         dx: Array = xp.empty(flat.shape, kind)
-        terms = (self._by_channel(v, kind) for v in (dbias / rows, dweight / rows))
+        terms = (self._by_channel(v, wide) for v in (dbias / rows, dweight / rows))
         self.launcher.over(dx.size, FILE, "normalize_grad", kind, gradient, flat, *affine, *terms, dx, dx.size, c, gated)
-        return self._shaped(dx, x), dweight, dbias
+        return self._shaped(dx, x), dweight.astype(weight.dtype, copy=False), dbias.astype(weight.dtype, copy=False)
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         if not self._takes(x) or x.ndim != 4 or sorted(axes) != [0, 2, 3]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...window import Pair, Window
 from ..arrays import Array, nchw
+from ..half import sum_dtype
 from .base import CudaBase, geometry
 
 FILE = "pool.cu"
@@ -63,7 +64,7 @@ class CudaPool(CudaBase):
         return nchw(x)
 
     def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
-        if not self.launcher.suits(x, weight):
+        if not self.launcher.suits(x) or weight.dtype != sum_dtype(x.dtype):
             return super().avg_pool2d(x, window, weight)
         (n, c), out = x.shape[:2], weight.shape
         y, at = self.new_images(n, c, out, x.dtype), geometry(n, c, window, x.shape[2:], out)
@@ -71,7 +72,7 @@ class CudaPool(CudaBase):
         return nchw(y)
 
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
-        if not self.launcher.suits(g, weight):
+        if not self.launcher.suits(g) or weight.dtype != sum_dtype(g.dtype):
             return super().avg_pool2d_adjoint(g, window, weight, size)
         n, c = g.shape[:2]
         x, at = self.new_images(n, c, size, g.dtype), geometry(n, c, window, size, weight.shape)

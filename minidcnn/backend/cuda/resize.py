@@ -6,12 +6,13 @@ import math
 
 from ..arrays import Array, nchw
 from ..axis_map import AxisMap
+from ..half import sum_dtype
 from .base import CudaBase
 from .launcher import LIMIT
 
 
 class CudaResize(CudaBase):
-    """Any map that is linear along rows and along columns."""
+    """Any map that is linear along rows and along columns; between the two, float16 images are rounded once more."""
 
     def resample(self, x: Array, rows: AxisMap, columns: AxisMap) -> Array:
         n, c, h, w = x.shape
@@ -27,7 +28,7 @@ class CudaResize(CudaBase):
         xp = self.xp
         y: Array = xp.empty((*x.shape[:axis], to.outputs, *x.shape[axis + 1 :]), x.dtype)
         starts, indices = (self.constant(a.astype("int32")) for a in (to.starts, to.indices))
-        weights = None if to.weights is None else self.constant(to.weights.astype(x.dtype))
+        weights = None if to.weights is None else self.constant(to.weights.astype(sum_dtype(x.dtype)))
         inner = math.prod(x.shape[axis + 1 :])
         arguments = x, y, starts, indices, weights, y.size, to.size, to.outputs, inner
         self.launcher.over(y.size, "resize.cu", "along_axis", x.dtype, *arguments)

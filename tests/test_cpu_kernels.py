@@ -128,6 +128,49 @@ def test_the_convolution_triple(geometry, n, c, o, dtype, layout, seed) -> None:
     both("conv2d_weight", x, y, window)
 
 
+@pytest.mark.usefixtures("gemm")
+@given(
+    st.tuples(st.integers(1, 4), st.integers(1, 5)), st.tuples(st.integers(1, 3), st.integers(1, 4)), st.tuples(st.integers(0, 2), st.integers(0, 3)),
+    st.sampled_from([(1, 1), (2, 1), (1, 2)]), st.integers(1, 4), st.integers(14, 31), st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    st.integers(1, 2), st.integers(1, 3),
+    st.sampled_from([1, 2, 15, 16, 17, 33, 64, 65]), seeds,
+)  # fmt: skip
+def test_windows_read_where_they_lie(kernel, stride, padding, dilation, oh, ow, rest, n, c, o, seed) -> None:
+    """Lines wide enough for the product without columns, forward and, for stride 1, transposed; pixels that no window reaches; no padding; columns between."""
+    padding = min(padding[0], kernel[0] * dilation[0] - 1), min(padding[1], kernel[1] * dilation[1] - 1)
+    window = Window(kernel, stride, padding, dilation)
+    size = tuple(max(1, m + min(r, s - 1)) for m, r, s in zip(window.image_size((oh, ow)), rest, stride, strict=True))
+    out, rng = window.positions(size), np.random.default_rng(seed)
+    x, y, w = whole(rng, (n, c, *size), "f4"), whole(rng, (n, o, *out), "f4"), whole(rng, (o, c, *kernel), "f4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv, "FEW", 0)
+        both("conv2d", x, w, whole(rng, (o,), "f4"), window, out)
+        both("conv2d_affine", x, w, whole(rng, (o,), "f4"), whole(rng, (o,), "f4"), True, window, out)
+        both("conv_transpose2d", y, w, whole(rng, (c,), "f4"), window, size)
+
+
+@pytest.mark.usefixtures("gemm")
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.integers(1, 3),
+    st.integers(14, 31),
+    st.integers(1, 2),
+    st.integers(1, 40),
+    st.integers(1, 20),
+    st.booleans(),
+    seeds,
+)
+def test_windows_side_by_side_are_written_where_they_belong(kernel, oh, ow, n, c, o, odd, seed) -> None:
+    """U-Net's transposed convolutions, with and without a bias, and where the pooled image had an odd size."""
+    window, rng = Window(kernel, kernel), np.random.default_rng(seed)
+    size = window.image_size((oh, ow), (int(odd and kernel[0] > 1), int(odd and kernel[1] > 1)))
+    y, w = whole(rng, (n, o, oh, ow), "f4"), whole(rng, (o, c, *kernel), "f4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv, "FEW", 0)
+        for bias in (None, whole(rng, (c,), "f4")):
+            both("conv_transpose2d", y, w, bias, window, size)
+
+
 @given(
     st.integers(1, 40), st.integers(1, 80), st.sampled_from([1, 2, 15, 16, 17, 32, 33, 48, 64, 80, 128, 150]), st.booleans(), seeds,
 )  # fmt: skip

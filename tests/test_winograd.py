@@ -44,19 +44,31 @@ def address(array: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
-@pytest.mark.parametrize("accumulate", [False, True])
-def test_product_is_the_matrix_product_also_of_a_transpose(vectors: int, accumulate: bool, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("runs", [1, 3])
+def test_product_is_the_sum_of_the_products_of_its_runs(vectors: int, runs: int, rng: np.random.Generator) -> None:
     rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
-    product = vector.make_product(rows, vectors, accumulate)
+    product = vector.make_product(rows, vectors)
+    run = jit(lambda a, ar, step, n, b, c: product(a, ar, step, n, b, c, columns + 2, k))
+    a, b = rng.integers(-3, 4, (runs, rows, k + 1)).astype("f4"), rng.integers(-3, 4, (runs, k, columns)).astype("f4")
+    c = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
+    expected = c.copy()
+    expected[:, :columns] = np.einsum("rik,rkj->ij", a[:, :, :k], b)
+    run(address(a), k + 1, rows * (k + 1), runs, address(b), address(c))
+    np.testing.assert_array_equal(c, expected)  # and nothing beside the block is touched
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+def test_sum_adds_the_matrix_product_also_of_a_transpose(vectors: int, rng: np.random.Generator) -> None:
+    rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
+    product = vector.make_sum(rows, vectors)
     run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k))
     a, b = rng.integers(-3, 4, (rows, k)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
     before = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
     for matrix, row, step in ((a, k, 1), (np.ascontiguousarray(a.T), 1, rows)):
-        c = before.copy()
+        c, expected = before.copy(), before.copy()
+        expected[:, :columns] += a @ b[:, :columns]
         run(address(matrix), row, step, address(b), address(c))
-        expected = before.copy()
-        expected[:, :columns] = a @ b[:, :columns] + (before[:, :columns] if accumulate else 0)
-        np.testing.assert_array_equal(c, expected)  # and nothing beside the block is touched
+        np.testing.assert_array_equal(c, expected)
 
 
 def test_transpose_transposes(rng: np.random.Generator) -> None:

@@ -6,8 +6,8 @@ alone, so results do not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from .layout import images, plain, rows, suits
 from .memory import empty
 from .norm import normalize
 from .threads import MULTIPLY_ADDS, parallel, single_blas
+
+if TYPE_CHECKING:
+    from .product import Product
 
 BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core
 FEW = 512  # with at most so many pixels, threads share the output channels instead
@@ -114,13 +117,29 @@ def _matrix(w: Array) -> Array:
     return w.transpose(0, 2, 3, 1).reshape(len(w), -1).T
 
 
-def _times(matrix: Array) -> Callable[[Array, Array], object]:
-    """times(a, y): y[...] = a matrix, by the quicker of two products."""
-    if matrix.dtype == np.float32:
-        from .product import Product
+def _product(matrix: Array) -> Product | None:
+    """Our own product with a float32 matrix (K, N), which is quicker than BLAS; None for float64."""
+    if matrix.dtype != np.float32:
+        return None
+    from .product import Product
 
-        return Product(matrix)
-    return lambda a, y: np.matmul(a, matrix, out=y)
+    return Product(matrix)
+
+
+def _rows(k: int) -> int:
+    """Rows of columns in a block."""
+    return max(256, min(4096, BLOCK // k // 64 * 64))
+
+
+def _fills(windows: int, columns: int) -> bool:
+    """Whether a line of so many windows fills a block of our own product with a matrix of so many columns."""
+    from .vector import ROWS, panel_vectors
+
+    return windows >= ROWS[panel_vectors(columns) - 1]
+
+
+def _matmul(matrix: Array, a: Array, y: Array) -> None:
+    np.matmul(a, matrix, out=y)
 
 
 def _col2im(cols: Array, x: Array, ow: int, c: int, at: Geometry) -> None:
@@ -172,7 +191,21 @@ def _convolve(
         if scale is not None:
             finish(y)
         return y
-    step, times = max(256, min(4096, BLOCK // k // 64 * 64)), _times(matrix)
+    product = _product(matrix)
+    if product is not None and not direct and window.dilation[1] == 1 and _fills(ow, o):  # nothing needs to be copied
+        padded, where, lines = _padded(image, c, window, out), product.windows(c, window, oh), y.reshape(n * oh, ow, o)
+
+        step = max(1, _rows(k) // ow)  # lines at a time
+
+        def groups(start: int, stop: int) -> None:
+            for a in range(start * step, min(stop * step, n * oh), step):
+                b = min(a + step, n * oh)
+                product.lines(padded, where, lines, a, b)
+                finish(y[a * ow : b * ow])
+
+        parallel(groups, -(-n * oh // step), step * ow * k * o / MULTIPLY_ADDS)
+        return y
+    step, times = _rows(k), product or partial(_matmul, matrix)
 
     def blocks(start: int, stop: int) -> None:
         scratch = None if direct else np.empty((step, k), x.dtype)
@@ -189,6 +222,18 @@ def _convolve(
     with single_blas():
         parallel(blocks, -(-pixels // step), step * k * (1 + o / MULTIPLY_ADDS))
     return y
+
+
+def _padded(image: Array, c: int, window: Window, out: Pair) -> Array:
+    """Images (N, H, W C) with the zeros around them that windows at `out` positions see; themselves where they see none."""
+    (n, h, line), (top, left) = image.shape, window.padding
+    height, width = window.buffer((h, line // c), out)
+    width, left = width * c, left * c
+    if (height, width) == (h, line):
+        return image
+    padded = empty((n, height, width), image.dtype)
+    parallel(lambda a, b: pad_lines(image, padded, top, left, a, b), n * height, width)
+    return padded
 
 
 def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: Pair) -> Array:
@@ -209,10 +254,14 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
         if bias is not None:
             x.reshape(-1, c)[...] += bias
         return x
+    row = None if bias is None else np.tile(bias, w)
+    side_by_side = window == Window(window.stride, window.stride) and window.image_size((oh, ow)) == size
+    if side_by_side and y.dtype == np.float32 and _fills(ow, window.kernel[1] * c):
+        return _tile(image, matrix, row, x, window.stride[0])
     (sh, _), (ph, _), (span, _) = window.stride, window.padding, window.span
     step = sh * max(1, -(-span // sh), min(4096, BLOCK // k) // ow)  # image rows in a block
     count = -(-(h + ph) // step)  # blocks start at multiples of the stride, counted from the first padded row
-    row, times = None if bias is None else np.tile(bias, w), _times(matrix)
+    times = _product(matrix) or partial(_matmul, matrix)
 
     def blocks(start: int, stop: int) -> None:
         scratch = np.empty((-(-(step + span) // sh) * ow, k), y.dtype)
@@ -232,6 +281,29 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
 
     with single_blas():
         parallel(blocks, n * count, step * ow * k / sh * (1 + o / MULTIPLY_ADDS))
+    return x
+
+
+def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int) -> Array:
+    """x (N, H, W C) of windows that lie side by side, image (N, OH, OW, O): each line of x is a product, written where it belongs."""
+    from .product import Lines, Product
+
+    n, oh, ow, o = image.shape
+    run = matrix.shape[1] // kh
+    products = [Product(matrix[:, a * run : a * run + run]) for a in range(kh)]  # one for each row of taps
+    where, flat, lines = Lines(oh, 1, o, o, 1, 0), image.reshape(n, oh, ow * o), x.reshape(n * oh * kh, ow, run)
+
+    step = max(1, _rows(matrix.shape[1]) // ow)
+
+    def groups(start: int, stop: int) -> None:
+        for first in range(start * step, min(stop * step, n * oh), step):
+            last = min(first + step, n * oh)
+            for a, product in enumerate(products):
+                product.lines(flat, where, lines, first, last, a, kh)
+            if bias is not None:
+                x.reshape(len(lines), -1)[first * kh : last * kh] += bias
+
+    parallel(groups, -(-n * oh // step), step * ow * o * matrix.shape[1] / MULTIPLY_ADDS)
     return x
 
 
@@ -306,6 +378,20 @@ def add_bias(y: Array, bias: Array) -> None:
     for p in range(y.shape[0]):
         for k in range(y.shape[1]):
             y[p, k] += bias[k]
+
+
+@jit
+def pad_lines(x: Array, y: Array, top: int, left: int, start: int, stop: int) -> None:
+    """Lines `start` up to `stop` of y (N, H', W' C) = those of x (N, H, W C), from (top, left) on, with zeros around them."""
+    for p in range(start, stop):
+        to, h = y[p // y.shape[1], p % y.shape[1]], p % y.shape[1] - top
+        if h < 0 or h >= x.shape[1]:
+            to[:] = 0
+            continue
+        line, end = x[p // y.shape[1], h], left + x.shape[2]
+        to[:left] = 0
+        to[left:end] = line
+        to[end:] = 0
 
 
 @jit

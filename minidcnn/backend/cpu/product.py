@@ -7,8 +7,11 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from ...window import Window
 from ..arrays import Array
 from .jit import _dispatcher as njit
 from .memory import Scratch, empty
@@ -17,6 +20,17 @@ from .vector import LANES, ROWS, panel_vectors
 from .winograd_loops import multiply, transpose
 
 _scratch = Scratch()
+
+
+class Lines(NamedTuple):
+    """How windows lie in an image (N, H, W C) without padding: each is `runs` runs of `run` numbers, `gap` lines apart."""
+
+    oh: int  # lines of windows in an image
+    row: int  # lines of pixels from one of them to the next
+    step: int  # numbers from one window to the next
+    run: int
+    runs: int
+    gap: int
 
 
 class Product:
@@ -47,6 +61,19 @@ class Product:
         wide = _scratch("wide", len(a) * self.wide).reshape(-1, self.wide)
         products(a, self.k, self.packed, self.vectors, self.panels, wide, len(a))
         some_columns(wide, y)
+
+    def windows(self, c: int, window: Window, oh: int) -> Lines:
+        """Where the windows of an image of c channels lie, if the matrix is (KH KW C, N) and no column is skipped (a dilation of 1)."""
+        (kh, kw), (sh, sw) = window.kernel, window.stride
+        return Lines(oh, sh, sw * c, kw * c, kh, window.dilation[0])
+
+    def lines(self, image: Array, at: Lines, y: Array, start: int, stop: int, first: int = 0, every: int = 1) -> None:
+        """Lines first + every p of y (lines, OW, N) = windows times matrix, for the lines p of windows from `start` up to `stop`.
+
+        Nothing is copied: a window's runs are read where they lie in image (N, H, W C).
+        """
+        wide = _scratch("wide", (stop - start) * y.shape[1] * self.wide).reshape(-1, y.shape[1], self.wide)
+        windows(image, at, self.packed, self.vectors, self.panels, y, first, every, wide, start, stop)
 
 
 @njit
@@ -88,7 +115,28 @@ def products(a, k, packed, vectors, panels, y, rows):  # type: ignore[no-untyped
     whole = rows // block * block
     for panel in range(panels):
         b, to = packed.ctypes.data + 4 * panel * k * columns, y.ctypes.data + 4 * panel * columns
-        multiply(a.ctypes.data, k, b, to, wide, k, whole, vectors)
+        multiply(a.ctypes.data, k, np.int64(0), np.int64(1), b, to, wide, k, whole, vectors)
         if whole < rows:
             last = rows - block
-            multiply(a.ctypes.data + 4 * last * k, k, b, to + 4 * last * wide, wide, k, block, vectors)
+            multiply(a.ctypes.data + 4 * last * k, k, np.int64(0), np.int64(1), b, to + 4 * last * wide, wide, k, block, vectors)
+
+
+@njit
+def windows(image, at, packed, vectors, panels, y, first, every, wide, start, stop):  # type: ignore[no-untyped-def]
+    """Lines first + every p of y (lines, OW, N) = lines of windows times packed; by way of `wide` (lines, OW, columns) if N is fewer."""
+    columns, line = vectors * LANES, image.shape[2]
+    block, count = ROWS[vectors - 1], y.shape[1]
+    whole, last = count // block * block, count - block
+    direct = y.shape[2] == wide.shape[2]
+    for panel in range(panels):  # it stays in the cache for all the lines
+        b = packed.ctypes.data + 4 * panel * at.run * at.runs * columns
+        for p in range(start, stop):
+            a, step = image.ctypes.data + 4 * (p // at.oh * image.shape[1] + p % at.oh * at.row) * line, wide.shape[2]
+            to = y[first + every * p] if direct else wide[p - start]
+            c = to.ctypes.data + 4 * panel * columns
+            multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, whole, vectors)
+            if whole < count:  # the last block does some windows again
+                multiply(a + 4 * last * at.step, at.step, at.gap * line, at.runs, b, c + 4 * last * step, step, at.run, block, vectors)
+    if not direct:
+        for p in range(start, stop):
+            some_columns(wide[p - start], y[first + every * p])

@@ -1,6 +1,6 @@
 """Vector code: a register-blocked matrix product and small linear maps of tiles, emitted as LLVM instructions through numba.
 
-numba vectorises plain loops well, but keeps no block of a product in registers; the three makers here write the instructions
+numba vectorises plain loops well, but keeps no block of a product in registers; the makers here write the instructions
 themselves, for as many lanes as the processor has (16 with AVX-512, 8 with AVX2, else 4). All addresses are plain integers, all strides
 count float32 elements.
 
@@ -46,32 +46,61 @@ def panel_vectors(n: int) -> int:
     return min((4, 3, 2, 1), key=lambda v: (-(-n // (v * LANES)) * v, -v))
 
 
-def make_product(rows: int, vectors: int, accumulate: bool) -> Callable[..., None]:
-    """product(a, a_row, a_k, b, b_k, c, c_row, k): c (rows, vectors * LANES) = a (rows, k) b (k, columns), or += with `accumulate`.
+def make_product(rows: int, vectors: int) -> Callable[..., None]:
+    """product(a, a_row, a_run, runs, b, c, c_row, k): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
 
-    k must be at least 1. All of c stays in registers over one pass along k: each step loads `vectors` vectors of b and broadcasts `rows` numbers of a. As a is
-    addressed by two strides, the same code serves a and its transpose.
+    columns = vectors * LANES. Run r of a begins at a + r a_run, what it meets in b follows what the run before met. All of c stays in
+    registers: each step along k loads `vectors` vectors of b and broadcasts `rows` numbers of a. runs and k must be at least 1.
+    """
+
+    def body(bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any) -> None:
+        ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
+        columns = I64(vectors * LANES)
+        with _Loop(bd, I64(0), runs, 1, skip=False) as outer:
+            sums = [outer.carry(_constant(0, LANES)) for _ in range(rows * vectors)]
+            a_at, b_at = bd.gep(ap, [bd.mul(outer.index, a_run)]), bd.gep(bp, [bd.mul(bd.mul(outer.index, k), columns)])
+            sums = _multiply_add(bd, sums, a_at, a_row, I64(1), b_at, columns, k, rows, vectors)
+            outer.update(sums)
+        _store_block(bd, sums, cp, c_row, rows, vectors)
+
+    return _intrinsic(body)
+
+
+def make_sum(rows: int, vectors: int) -> Callable[..., None]:
+    """product(a, a_row, a_k, b, b_k, c, c_row, k): c (rows, vectors * LANES) += a (rows, k) b (k, columns), kept in registers as above.
+
+    As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1.
     """
 
     def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
-        of_a, of_c = ([bd.gep(p, [bd.mul(stride, I64(r))]) for r in range(rows)] for p, stride in ((ap, a_row), (cp, c_row)))
-        zero = _constant(0, LANES)
-        start = [[_load(bd, p, I64(j * LANES), LANES) if accumulate else zero for j in range(vectors)] for p in of_c]
-        with _Loop(bd, I64(0), k, 1, skip=False) as loop:
-            sums = [[loop.carry(v) for v in row] for row in start]
-            b_at, a_at = bd.gep(bp, [bd.mul(loop.index, b_k)]), bd.mul(loop.index, a_k)
-            columns = [_load(bd, b_at, I64(j * LANES), LANES) for j in range(vectors)]
-            new = []
-            for r in range(rows):
-                factor = _broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])), LANES)
-                new.append([_fma(bd, factor, columns[j], sums[r][j], LANES) for j in range(vectors)])
-            loop.update([v for row in new for v in row])
-        for r in range(rows):
-            for j in range(vectors):
-                _store(bd, new[r][j], of_c[r], I64(j * LANES), LANES)
+        sums = [_load(bd, cp, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
+        sums = _multiply_add(bd, sums, ap, a_row, a_k, bp, b_k, k, rows, vectors)
+        _store_block(bd, sums, cp, c_row, rows, vectors)
 
     return _intrinsic(body)
+
+
+def _multiply_add(bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, rows: int, vectors: int) -> list[Any]:
+    """A block of sums, `vectors` to a row, plus a (rows, k) b (k, columns)."""
+    of_a = [bd.gep(a, [bd.mul(a_row, I64(r))]) for r in range(rows)]
+    with _Loop(bd, I64(0), k, 1, skip=False) as loop:
+        sums = [loop.carry(v) for v in start]
+        b_at, a_at = bd.gep(b, [bd.mul(loop.index, b_k)]), bd.mul(loop.index, a_k)
+        columns = [_load(bd, b_at, I64(j * LANES), LANES) for j in range(vectors)]
+        new = []
+        for r in range(rows):
+            factor = _broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])), LANES)
+            new += [_fma(bd, factor, columns[j], sums[r * vectors + j], LANES) for j in range(vectors)]
+        loop.update(new)
+    return new
+
+
+def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vectors: int) -> None:
+    for r in range(rows):
+        line = bd.gep(c, [bd.mul(c_row, I64(r))])
+        for j in range(vectors):
+            _store(bd, sums[r * vectors + j], line, I64(j * LANES), LANES)
 
 
 def make_transform(matrix: Matrix, affine: bool = False, fetch: bool = False) -> Callable[..., None]:
@@ -199,9 +228,9 @@ class _Loop:
 
     def update(self, values: list[Any]) -> None:
         bd = self.bd
-        following = bd.add(self.index, I64(self.step))
+        following, end = bd.add(self.index, I64(self.step)), bd.block  # not self.body if there was a loop in it
         for phi, value in zip(self.carried, [following, *values], strict=True):
-            phi.add_incoming(value, self.body)
+            phi.add_incoming(value, end)
         bd.cbranch(bd.icmp_signed("<", following, self.stop), self.body, self.after)
 
     def __exit__(self, *_: object) -> None:

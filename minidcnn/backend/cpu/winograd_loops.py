@@ -18,15 +18,15 @@ import numpy as np
 from ..arrays import Array
 from .jit import _dispatcher as njit
 from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
-from .vector import LANES, ROWS, make_fill, make_product, make_transform, make_transpose
+from .vector import LANES, ROWS, make_fill, make_product, make_sum, make_transform, make_transpose
 
 ROWS1, ROWS2, ROWS3, ROWS4 = ROWS
 ADDS = 4  # rows of a sum of products are a multiple of this
 ADD1, ADD2, ADD3, ADD4 = (min(ADDS, rows) & ~1 for rows in ROWS)
-product1, product2, product3, product4 = (make_product(rows, vectors, False) for vectors, rows in enumerate(ROWS, 1))
-add1, add2, add3, add4 = (make_product(rows, vectors, True) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
+product1, product2, product3, product4 = (make_product(rows, vectors) for vectors, rows in enumerate(ROWS, 1))
+add1, add2, add3, add4 = (make_sum(rows, vectors) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
 TALL1, TALL2 = (16, 8) if LANES == 16 else (4, 4)  # with one or two vectors, more rows spare loads where their number allows
-tall1, tall2 = make_product(TALL1, 1, True), make_product(TALL2, 2, True)
+tall1, tall2 = make_sum(TALL1, 1), make_sum(TALL2, 2)
 input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, fetch=True)
 affine_map = make_transform(A_T, affine=True, fetch=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
@@ -237,21 +237,23 @@ def back(sums, row, plane, w, s, o0, c0, count, rest, block):  # type: ignore[no
 
 
 @njit
-def multiply(a, a_row, b, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
-    """to (rows, columns) = a (rows, k) b (k, columns), all addresses; rows are rounded up to the block that fits the registers."""
-    columns = vectors * LANES
+def multiply(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
+    """to (rows, columns) = sum over the runs of a (rows, k) b (k, columns), all addresses, as make_product has it.
+
+    Rows are rounded up to the block that fits the registers.
+    """
     if vectors == 4:
         for t in range(0, rows, ROWS4):
-            product4(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+            product4(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
     elif vectors == 3:
         for t in range(0, rows, ROWS3):
-            product3(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+            product3(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
     elif vectors == 2:
         for t in range(0, rows, ROWS2):
-            product2(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+            product2(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
     else:
         for t in range(0, rows, ROWS1):
-            product1(a + 4 * t * a_row, a_row, 1, b, columns, to + 4 * t * to_row, to_row, k)
+            product1(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
 
 
 @njit
@@ -291,7 +293,7 @@ def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_
             a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
             for panel in range(s.wide // s.columns):
                 b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
-                multiply(a, s.c, b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors)
+                multiply(a, s.c, np.int64(0), np.int64(1), b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors)
         output_tiles(products, s.wide, p_plane, finish, y, s, first, count, np.int64(0), s.o, patch)
 
 

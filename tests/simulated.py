@@ -1,8 +1,12 @@
-"""CUDA kernels as the tests use them, on NumPy arrays: on the simulator, or with MINIDCNN_CUDA=device on a real GPU."""
+"""CUDA kernels as the tests use them, on NumPy arrays: on the simulator, or with MINIDCNN_CUDA=device on a real GPU.
+
+MINIDCNN_CUDA_POOL=none there gives every array memory of its own, so that compute-sanitizer sees where one ends.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 from cudasim import SimModule
+from cudasim.build import why_not as why_no_simulator
 
 from minidcnn.backend import to_backend
 from minidcnn.backend.cuda import CudaKernels
 
 ON_DEVICE = os.environ.get("MINIDCNN_CUDA", "") == "device"
+if ON_DEVICE and os.environ.get("MINIDCNN_CUDA_POOL", "") == "none":
+    importlib.import_module("cupy").cuda.set_allocator(None)
+
+
+def why_not() -> str:
+    """Why these kernels cannot run here, or "": a GPU needs no simulator."""
+    return "" if ON_DEVICE else why_no_simulator()
 
 
 @functools.cache

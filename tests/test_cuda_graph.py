@@ -12,8 +12,7 @@ import cupy_stand_in
 import numpy as np
 import pytest
 import training
-from cudasim.build import why_not
-from simulated import ON_DEVICE
+from simulated import ON_DEVICE, why_not
 
 import minidcnn
 from minidcnn import BackendError, Tensor, optim

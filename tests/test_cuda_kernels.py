@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cudasim.build import why_not
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import simulated
+from simulated import simulated, why_not
 from strategies import Conv, Pool, convs, integers, lay_out, layouts, pools, seeds, stored_dtypes
 
 from minidcnn.backend import Kernels, sum_dtype

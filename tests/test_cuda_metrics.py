@@ -10,10 +10,9 @@ import cupy_stand_in
 import numpy as np
 import pytest
 import training
-from cudasim.build import why_not
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import ON_DEVICE, simulated
+from simulated import ON_DEVICE, simulated, why_not
 from strategies import seeds
 
 import minidcnn

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cudasim.build import why_not
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import ON_DEVICE, simulated
+from simulated import ON_DEVICE, simulated, why_not
 
 import minidcnn
 from minidcnn import Tensor, nn, optim

@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cudasim.build import why_not
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import simulated
+from simulated import simulated, why_not
 from strategies import float_dtypes, lay_out, layouts, seeds, stored_dtypes
 
 import minidcnn

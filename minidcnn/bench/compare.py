@@ -65,7 +65,8 @@ class Side:
 
 
 def _ours(job: dict[str, Any], **environment: str) -> Side:
-    return Side([sys.executable, "-m", "minidcnn.bench.worker"], job, **environment)
+    tf32 = str(int(job["precision"] == "tf32"))  # of cuBLAS, whose product is the ceiling; our own products do not ask it
+    return Side([sys.executable, "-m", "minidcnn.bench.worker"], job, **{"CUPY_TF32": tf32, **environment})
 
 
 def _theirs(peer: str, job: dict[str, Any]) -> Side:

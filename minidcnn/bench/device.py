@@ -37,7 +37,7 @@ class Gpu:
         return int(self.xp.get_default_memory_pool().total_bytes())
 
     def machine(self, precision: str) -> dict[str, Any]:
-        """The ceilings: GB/s of a copy (read and written), GFLOP/s of cuBLAS on float32, or on bfloat16's stand-in float16."""
+        """The ceilings: GB/s of a copy (read and written), GFLOP/s of cuBLAS on float32, in TF32 where CUPY_TF32=1, or on bfloat16's stand-in float16."""
         xp = self.xp
         source = xp.ones(COPY // 4, "float32")
         target = xp.empty_like(source)

@@ -4,7 +4,10 @@
 //          about (KH KW + 1) N OH OW C numbers. Bound by memory.
 // col2im   gather form: one thread per pixel and channel adds up the taps that touch it, in a fixed order: no atomics, so the same
 //          bits every time. Traffic: the columns read once, the image written once. Bound by memory.
-// Neighbouring threads have neighbouring channels, so that accesses of a warp are runs of memory.
+//
+// Launch of both: blocks of 256, a thread for each element, at most 65536 blocks, which go round. Neighbouring threads have neighbouring channels, so
+// that accesses of a warp are runs of memory. Each element also costs its thread up to five divisions to know its place, and col2im four more for
+// each tap: not timed, so not known whether they hide behind memory. Convolutions of one group do without columns (conv.cu).
 #include "common.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) im2col(const Real* __restrict__ x, Real* __restrict__ cols, GEOMETRY_PARAMETERS) {

@@ -1,8 +1,15 @@
 // Softmax and cross-entropy in one pass, on rows of C logits: x (P, C), one row per pixel.
 //
-// A target is a class, or -1 where the pixel is left out. Weights are by class. One thread per pixel runs over its classes (two to a few
-// dozen, contiguous, so that a warp's reads fill whole lines); no one-hot array, no softmax array. Traffic: forward P C + P numbers,
-// backward twice P C. Bound by memory.
+// A target is a class, or -1 where the pixel is left out. Weights are by class. No one-hot array, no softmax array.
+//
+// clean_target         a thread for each pixel; its label, 8 bytes, is read, and written where that is not a class.
+// cross_entropy        a thread for each pixel, which runs over its classes twice: two to a few dozen, contiguous, so that what a warp asks for fills
+//                      whole lines, and the second run finds them in the cache. P C + 3 P numbers and P labels.
+// cross_entropy_grad   a thread for each element. Reads P C + 3 P numbers and P labels, writes P C numbers.
+//
+// Launch of all: blocks of 256, at most 65536 of them, which go round. Bound by memory for few classes; an exponential for each element, and in
+// cross_entropy an addition in double, which many GPUs do slowly. Not tried: a warp for each pixel, for hundreds of classes.
+// Nothing here has been timed.
 #include "common.cuh"
 
 __device__ __forceinline__ float exponential(float v) { return expf(v); }

@@ -1,8 +1,19 @@
 // Max-pool with its gather and scatter, gather and scatter at flat plane indices, average pool with its adjoint.
 //
-// Winners are stored as taps, a KW + b, in TAP (one byte for up to 256 taps, else two). Every kernel has one thread per element of its
-// result, neighbouring threads having neighbouring channels; scatters are written as gathers over the few windows that touch a pixel, in
-// a fixed order, without atomics. All are bound by memory: each reads its inputs about once and writes its results once.
+// Winners are stored as taps, a KW + b, in TAP (one byte for up to 256 taps, else two). Scatters are written as gathers over the few windows that
+// touch a pixel, in a fixed order, without atomics. With X = N H W C numbers in the larger image and Y = N OH OW C in the smaller:
+//
+// max_pool           X numbers read (overlapping windows from the cache), Y numbers and Y taps written.
+// pool_gather        Y taps read and up to 32 bytes around each of Y numbers, Y written.
+// pool_scatter       Y numbers and Y taps read, X written.
+// avg_pool, avg_pool_adjoint   X and Y numbers, one read, one written.
+// gather             Y indices of 8 bytes, Y numbers read, Y written.
+// scatter_link, scatter_sum    Y indices read, X + 3 Y links of 4 bytes, Y numbers read, X written.
+//
+// Launch of all: blocks of 256, a thread for each element of the result (scatter_link: of the source), at most 65536 blocks, which go round;
+// neighbouring threads have neighbouring channels. Bound by memory as far as bytes go; each element also costs three divisions to know its place, and in
+// pool_scatter and avg_pool_adjoint two more for each row and each column of the window, which may well cost more than its few bytes: not timed.
+// Not tried: a block for each row of an image, so that all its threads share the vertical places; several channels a thread.
 #include "common.cuh"
 #ifndef TAP
 #define TAP unsigned char

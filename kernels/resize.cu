@@ -2,8 +2,11 @@
 //
 // The map is a matrix in compressed rows (see AxisMap): y[i] = sum over t from starts[i] up to starts[i + 1] of weights[t] x[indices[t]].
 // Arrays are (outer, length, inner), so that one kernel serves both axes of channels-last images. An adjoint is the transposed map, again
-// gathered: no atomics. One thread per result; neighbours in memory read neighbours. Traffic: x once or twice through the cache, y once.
-// Bound by memory.
+// gathered: no atomics. Two axes are two launches with an image between them.
+//
+// Launch: blocks of 256, a thread for each result, at most 65536 blocks, which go round; neighbours in memory read neighbours. Traffic: x read once,
+// again from the cache where taps overlap, y written once; the tables stay in the cache. Bound by memory. Not chosen: both axes at once, which
+// reads the square of the taps for each result. Nothing here has been timed.
 #include "common.cuh"
 
 // weights may be null: then all are 1.

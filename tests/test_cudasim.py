@@ -167,7 +167,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a channel beyond the last": ("moments", "if (real && threadIdx.y == 0) {", "if (threadIdx.y == 0) {"),
     "every row of threads writes the sum": ("sum", "if (c < channels && threadIdx.y == 0) sums", "if (c < channels) sums"),
     "shares of unequal size counted alike": ("moments", "double more = min(share, rows - s * share)", "double more = share"),
-    "the gradient forgets its mean": ("normalize_grad", "- Sum(b[c]) - z", "- z"),
+    "the gradient forgets its mean": ("normalize_grad", "- b[c] - z", "- z"),
     "a pixel without a label is looked up": ("cross_entropy", "        if (y >= 0) {\n            loss", "        {\n            loss"),
     "classes and pixels exchanged": ("cross_entropy", "row = x + p * classes", "row = x + p * pixels"),
     "one mask for all images": ("dropout", "e / (plane * channels) * channels + e % channels", "e % channels"),

@@ -152,7 +152,7 @@ def test_a_gpu_without_the_tensor_cores_asked_for(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_unknown_precision_is_refused_and_numpy_takes_any() -> None:
-    with pytest.raises(ValueError, match=r'precision "int8" is unknown; use one of float32, tf32, bf16'):
+    with pytest.raises(ValueError, match=r'precision "int8" is unknown; use one of float32, tf32, bf16, float16'):
         minidcnn.use("numpy", "int8")
     assert minidcnn.use("numpy", precision="tf32") == "numpy"
     minidcnn.use("numpy")

@@ -15,7 +15,7 @@ from .half import HALF, sum_dtype
 from .pending import raise_pending
 from .random import generator, manual_seed, next_seed, random_state, set_random_state
 from .reference import Kernels
-from .switch import PRECISIONS, backend, kernels, kernels_of, to_backend, use, use_kernels
+from .switch import PRECISIONS, backend, image_dtype, kernels, kernels_of, to_backend, use, use_kernels
 
 __all__ = [
     "HALF",
@@ -29,6 +29,7 @@ __all__ = [
     "exhausted",
     "float_dtype",
     "generator",
+    "image_dtype",
     "inverse",
     "is_channels_last",
     "is_cupy",

@@ -11,12 +11,13 @@ import numpy as np
 
 from .arrays import Array, inverse, is_cupy, memory_order
 from .errors import BackendError
+from .half import HALF, SINGLE
 from .pending import raise_pending
 from .reference import Kernels
 from .usable import why_no_cupy, why_not_precision
 
 #: What `use` takes as `precision`.
-PRECISIONS = ("float32", "tf32", "bf16")
+PRECISIONS = ("float32", "tf32", "bf16", "float16")
 
 _current = "numpy"
 _precision = "float32"
@@ -29,6 +30,8 @@ def use(name: str, precision: str = "float32") -> str:
 
     `precision`: of the factors in float32 convolutions and matrix products on a GPU, "float32", or on its tensor cores "tf32" (10 bits of
     mantissa) or "bf16" (7 bits); weights stay float32, sums are float32. It needs an Ampere GPU or newer, and changes nothing on numpy.
+    "float16" is of another kind: training and prediction give the network float16 images (`image_dtype`), so that all its results take half the
+    memory, on either backend; without tensor cores, and on numpy, that is slow.
     BackendError if cupy is asked for and CuPy or a GPU is missing or too old; ValueError for any other name or precision.
     """
     global _current, _precision
@@ -42,6 +45,11 @@ def use(name: str, precision: str = "float32") -> str:
         raise BackendError(reason)
     _current, _precision = name, precision
     return name
+
+
+def image_dtype(weights: Any = "float32") -> np.dtype[Any]:
+    """The dtype of images for a network of such weights: theirs, but float16 for float32 under precision "float16"."""
+    return HALF if _precision == "float16" and np.dtype(weights) == SINGLE else np.dtype(weights)
 
 
 def backend() -> str:

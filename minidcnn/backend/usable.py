@@ -89,7 +89,7 @@ def why_not_precision(precision: str) -> str:
     runtime: Any = importlib.import_module("cupy").cuda.runtime
     properties = runtime.getDeviceProperties(runtime.getDevice())
     capability = properties["major"], properties["minor"]
-    if precision == "float32" or capability >= TENSOR_CORES:
+    if precision in ("float32", "float16") or capability >= TENSOR_CORES:
         return ""
     return (
         f'precision "{precision}" needs tensor cores of compute capability {_dotted(TENSOR_CORES)} or higher, and {_name(properties)} has '

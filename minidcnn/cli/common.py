@@ -146,7 +146,9 @@ def backend_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """--tile, --flips and --backend."""
+    """--tile, --flips, --backend and --precision."""
+    from ..backend import PRECISIONS
+
     parser.add_argument(
         "--tile", type=int, default=TILE, metavar="N",
         help=f"cut images larger than NxN pixels into overlapping tiles, for less memory; 0 never does (default: {TILE})",
@@ -155,15 +157,19 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         "--flips", action="store_true", help="average over the four flips of each image: a little better, four times the work"
     )
     backend_argument(parser)
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="float32",
+        help="of the factors in convolutions on a GPU; float16: of everything but weights, on numpy too (default: float32)",
+    )  # fmt: skip
 
 
-def open_checkpoint(path: Path, backend: str) -> tuple[Checkpoint, Segmenter]:
-    """A checkpoint and its network on `backend`. CheckpointError, also if it does not say what its images and classes are; BackendError."""
+def open_checkpoint(path: Path, backend: str, precision: str = "float32") -> tuple[Checkpoint, Segmenter]:
+    """A checkpoint and its network on `backend`, in `precision`. CheckpointError, also if it does not say what its images and classes are; BackendError."""
     from ..backend import use
     from ..interop import CheckpointError, load_checkpoint, model_of
 
     checkpoint = load_checkpoint(path)
-    use(backend)
+    use(backend, precision)
     model = model_of(checkpoint)
     info = checkpoint.info
     if missing := [name for name in ("classes", "mean", "std") if name not in info]:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if args.confusion.suffix.lower() != ".png":
             raise ValueError(f"--confusion writes a PNG: its name must end in .png, got {args.confusion}")
         new_files([args.confusion], args)
-    checkpoint, model = open_checkpoint(args.checkpoint, args.backend)
+    checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
     tile = tile_of(args, model)
     classes = list(checkpoint.info["classes"])
     as_in_training(args)

@@ -42,7 +42,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from .images import find_images
 
-    checkpoint, model = open_checkpoint(args.checkpoint, args.backend)
+    checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
     tile = tile_of(args, model)
     with any_size():
         jobs, problems = find_images(args.images, model.in_channels)

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import functional as F
 from ..autograd import no_grad
-from ..backend import Array, kernels_of, nchw, nhwc, to_backend
+from ..backend import Array, image_dtype, kernels_of, nchw, nhwc, to_backend
 from ..tensor import Tensor
 from .tiles import Axis, cut, smallest_and_period
 
@@ -156,9 +156,9 @@ def _probabilities(model: Segmenter, images: Array) -> Array:
 def _answer(model: Segmenter, images: Array) -> Tensor:
     """The same, left on the network's backend."""
     weight = next(iter(model.parameters()))
-    x = Tensor.wrap(to_backend(images.astype(weight.dtype, order="K", copy=False), weight.backend))
+    x = Tensor.wrap(to_backend(images.astype(image_dtype(weight.dtype), order="K", copy=False), weight.backend))
     with _in_eval_mode(model), no_grad():
-        answer = F.softmax(model(x), 1)
+        answer = F.softmax(model(x), 1, dtype=weight.dtype)
     kernels = kernels_of(answer._array)
     wrong = kernels.xp.where(kernels.all_finite(answer._array), -1, 0)
     sentence = "the network answers with NaN: its training diverged, or the image holds NaN; use an earlier checkpoint"

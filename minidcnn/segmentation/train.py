@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import optim
-from ..backend import Array, backend, kernels, random_state, set_random_state
+from ..backend import HALF, Array, backend, image_dtype, kernels, random_state, set_random_state
 from ..data import Batch, Dataset, Loader, Subset, channel_statistics
 from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, load_weights, model_of, save_checkpoint
 from ..tensor import Tensor
@@ -66,6 +66,7 @@ class Trainer:
         if config.limit:
             self.steps = min(self.steps, config.limit)
         self.optimizer = prepare.make_optimizer(config, model)
+        self.scaler = optim.GradScaler(enabled=image_dtype() == HALF)
         self._trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.schedule = prepare.make_schedule(config, self.optimizer, self.steps * config.epochs)
         self.epoch = 0  # epochs that are complete
@@ -141,7 +142,7 @@ class Trainer:
 
     def _send(self, batch: Batch) -> tuple[Batch, Any]:
         """The batch, and its arrays on their way: images, and masks and weights as far as the network answers for them."""
-        return batch, self.uploads.put((batch.images, *self._inner(batch)))
+        return batch, self.uploads.put((batch.images.astype(image_dtype(), order="K", copy=False), *self._inner(batch)))
 
     def _inner(self, batch: Batch) -> tuple[Array, Array | None]:
         margin = self.model.margin
@@ -151,34 +152,41 @@ class Trainer:
     # -- one step ------------------------------------------------------------------------------------------------------------
 
     def _step(self, batch: Batch, placed: Any) -> float:
-        """One step down the gradient. Returns the loss; TrainingError if it, or the gradient, is not finite: nothing has changed then."""
-        arrays = self.uploads.take(placed)
+        """One step down the gradient. Returns the loss; TrainingError if it, or the gradient, is not finite: nothing has changed then.
+
+        A float16 run goes on without the step if a gradient overflowed for its scale alone.
+        """
+        scale = self.scaler.get_scale()
+        arrays: tuple[Any, ...] = *self.uploads.take(placed), kernels().scalar(scale, "float32")
         loss, squares, *gradients = (self.graphs or self._gradients)(*arrays)
         for p, g in zip(self._trained, gradients, strict=True):
             p.grad = None if g is None else Tensor.wrap(g)
         value = float(Tensor.wrap(loss).item())
         if not np.isfinite(value):
             raise self._diverged(f"the loss is {value:g}", first_not_finite(self.model, Tensor.wrap(arrays[0])))
-        norm = float(Tensor.wrap(squares).item()) ** 0.5 if squares is not None else 0.0
-        if not np.isfinite(norm):
+        norm = float(Tensor.wrap(squares).item()) ** 0.5 / scale if squares is not None else 0.0
+        finite = bool(np.isfinite(norm))
+        if not finite and scale <= 1:
             raise self._diverged("the gradient is not finite", first_gradient_not_finite(self.model))
-        if self.config.clip:
+        self.scaler.unscale_(self.optimizer, finite)
+        if self.config.clip and finite:
             optim.scale_grads_(self._trained, self.config.clip, norm)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         if not isinstance(self.schedule, optim.lr_scheduler.ReduceLROnPlateau):
             self.schedule.step()
         size = self.loss.size(*self._inner(batch))
         self.loss_sum, self.loss_size, self.step = self.loss_sum + value * size, self.loss_size + size, self.step + 1
         return value
 
-    def _gradients(self, images: Array, masks: Array, weights: Array | None) -> tuple[Any, ...]:
-        """Forward and backward pass, without waiting for a value: the loss, the sum of all gradients' squares, and the gradients.
+    def _gradients(self, images: Array, masks: Array, weights: Array | None, scale: Array) -> tuple[Any, ...]:
+        """Forward and backward pass, without waiting for a value: the loss, the sum of all gradients' squares, and the gradients, times `scale`.
 
         Arrays in and out, since a graph repeats what is done to them and nothing else.
         """
         self.optimizer.zero_grad()
         loss = self.loss(self.model(Tensor.wrap(images)), Tensor.wrap(masks), None if weights is None else Tensor.wrap(weights))
-        loss.backward()
+        loss.backward(Tensor.wrap(scale))
         gradients = (None if p.grad is None else p.grad._array for p in self._trained)
         return loss.detach()._array, optim.power_sum(self._trained), *gradients
 
@@ -186,7 +194,8 @@ class Trainer:
         step, epoch = self.epoch * self.steps + self.step + 1, self.epoch + 1
         return TrainingError(
             f"training stopped at step {step} (epoch {epoch}, its step {self.step + 1}): {what}; {where}. {self.kept()}. Lower the learning rate (--lr is "
-            f"{self.config.lr:g}), limit the gradient (--clip 1), or look for strange images (python -m minidcnn check)"
+            f"{self.config.lr:g}), limit the gradient (--clip 1), {'leave out --precision float16, ' if self.scaler.is_enabled() else ''}"
+            f"or look for strange images (python -m minidcnn check)"
         )
 
     def kept(self) -> str:
@@ -217,6 +226,8 @@ class Trainer:
             "val_loss": evaluation.loss,
             **evaluation.confusion.scores("val_"),
         }
+        if self.scaler.is_enabled():
+            entry["scale"] = self.scaler.get_scale()
         warning = constant_prediction(evaluation.confusion, self.val.classes)
         if warning is not None:
             entry["warning"] = warning
@@ -254,6 +265,7 @@ class Trainer:
             "images": len(self.train),
             "optimizer": {"state": numbers, "param_groups": optimizer["param_groups"]},
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "random_state": random_state(),
         }
         return Checkpoint(self.model.name, self.model.config, self.model.state_dict(), info, state, arrays)
@@ -284,6 +296,7 @@ class Trainer:
             values[i][key] = array
         self.optimizer.load_state_dict({"state": values, "param_groups": state["optimizer"]["param_groups"]})
         self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state.get("scaler", {}))
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
         self.loss_sum, self.loss_size, self.best = state["loss_sum"], state["loss_size"], state["best"]
         self.mean, self.std = checkpoint.info["mean"], checkpoint.info["std"]

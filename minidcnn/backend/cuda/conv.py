@@ -12,7 +12,7 @@ from .launcher import LIMIT
 
 FILE = "conv.cu"
 WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a weight gradient is split into parts until there are so many
-TENSOR = {"float32": 0, "tf32": 1, "bf16": 2}
+TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors
 
 
 class CudaConv(CudaBase):

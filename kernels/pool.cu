@@ -10,45 +10,49 @@
 // gather             Y indices of 8 bytes, Y numbers read, Y written.
 // scatter_link, scatter_sum    Y indices read, X + 3 Y links of 4 bytes, Y numbers read, X written.
 //
-// Launch of all: blocks of 256, a thread for each element of the result (scatter_link: of the source), at most 65536 blocks, which go round;
-// neighbouring threads have neighbouring channels. Bound by memory as far as bytes go; each element also costs three divisions to know its place, and in
-// pool_scatter and avg_pool_adjoint two more for each row and each column of the window, which may well cost more than its few bytes: not timed.
-// Not tried: a block for each row of an image, so that all its threads share the vertical places; several channels a thread.
+// The first five: a block works on a row of its result, threads (channels, columns), 32 x 8 for 32 channels and more; a thread has up to four
+// channels of a column. Tried before: a thread for each element of the whole image. It took three divisions to know its place and in pool_scatter two
+// for each tap, some 280 instructions an element by the listing for sm_90a where now 70 to 115 do (2 x 2 windows), with 5 bytes to move meanwhile.
+// The others: blocks of 256, a thread for each element of the result (scatter_link: of the source), at most 65536 blocks, which go round.
+// Neighbouring threads have neighbouring channels. Bound by memory. Not tried: several channels a thread. Nothing here has been timed.
 #include "common.cuh"
 #ifndef TAP
 #define TAP unsigned char
 #endif
 typedef TAP Tap;
 
-// (n, i, j, c) of element e of a channels-last array of height h, width w and c channels.
-struct Place { int n, i, j, c; };
-__device__ __forceinline__ Place place_of(int e, int h, int w, int channels) {
-    Place p;
-    p.c = e % channels; e /= channels;
-    p.j = e % w; e /= w;
-    p.i = e % h;
-    p.n = e / h;
-    return p;
-}
+// The columns of one row of a channels-last image, the row that blockIdx.x counts, and the channels of each. What follows from the row is worked
+// out once a thread, what follows from the column once for its channels, and no division tells an element where it is.
+#define FOR_EACH_COLUMN(j, width) for (int j = blockIdx.y * blockDim.y + threadIdx.y; j < (width); j += gridDim.y * blockDim.y)
+#define FOR_EACH_CHANNEL(c, channels) for (int c = blockIdx.z * blockDim.x + threadIdx.x; c < (channels); c += gridDim.z * blockDim.x)
+
+// The windows along an axis that touch padded pixel `p`, by ascending tap: their position i, and how far into them p lies.
+struct Touching {
+    int i, offset;
+    __device__ __forceinline__ Touching(int p, int stride, int positions) : i(min(p / stride, positions - 1)), offset(p - i * stride) {}
+    __device__ __forceinline__ bool more(int kernel, int dilation) const { return i >= 0 && offset <= (kernel - 1) * dilation; }
+    __device__ __forceinline__ void next(int stride) { i--; offset += stride; }
+    __device__ __forceinline__ int tap(int dilation) const { return dilation == 1 ? offset : offset % dilation ? -1 : offset / dilation; }  // -1: between taps
+};
 
 // x (N, H, W, C) -> maxima y and winning taps, (N, OH, OW, C). Padding is -inf, the first maximum wins, NaN wins over all.
 extern "C" __global__ void __launch_bounds__(256)
 max_pool(const Real* __restrict__ x, Real* __restrict__ y, Tap* __restrict__ taps, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    FOR_EACH(e, g.n * g.oh * g.ow * g.c) {
-        Place p = place_of(e, g.oh, g.ow, g.c);
+    const int top = (int)blockIdx.x % g.oh * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h, row = blockIdx.x * g.ow;
+    FOR_EACH_COLUMN(j, g.ow) FOR_EACH_CHANNEL(c, g.c) {
         Real best = Real(0);
         int winner = -1;
         for (int a = 0; a < g.kh; a++) {
-            int h = p.i * g.sh + a * g.dh - g.ph;
+            int h = top + a * g.dh;
             if (h < 0 || h >= g.h) continue;
-            for (int b = 0; b < g.kw; b++) {
-                int w = p.j * g.sw + b * g.dw - g.pw;
+            for (int b = 0, w = j * g.sw - g.pw; b < g.kw; b++, w += g.dw) {
                 if (w < 0 || w >= g.w) continue;
-                Real value = x[((p.n * g.h + h) * g.w + w) * g.c + p.c];
+                Real value = x[((image + h) * g.w + w) * g.c + c];
                 if (winner < 0 || value > best || value != value) { best = value; winner = a * g.kw + b; }
             }
         }
+        const int e = (row + j) * g.c + c;
         y[e] = best;
         taps[e] = Tap(winner);
     }
@@ -58,11 +62,11 @@ max_pool(const Real* __restrict__ x, Real* __restrict__ y, Tap* __restrict__ tap
 extern "C" __global__ void __launch_bounds__(256)
 pool_gather(const Real* __restrict__ x, const Tap* __restrict__ taps, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    FOR_EACH(e, g.n * g.oh * g.ow * g.c) {
-        Place p = place_of(e, g.oh, g.ow, g.c);
-        int tap = taps[e], h = p.i * g.sh + tap / g.kw * g.dh - g.ph, w = p.j * g.sw + tap % g.kw * g.dw - g.pw;
+    const int top = (int)blockIdx.x % g.oh * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h, row = blockIdx.x * g.ow;
+    FOR_EACH_COLUMN(j, g.ow) FOR_EACH_CHANNEL(c, g.c) {
+        const int e = (row + j) * g.c + c, tap = taps[e], a = tap / g.kw, h = top + a * g.dh, w = j * g.sw + (tap - a * g.kw) * g.dw - g.pw;
         bool inside = h >= 0 && h < g.h && w >= 0 && w < g.w;
-        y[e] = inside ? x[((p.n * g.h + h) * g.w + w) * g.c + p.c] : Real(0);
+        y[e] = inside ? x[((image + h) * g.w + w) * g.c + c] : Real(0);
     }
 }
 
@@ -70,20 +74,22 @@ pool_gather(const Real* __restrict__ x, const Tap* __restrict__ taps, Real* __re
 extern "C" __global__ void __launch_bounds__(256)
 pool_scatter(const Real* __restrict__ v, const Tap* __restrict__ taps, Real* __restrict__ x, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    FOR_EACH(e, g.n * g.h * g.w * g.c) {
-        Place p = place_of(e, g.h, g.w, g.c);
-        Sum total = 0;
-        for (int a = 0; a < g.kh; a++) {
-            int i = position_of(p.i + g.ph, a, g.sh, g.dh, g.oh);
-            if (i < 0) continue;
-            for (int b = 0; b < g.kw; b++) {
-                int j = position_of(p.j + g.pw, b, g.sw, g.dw, g.ow);
-                if (j < 0) continue;
-                int at = ((p.n * g.oh + i) * g.ow + j) * g.c + p.c;
-                if (taps[at] == a * g.kw + b) total += v[at];
+    const int image = (int)blockIdx.x / g.h * g.oh, row = blockIdx.x * g.w;
+    const Touching rows((int)blockIdx.x % g.h + g.ph, g.sh, g.oh);
+    FOR_EACH_COLUMN(j, g.w) {
+        const Touching columns(j + g.pw, g.sw, g.ow);
+        FOR_EACH_CHANNEL(c, g.c) {
+            Sum total = 0;
+            for (Touching u = rows; u.more(g.kh, g.dh); u.next(g.sh)) {
+                int a = u.tap(g.dh);
+                if (a < 0) continue;
+                for (Touching l = columns; l.more(g.kw, g.dw); l.next(g.sw)) {
+                    int b = l.tap(g.dw), at = ((image + u.i) * g.ow + l.i) * g.c + c;
+                    if (b >= 0 && taps[at] == a * g.kw + b) total += v[at];
+                }
             }
+            x[(row + j) * g.c + c] = Real(total);
         }
-        x[e] = Real(total);
     }
 }
 
@@ -122,18 +128,19 @@ scatter_sum(const Real* __restrict__ y, const int* __restrict__ head, const int*
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool(const Real* __restrict__ x, const Sum* __restrict__ weight, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    FOR_EACH(e, g.n * g.oh * g.ow * g.c) {
-        Place p = place_of(e, g.oh, g.ow, g.c);
-        Sum total = 0;
-        for (int a = 0; a < g.kh; a++) {
-            int h = p.i * g.sh + a * g.dh - g.ph;
-            if (h < 0 || h >= g.h) continue;
-            for (int b = 0; b < g.kw; b++) {
-                int w = p.j * g.sw + b * g.dw - g.pw;
-                if (w >= 0 && w < g.w) total += x[((p.n * g.h + h) * g.w + w) * g.c + p.c];
+    const int i = (int)blockIdx.x % g.oh, top = i * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h;
+    FOR_EACH_COLUMN(j, g.ow) {
+        const Sum share = weight[i * g.ow + j];
+        FOR_EACH_CHANNEL(c, g.c) {
+            Sum total = 0;
+            for (int a = 0; a < g.kh; a++) {
+                int h = top + a * g.dh;
+                if (h < 0 || h >= g.h) continue;
+                for (int b = 0, w = j * g.sw - g.pw; b < g.kw; b++, w += g.dw)
+                    if (w >= 0 && w < g.w) total += x[((image + h) * g.w + w) * g.c + c];
             }
+            y[((int)blockIdx.x * g.ow + j) * g.c + c] = Real(total * share);
         }
-        y[e] = Real(total * weight[p.i * g.ow + p.j]);
     }
 }
 
@@ -141,17 +148,18 @@ avg_pool(const Real* __restrict__ x, const Sum* __restrict__ weight, Real* __res
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool_adjoint(const Real* __restrict__ v, const Sum* __restrict__ weight, Real* __restrict__ x, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    FOR_EACH(e, g.n * g.h * g.w * g.c) {
-        Place p = place_of(e, g.h, g.w, g.c);
-        Sum total = 0;
-        for (int a = 0; a < g.kh; a++) {
-            int i = position_of(p.i + g.ph, a, g.sh, g.dh, g.oh);
-            if (i < 0) continue;
-            for (int b = 0; b < g.kw; b++) {
-                int j = position_of(p.j + g.pw, b, g.sw, g.dw, g.ow);
-                if (j >= 0) total += weight[i * g.ow + j] * Sum(v[((p.n * g.oh + i) * g.ow + j) * g.c + p.c]);
+    const int image = (int)blockIdx.x / g.h * g.oh, row = blockIdx.x * g.w;
+    const Touching rows((int)blockIdx.x % g.h + g.ph, g.sh, g.oh);
+    FOR_EACH_COLUMN(j, g.w) {
+        const Touching columns(j + g.pw, g.sw, g.ow);
+        FOR_EACH_CHANNEL(c, g.c) {
+            Sum total = 0;
+            for (Touching u = rows; u.more(g.kh, g.dh); u.next(g.sh)) {
+                if (u.tap(g.dh) < 0) continue;
+                for (Touching l = columns; l.more(g.kw, g.dw); l.next(g.sw))
+                    if (l.tap(g.dw) >= 0) total += weight[u.i * g.ow + l.i] * Sum(v[((image + u.i) * g.ow + l.i) * g.c + c]);
             }
+            x[(row + j) * g.c + c] = Real(total);
         }
-        x[e] = Real(total);
     }
 }

@@ -14,7 +14,7 @@ from strategies import Conv, Pool, convs, integers, lay_out, layouts, pools, see
 
 from minidcnn.backend import Kernels, sum_dtype
 from minidcnn.backend.axis_map import AxisMap
-from minidcnn.backend.cuda import CudaKernels, source
+from minidcnn.backend.cuda import CudaKernels, pool, source
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -104,6 +104,24 @@ def test_maps_along_axes(rows: AxisMap, columns: AxisMap, dtype: Any, layout: st
     same(kernels.resample(x, rows, columns), REFERENCE.resample(x, rows, columns))
     y = integers((2, 3, rows.outputs, columns.outputs), seed, dtype)
     same(kernels.resample(y, rows.transposed, columns.transposed), REFERENCE.resample(y, rows.transposed, columns.transposed))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 33, 150])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_pooling_of_many_channels_and_columns(channels: int, dilation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of both than the threads of a block; and more of both than blocks, of which there are few here."""
+    window, size = Window((3, 2), (2, 1), (1, 0), (1, dilation)), (6, 300)
+    out = window.positions(size)
+    x, g = integers((2, channels, *size), 0, np.float32), integers((2, channels, *out), 1, np.float32)
+    weight, (y, taps) = integers(out, 2, np.float32), REFERENCE.max_pool2d(x, window, out)
+    for most in (65535, 1):
+        monkeypatch.setattr(pool, "MOST", most)
+        kernels = simulated(mode="check", order=2)
+        same(kernels.max_pool2d(x, window, out), (y, taps))
+        same(kernels.pool_gather(x, taps, window), REFERENCE.pool_gather(x, taps, window))
+        same(kernels.pool_scatter(g, taps, window, size), REFERENCE.pool_scatter(g, taps, window, size))
+        same(kernels.avg_pool2d(x, window, weight), REFERENCE.avg_pool2d(x, window, weight))
+        same(kernels.avg_pool2d_adjoint(g, window, weight, size), REFERENCE.avg_pool2d_adjoint(g, window, weight, size))
 
 
 def test_nan_and_infinities_win_as_in_the_reference() -> None:

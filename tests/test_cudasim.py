@@ -132,7 +132,11 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "positions after the last count": ("col2im", "return i < m ? i : -1;", "return i;"),
     "stride and dilation exchanged": ("col2im", "position_of(h + g.ph, a, g.sh, g.dh, g.oh)", "position_of(h + g.ph, a, g.dh, g.sh, g.oh)"),
     "the last maximum wins instead of the first": ("max_pool", "value > best ||", "value < best ||"),
-    "every window gives, not only the one that won": ("pool_scatter", "if (taps[at] == a * g.kw + b) total", "total"),
+    "every window gives, not only the one that won": ("pool_scatter", "if (b >= 0 && taps[at] == a * g.kw + b) total", "total"),
+    "the last window beyond the edge": ("pool_scatter", "min(p / stride, positions - 1)", "p / stride"),
+    "the rows of one image for all": ("pool_scatter", "(int)blockIdx.x / g.h * g.oh", "0"),
+    "a block for the first row only": ("max_pool", "top = (int)blockIdx.x % g.oh", "top = 0 % g.oh"),
+    "every thread takes the first column": ("max_pool", "blockIdx.y * blockDim.y + threadIdx.y; j", "blockIdx.y * blockDim.y; j"),
     "an exchange that is no atomic": (
         "scatter",
         "next[e] = atomicExch(head + (e / (q * c) * p + (int)indices[e]) * c + e % c, e);",
@@ -203,7 +207,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
         "mean((Real*)arrays[2]), square((Real*)arrays[3])",
         "mean((Real*)arrays[3]), square((Real*)arrays[2])",
     ),
-    "the average forgets its weight": ("avg_pool", "Real(total * weight[p.i * g.ow + p.j])", "Real(total * weight[p.j * g.ow + p.i])"),
+    "the average forgets its weight": ("avg_pool", "share = weight[i * g.ow + j]", "share = weight[j * g.ow + i]"),
 }
 
 

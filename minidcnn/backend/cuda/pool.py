@@ -8,8 +8,11 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..half import sum_dtype
 from .base import CudaBase, geometry
+from .launcher import BLOCK
 
 FILE = "pool.cu"
+CHANNELS = 4  # of a thread, at most
+MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest
 
 
 class CudaPool(CudaBase):
@@ -23,7 +26,7 @@ class CudaPool(CudaBase):
         y = self.new_images(n, c, out, x.dtype)
         taps = self.new_images(n, c, out, self.xp.uint8 if window.taps <= 256 else self.xp.uint16)
         at = geometry(n, c, window, x.shape[2:], out)
-        self.launcher.over(y.size, FILE, "max_pool", x.dtype, self.images(x), y, taps, *at, defines=_tap(taps))
+        self._over_rows(y, "max_pool", x.dtype, self.images(x), y, taps, *at, defines=_tap(taps))
         return nchw(y), nchw(taps)
 
     def pool_gather(self, x: Array, taps: Array, window: Window) -> Array:
@@ -32,7 +35,7 @@ class CudaPool(CudaBase):
         (n, c), out = x.shape[:2], taps.shape[2:]
         y, winners = self.new_images(n, c, out, x.dtype), self.images(taps)
         at = geometry(n, c, window, x.shape[2:], out)
-        self.launcher.over(y.size, FILE, "pool_gather", x.dtype, self.images(x), winners, y, *at, defines=_tap(taps))
+        self._over_rows(y, "pool_gather", x.dtype, self.images(x), winners, y, *at, defines=_tap(taps))
         return nchw(y)
 
     def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
@@ -41,7 +44,7 @@ class CudaPool(CudaBase):
         n, c = g.shape[:2]
         x, winners = self.new_images(n, c, size, g.dtype), self.images(taps)
         at = geometry(n, c, window, size, taps.shape[2:])
-        self.launcher.over(x.size, FILE, "pool_scatter", g.dtype, self.images(g), winners, x, *at, defines=_tap(taps))
+        self._over_rows(x, "pool_scatter", g.dtype, self.images(g), winners, x, *at, defines=_tap(taps))
         return nchw(x)
 
     def gather(self, x: Array, indices: Array) -> Array:
@@ -68,7 +71,7 @@ class CudaPool(CudaBase):
             return super().avg_pool2d(x, window, weight)
         (n, c), out = x.shape[:2], weight.shape
         y, at = self.new_images(n, c, out, x.dtype), geometry(n, c, window, x.shape[2:], out)
-        self.launcher.over(y.size, FILE, "avg_pool", x.dtype, self.images(x), self._plain(weight), y, *at)
+        self._over_rows(y, "avg_pool", x.dtype, self.images(x), self._plain(weight), y, *at)
         return nchw(y)
 
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
@@ -76,8 +79,16 @@ class CudaPool(CudaBase):
             return super().avg_pool2d_adjoint(g, window, weight, size)
         n, c = g.shape[:2]
         x, at = self.new_images(n, c, size, g.dtype), geometry(n, c, window, size, weight.shape)
-        self.launcher.over(x.size, FILE, "avg_pool_adjoint", g.dtype, self.images(g), self._plain(weight), x, *at)
+        self._over_rows(x, "avg_pool_adjoint", g.dtype, self.images(g), self._plain(weight), x, *at)
         return nchw(x)
+
+    def _over_rows(self, result: Array, kernel: str, dtype: Any, *arguments: Any, defines: tuple[str, ...] = ()) -> None:
+        """Launch a kernel whose blocks work on rows of `result` (N, H, W, C), threads on its channels and columns."""
+        n, h, w, c = result.shape
+        across = min(32, 1 << (c - 1).bit_length())
+        down = BLOCK // across
+        grid = n * h, min(-(-w // down), MOST), min(-(-c // (across * CHANNELS)), MOST)
+        self.launcher.launch(grid, (across, down), FILE, kernel, dtype, *arguments, defines=defines)
 
     def _plain(self, array: Array) -> Array:
         return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]

@@ -16,6 +16,11 @@ typedef SUM Sum;
 // Elements 0 .. count - 1, each once, over all threads of the grid. count < 2^31: the launcher refuses more.
 #define FOR_EACH(i, count) for (int i = blockIdx.x * blockDim.x + threadIdx.x, i##_step = gridDim.x * blockDim.x; i < (count); i += i##_step)
 
+// The columns of one row of a channels-last image, the row that blockIdx.x counts, and the channels of each. What follows from the row is worked
+// out once a thread, what follows from the column once for its channels, and no division tells an element where it is.
+#define FOR_EACH_COLUMN(j, width) for (int j = blockIdx.y * blockDim.y + threadIdx.y; j < (width); j += gridDim.y * blockDim.y)
+#define FOR_EACH_CHANNEL(c, channels) for (int c = blockIdx.z * blockDim.x + threadIdx.x; c < (channels); c += gridDim.z * blockDim.x)
+
 // A window sliding over images: tap (a, b) of position (i, j) touches pixel (i sh + a dh - ph, j sw + b dw - pw).
 struct Geometry { int n, c, h, w, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw; };
 #define GEOMETRY_PARAMETERS \

@@ -21,11 +21,6 @@
 #endif
 typedef TAP Tap;
 
-// The columns of one row of a channels-last image, the row that blockIdx.x counts, and the channels of each. What follows from the row is worked
-// out once a thread, what follows from the column once for its channels, and no division tells an element where it is.
-#define FOR_EACH_COLUMN(j, width) for (int j = blockIdx.y * blockDim.y + threadIdx.y; j < (width); j += gridDim.y * blockDim.y)
-#define FOR_EACH_CHANNEL(c, channels) for (int c = blockIdx.z * blockDim.x + threadIdx.x; c < (channels); c += gridDim.z * blockDim.x)
-
 // The windows along an axis that touch padded pixel `p`, by ascending tap: their position i, and how far into them p lies.
 struct Touching {
     int i, offset;

@@ -14,7 +14,7 @@ from strategies import Conv, Pool, convs, integers, lay_out, layouts, pools, see
 
 from minidcnn.backend import Kernels, sum_dtype
 from minidcnn.backend.axis_map import AxisMap
-from minidcnn.backend.cuda import CudaKernels, pool, source
+from minidcnn.backend.cuda import CudaKernels, base, source
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -115,13 +115,15 @@ def test_pooling_of_many_channels_and_columns(channels: int, dilation: int, monk
     x, g = integers((2, channels, *size), 0, np.float32), integers((2, channels, *out), 1, np.float32)
     weight, (y, taps) = integers(out, 2, np.float32), REFERENCE.max_pool2d(x, window, out)
     for most in (65535, 1):
-        monkeypatch.setattr(pool, "MOST", most)
+        monkeypatch.setattr(base, "MOST", most)
         kernels = simulated(mode="check", order=2)
         same(kernels.max_pool2d(x, window, out), (y, taps))
         same(kernels.pool_gather(x, taps, window), REFERENCE.pool_gather(x, taps, window))
         same(kernels.pool_scatter(g, taps, window, size), REFERENCE.pool_scatter(g, taps, window, size))
         same(kernels.avg_pool2d(x, window, weight), REFERENCE.avg_pool2d(x, window, weight))
         same(kernels.avg_pool2d_adjoint(g, window, weight, size), REFERENCE.avg_pool2d_adjoint(g, window, weight, size))
+        rows, columns = (AxisMap(n, np.arange(0, 2 * n + 1, 2), np.arange(2 * n) * 3 % n, np.arange(2 * n) / 4) for n in size)
+        same(kernels.resample(x, rows, columns), REFERENCE.resample(x, rows, columns))
 
 
 def test_nan_and_infinities_win_as_in_the_reference() -> None:

@@ -8,7 +8,10 @@ from typing import Any
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from ..reference import Kernels
-from .launcher import Launcher
+from .launcher import BLOCK, Launcher
+
+CHANNELS = 4  # of a thread, at most
+MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest
 
 
 class CudaBase(Kernels):
@@ -26,6 +29,16 @@ class CudaBase(Kernels):
     def new_images(self, n: int, c: int, size: Pair, dtype: Any) -> Array:
         """Uninitialised (N, H, W, C)."""
         return self.xp.empty((n, *size, c), dtype)  # type: ignore[no-any-return]
+
+    def over_rows(
+        self, shape: tuple[int, int, int], file: str, kernel: str, dtype: Any, *arguments: Any, defines: tuple[str, ...] = ()
+    ) -> None:
+        """Launch a kernel on a result of (rows, columns, channels): a block for each row, or part of one, threads on channels and columns."""
+        rows, columns, channels = shape
+        across = min(32, 1 << (channels - 1).bit_length())
+        down = BLOCK // across
+        grid = rows, min(-(-columns // down), MOST), min(-(-channels // (across * CHANNELS)), MOST)
+        self.launcher.launch(grid, (across, down), file, kernel, dtype, *arguments, defines=defines)
 
 
 def geometry(n: int, c: int, window: Window, size: Pair, out: Pair) -> tuple[int, ...]:

@@ -8,11 +8,8 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..half import sum_dtype
 from .base import CudaBase, geometry
-from .launcher import BLOCK
 
 FILE = "pool.cu"
-CHANNELS = 4  # of a thread, at most
-MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest
 
 
 class CudaPool(CudaBase):
@@ -83,12 +80,8 @@ class CudaPool(CudaBase):
         return nchw(x)
 
     def _over_rows(self, result: Array, kernel: str, dtype: Any, *arguments: Any, defines: tuple[str, ...] = ()) -> None:
-        """Launch a kernel whose blocks work on rows of `result` (N, H, W, C), threads on its channels and columns."""
         n, h, w, c = result.shape
-        across = min(32, 1 << (c - 1).bit_length())
-        down = BLOCK // across
-        grid = n * h, min(-(-w // down), MOST), min(-(-c // (across * CHANNELS)), MOST)
-        self.launcher.launch(grid, (across, down), FILE, kernel, dtype, *arguments, defines=defines)
+        self.over_rows((n * h, w, c), FILE, kernel, dtype, *arguments, defines=defines)
 
     def _plain(self, array: Array) -> Array:
         return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]

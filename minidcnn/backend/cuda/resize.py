@@ -30,6 +30,6 @@ class CudaResize(CudaBase):
         starts, indices = (self.constant(a.astype("int32")) for a in (to.starts, to.indices))
         weights = None if to.weights is None else self.constant(to.weights.astype(sum_dtype(x.dtype)))
         inner = math.prod(x.shape[axis + 1 :])
-        arguments = x, y, starts, indices, weights, y.size, to.size, to.outputs, inner
-        self.launcher.over(y.size, "resize.cu", "along_axis", x.dtype, *arguments)
+        shape = math.prod(x.shape[:axis]), to.outputs, inner
+        self.over_rows(shape, "resize.cu", "along_axis", x.dtype, x, y, starts, indices, weights, to.size, to.outputs, inner)
         return y

@@ -23,9 +23,10 @@ __device__ __forceinline__ Tap tap_at(const Geometry& g, int k) {
     int c = k % g.c, tap = k / g.c;
     return {tap / g.kw * g.dh, tap % g.kw * g.dw, c};
 }
-__device__ __forceinline__ Real pixel(const Geometry& g, const Real* x, const Position& p, const Tap& t) {
+// Null in the padding.
+__device__ __forceinline__ const Real* pixel(const Geometry& g, const Real* x, const Position& p, const Tap& t) {
     int h = p.h + t.h, w = p.w + t.w;
-    return h >= 0 && h < g.h && w >= 0 && w < g.w ? x[p.base + (h * g.w + w) * g.c + t.c] : Real(0);
+    return h >= 0 && h < g.h && w >= 0 && w < g.w ? x + p.base + (h * g.w + w) * g.c + t.c : nullptr;
 }
 
 // -- operands ----------------------------------------------------------------------------------------------------------------------------
@@ -35,10 +36,10 @@ struct Columns {  // im2col: rows are positions, k is (tap, channel)
     typedef Tap Inner;
     static constexpr bool ALONG_K = true;
     const Geometry& g;
-    const Real* x;
+    const Real* data;
     __device__ __forceinline__ Outer outer(int m) const { return position_at(g, m); }
     __device__ __forceinline__ Inner inner(int k) const { return tap_at(g, k); }
-    __device__ __forceinline__ Real at(const Outer& m, const Inner& k) const { return pixel(g, x, m, k); }
+    __device__ __forceinline__ const Real* find(const Outer& m, const Inner& k) const { return pixel(g, data, m, k); }
 };
 
 struct ColumnsTransposed {  // im2col the other way round: rows are (tap, channel), k is the position
@@ -46,21 +47,20 @@ struct ColumnsTransposed {  // im2col the other way round: rows are (tap, channe
     typedef Position Inner;
     static constexpr bool ALONG_K = false;
     const Geometry& g;
-    const Real* x;
+    const Real* data;
     __device__ __forceinline__ Outer outer(int k) const { return tap_at(g, k); }
     __device__ __forceinline__ Inner inner(int m) const { return position_at(g, m); }
-    __device__ __forceinline__ Real at(const Outer& k, const Inner& m) const { return pixel(g, x, m, k); }
+    __device__ __forceinline__ const Real* find(const Outer& k, const Inner& m) const { return pixel(g, data, m, k); }
 };
 
 struct Matrix {  // rows of `pitch` numbers, k along them
-    typedef const Real* Outer;
-    typedef int Inner;
+    typedef int Outer, Inner;
     static constexpr bool ALONG_K = true;
     const Real* data;
     int pitch;
-    __device__ __forceinline__ Outer outer(int row) const { return data + row * pitch; }
+    __device__ __forceinline__ Outer outer(int row) const { return row * pitch; }
     __device__ __forceinline__ Inner inner(int k) const { return k; }
-    __device__ __forceinline__ Real at(Outer row, Inner k) const { return row[k]; }
+    __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return data + row + k; }
 };
 
 struct MatrixTransposed {  // k runs over rows of `pitch` numbers
@@ -71,44 +71,44 @@ struct MatrixTransposed {  // k runs over rows of `pitch` numbers
     int pitch;
     __device__ __forceinline__ Outer outer(int row) const { return row; }
     __device__ __forceinline__ Inner inner(int k) const { return data + k * pitch; }
-    __device__ __forceinline__ Real at(Outer row, Inner k) const { return k[row]; }
+    __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return k + row; }
 };
 
-// Along one axis: the pixels first, first + stride, ... and the taps a0, a0 + step, ... that touch them.
+// Along one axis: the pixels first, first + stride, ... and the taps tap, tap + step, ... that touch them. The u-th pixel is touched by the
+// q-th tap of position u + shift - q jump: no division is left to do for each element.
 struct Phase {
-    int first, pixels, tap, taps, step;
+    int first, pixels, tap, taps, step, shift, jump;
     __device__ __forceinline__ Phase(int r, int size, int kernel, int stride, int padding, int dilation) {
         first = ((r - padding) % stride + stride) % stride;
         pixels = first < size ? (size - first + stride - 1) / stride : 0;
         for (step = 1; step * dilation % stride; step++) {}
         for (tap = 0; tap < step && tap * dilation % stride != r; tap++) {}
         taps = tap < step && tap < kernel ? (kernel - tap + step - 1) / step : 0;  // none in a dead phase (T7)
+        shift = (first + padding - tap * dilation) / stride;
+        jump = step * dilation / stride;
     }
 };
 
 struct Gradients {  // rows are the pixels of a phase, k is (tap of the phase, output channel)
-    struct Outer { int h, w, base; };
-    struct Inner { int h, w, o; };
+    struct Outer { int i, j, base; };
+    struct Inner { int i, j, o; };
     static constexpr bool ALONG_K = true;
     const Geometry& g;
     const Phase &ph, &pw;
-    const Real* y;
+    const Real* data;
     int channels;
     __device__ __forceinline__ Outer outer(int m) const {
         int v = m % pw.pixels; m /= pw.pixels;
         int u = m % ph.pixels, n = m / ph.pixels;
-        return {ph.first + u * g.sh + g.ph, pw.first + v * g.sw + g.pw, n * g.oh * g.ow * channels};
+        return {u + ph.shift, v + pw.shift, n * g.oh * g.ow * channels};
     }
     __device__ __forceinline__ Inner inner(int k) const {
         int o = k % channels, t = k / channels;
-        return {(ph.tap + t / pw.taps * ph.step) * g.dh, (pw.tap + t % pw.taps * pw.step) * g.dw, o};
+        return {t / pw.taps * ph.jump, t % pw.taps * pw.jump, o};
     }
-    __device__ __forceinline__ Real at(const Outer& p, const Inner& t) const {
-        int i = p.h - t.h, j = p.w - t.w;  // multiples of the stride, by the choice of taps
-        if (i < 0 || j < 0) return Real(0);
-        i /= g.sh;
-        j /= g.sw;
-        return i < g.oh && j < g.ow ? y[p.base + (i * g.ow + j) * channels + t.o] : Real(0);
+    __device__ __forceinline__ const Real* find(const Outer& p, const Inner& t) const {
+        int i = p.i - t.i, j = p.j - t.j;
+        return i >= 0 && i < g.oh && j >= 0 && j < g.ow ? data + p.base + (i * g.ow + j) * channels + t.o : nullptr;
     }
 };
 
@@ -118,14 +118,14 @@ struct PhaseWeights {  // rows are input channels, k is (tap of the phase, outpu
     static constexpr bool ALONG_K = false;
     const Geometry& g;
     const Phase &ph, &pw;
-    const Real* w;
+    const Real* data;
     int channels;
     __device__ __forceinline__ Outer outer(int c) const { return c; }
     __device__ __forceinline__ Inner inner(int k) const {
         int o = k % channels, t = k / channels, a = ph.tap + t / pw.taps * ph.step, b = pw.tap + t % pw.taps * pw.step;
-        return w + ((o * g.kh + a) * g.kw + b) * g.c;
+        return data + ((o * g.kh + a) * g.kw + b) * g.c;
     }
-    __device__ __forceinline__ Real at(Outer c, Inner k) const { return k[c]; }
+    __device__ __forceinline__ const Real* find(Outer c, Inner k) const { return k + c; }
 };
 
 // What happens to a sum on its way to memory: v scale + offset by channel, then ReLU (NaN stays NaN). Either array may be null.
@@ -142,7 +142,7 @@ struct Finish {
 // -- kernels -----------------------------------------------------------------------------------------------------------------------------
 
 // x (N, H, W, C), w (O, KH, KW, C), scale and offset (O,) or null -> y (N, OH, OW, O).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, TOGETHER)
 conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real* __restrict__ scale, const Real* __restrict__ offset,
              Real* __restrict__ y, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
@@ -160,7 +160,7 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real*
 }
 
 // y (N, OH, OW, O), w (O, KH, KW, C), scale and offset (C,) or null -> x (N, H, W, C).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, TOGETHER)
 conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Real* __restrict__ scale, const Real* __restrict__ offset,
                 Real* __restrict__ x, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
@@ -185,7 +185,7 @@ conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Re
 }
 
 // x (N, H, W, C), y (N, OH, OW, O) -> parts (P, O, KH, KW, C), part p over the positions p share .. (p + 1) share - 1.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, TOGETHER)
 conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restrict__ parts, int channels, int share, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int positions = g.n * g.oh * g.ow, columns = g.kh * g.kw * g.c, begin = blockIdx.z * share;

@@ -28,12 +28,12 @@ struct Strided {  // element (row, k) at row * row_pitch + k * k_pitch
     int row_pitch, k_pitch;
     __device__ __forceinline__ Outer outer(int row) const { return data + row * row_pitch; }
     __device__ __forceinline__ Inner inner(int k) const { return k * k_pitch; }
-    __device__ __forceinline__ Real at(Outer row, Inner k) const { return row[k]; }
+    __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return row + k; }
 };
 
 // a (outer, inner, M, K), b (outer, inner, K, N), each at its four strides -> c (outer, inner, M, N) without gaps, or, where sums is not null,
 // sums (parts, outer, inner, M, N): part p over p share <= k < (p + 1) share.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1 + SMALL)
 gemm(const Real* __restrict__ a, const Real* __restrict__ b, Real* __restrict__ c, Sum* __restrict__ sums, int rows, int columns, int depth,
      int share, int inner, int parts, int a_outer, int a_inner, int a_row, int a_k, int b_outer, int b_inner, int b_k, int b_column) {
     const int down = divide_up(rows, BM), across = divide_up(columns, BN);

@@ -1,5 +1,5 @@
-// Tensor-core products: the only file with PTX in it. Each primitive has a second definition in C++ for the simulator, with the same
-// fragments, so that the kernels above it are one and the same source.
+// Tensor-core products, in PTX. Each primitive has a second definition in C++ for the simulator, with the same fragments, so that the
+// kernels above it are one and the same source.
 //
 // Fragments of mma.sync.m16n8kK, by lane (g = lane / 4, t = lane % 4), as PTX's documentation of the instruction lays them out:
 //     result   c[r] is row g + 8 (r / 2), column 2 t + r % 2

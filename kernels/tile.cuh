@@ -1,216 +1,194 @@
-// One tile of a matrix product, C[m][n] = sum over k of A[m][k] B[n][k], on CUDA cores: the inside of every convolution.
+// One tile of a matrix product, C[m][n] = sum over k of A[m][k] B[n][k]: the inside of every convolution.
 //
 // A and B are not arrays but rules ("operands"): im2col, transposed weights and the like are made on the way into shared memory, so that
 // no column is ever written to device memory. An operand has
-//     Outer outer(int row)          what of a row can be worked out once, before the loop over k
-//     Inner inner(int k)            the same of a k
-//     Real at(Outer, Inner)         the element; both inside their ranges
-//     ALONG_K                       whether its neighbours in memory are neighbours in k, or else neighbouring rows
-// A block of THREADS threads computes BM x BN results, each thread TM x TN of them in registers. Two stages of shared memory: while one is
-// multiplied the next is read. Per step of BK, a block reads (BM + BN) BK numbers and does 2 BM BN BK operations: with 128 x 128 tiles 64
-// operations a number read from device memory or cache, and TM TN / (TM + TN) = 4 multiply-adds a number read from shared memory.
+//     Outer outer(int row)               what of a row can be worked out once, before the loop over k
+//     Inner inner(int k)                 the same of a k
+//     const Real* find(Outer, Inner)     where the element lies, or null where it is zero; row and k are inside their ranges
+//     ALONG_K                            whether its neighbours in memory are neighbours in k, or else neighbouring rows
+//     const Real* data                   any address of device memory
+// A block of THREADS threads computes BM x BN results. Along k it goes in steps of BK, through a ring of STAGES panels of either operand in
+// shared memory, filled by a Feeder and read by Cores or TensorCores (tensor.cuh), which hold the results in registers. Two ways to fill:
+//     ASYNC=0  number by number through registers, read while one stage is multiplied, written behind it: for any operand and device
+//     ASYNC=1  16 bytes at a time by cp.async, two steps ahead, without a register: compute capability 8.0 and up, and operands whose runs of
+//              16 bytes are whole: data on 16 bytes, and channels (or whatever runs along memory) a multiple of RUN. The launcher knows.
+// Per step a block reads (BM + BN) BK numbers and does 2 BM BN BK operations: with 128 x 128 tiles 64 operations a number read from device
+// memory or cache. Shared memory: 16 KiB a stage at 128 x 128 (64 bytes of every row), so three stages are just below the static limit.
 #pragma once
+#include "async.cuh"
 #include "common.cuh"
-
-constexpr int THREADS = 256;
-
-// Copies the rows of one operand into shared memory, rows x BK at a time; a thread keeps to its rows, or to its ks.
-template <class Operand, int ROWS, int BK>
-struct Feeder {
-    static constexpr int COUNT = ROWS * BK / THREADS;
-    static_assert(ROWS * BK % THREADS == 0 && THREADS % BK == 0 && THREADS % ROWS == 0, "each thread copies the same number of elements");
-    static constexpr int FIXED_ROWS = Operand::ALONG_K ? COUNT : 1, KS = Operand::ALONG_K ? 1 : COUNT;
-    const Operand& operand;
-    int rows, first_row, first_k;
-    typename Operand::Outer outer[FIXED_ROWS];
-    Real held[COUNT];
-
-    __device__ __forceinline__ Feeder(const Operand& o, int row0, int row_count) : operand(o), rows(row_count) {
-        first_row = row0 + (Operand::ALONG_K ? threadIdx.x / BK : threadIdx.x % ROWS);
-        first_k = Operand::ALONG_K ? threadIdx.x % BK : threadIdx.x / ROWS;
-        #pragma unroll
-        for (int e = 0; e < FIXED_ROWS; e++) {
-            int row = first_row + e * (THREADS / BK);
-            outer[e] = operand.outer(row < rows ? row : 0);
-        }
-    }
-    // Reads the elements of k0 .. k0 + BK - 1 into registers; zeros beyond the rows and beyond k_end.
-    __device__ __forceinline__ void read(int k0, int k_end) {
-        #pragma unroll
-        for (int q = 0; q < KS; q++) {
-            int k = k0 + first_k + q * (THREADS / ROWS);
-            bool within = k < k_end;
-            typename Operand::Inner inner = operand.inner(within ? k : 0);
-            #pragma unroll
-            for (int e = 0; e < FIXED_ROWS; e++)
-                held[q + e] = within && first_row + e * (THREADS / BK) < rows ? operand.at(outer[e], inner) : Real(0);
-        }
-    }
-    // Writes them to shared memory, k by k.
-    template <int PITCH>
-    __device__ __forceinline__ void write(Sum (*tile)[PITCH], int row0) const {
-        #pragma unroll
-        for (int q = 0; q < KS; q++)
-            #pragma unroll
-            for (int e = 0; e < FIXED_ROWS; e++)
-                tile[first_k + q * (THREADS / ROWS)][first_row - row0 + e * (THREADS / BK)] = Sum(held[q + e]);
-    }
-};
-
-template <int BM, int BN, int BK, int TM, int TN>
-struct Tile {
-    static_assert(BM / TM * (BN / TN) == THREADS, "one thread for each TM x TN results");
-    static constexpr int ROWS = TM, COLUMNS = TN;  // of `result`
-
-    Sum result[TM][TN];
-    int m, n;  // of result[0][0]; the others are STRIDE apart so that threads of a warp read neighbours in shared memory
-
-    static constexpr int STRIDE_M = BM / TM, STRIDE_N = BN / TN;
-    __device__ __forceinline__ int row(int i) const { return m + i * STRIDE_M; }
-    __device__ __forceinline__ int column(int j) const { return n + j * STRIDE_N; }
-
-    // The product over k_begin <= k < k_end of rows m0 .. of `a` (of m_count) and rows n0 .. of `b` (of n_count).
-    template <class A, class B>
-    __device__ __forceinline__ void multiply(const A& a, const B& b, int m0, int m_count, int n0, int n_count, int k_begin, int k_end) {
-        __shared__ Sum as[2][BK][BM + 4];
-        __shared__ Sum bs[2][BK][BN + 4];
-        int tm = threadIdx.x / STRIDE_N, tn = threadIdx.x % STRIDE_N;
-        m = m0 + tm;
-        n = n0 + tn;
-        #pragma unroll
-        for (int i = 0; i < TM; i++)
-            #pragma unroll
-            for (int j = 0; j < TN; j++) result[i][j] = Sum(0);
-        Feeder<A, BM, BK> feed_a(a, m0, m_count);
-        Feeder<B, BN, BK> feed_b(b, n0, n_count);
-        if (k_begin < k_end) {
-            feed_a.read(k_begin, k_end);
-            feed_b.read(k_begin, k_end);
-            feed_a.write(as[0], m0);
-            feed_b.write(bs[0], n0);
-        }
-        __syncthreads();
-        for (int k0 = k_begin, stage = 0; k0 < k_end; k0 += BK, stage ^= 1) {
-            bool more = k0 + BK < k_end;
-            if (more) {
-                feed_a.read(k0 + BK, k_end);  // on their way while this stage is multiplied
-                feed_b.read(k0 + BK, k_end);
-            }
-            #pragma unroll
-            for (int k = 0; k < BK; k++) {
-                Sum x[TM], y[TN];
-                #pragma unroll
-                for (int i = 0; i < TM; i++) x[i] = as[stage][k][tm + i * STRIDE_M];
-                #pragma unroll
-                for (int j = 0; j < TN; j++) y[j] = bs[stage][k][tn + j * STRIDE_N];
-                #pragma unroll
-                for (int i = 0; i < TM; i++)
-                    #pragma unroll
-                    for (int j = 0; j < TN; j++) result[i][j] += x[i] * y[j];
-            }
-            if (more) {
-                feed_a.write(as[stage ^ 1], m0);
-                feed_b.write(bs[stage ^ 1], n0);
-            }
-            __syncthreads();
-        }
-    }
-};
-
-// The same product on tensor cores: factors rounded to tf32 (TENSOR=1) or bf16 (TENSOR=2) on their way from shared memory into
-// fragments, sums in float. 2 x 4 warps, each with BM / 2 x BN / 4 results. Pitches of 8 more than a multiple of 32 keep the lanes of a
-// warp, 8 rows by 4 ks, in different banks.
-#ifndef TENSOR
-#define TENSOR 0
-#endif
-#if TENSOR
-#include "mma.cuh"
-
-template <int BM, int BN, int BK>
-struct TensorTile {
-    static constexpr int MT = BM / 2 / 16, NT = BN / 4 / 8, DEPTH = TENSOR == 1 ? 8 : 16;
-    static_assert(BM % 32 == 0 && BN % 32 == 0 && BK % DEPTH == 0, "whole fragments");
-    static constexpr int ROWS = 2 * MT, COLUMNS = 2 * NT;  // of `result`
-
-    float result[ROWS][COLUMNS];
-    int m, n;
-
-    __device__ __forceinline__ int row(int i) const { return m + i / 2 * 16 + i % 2 * 8; }
-    __device__ __forceinline__ int column(int j) const { return n + j / 2 * 8 + j % 2; }
-
-    template <class A, class B>
-    __device__ __forceinline__ void multiply(const A& a, const B& b, int m0, int m_count, int n0, int n_count, int k_begin, int k_end) {
-        __shared__ Sum as[2][BK][BM + 8];
-        __shared__ Sum bs[2][BK][BN + 8];
-        int lane = threadIdx.x % 32, warp = threadIdx.x / 32, g = lane / 4, t = lane % 4;
-        int wm = warp / 4 * (BM / 2), wn = warp % 4 * (BN / 4);
-        m = m0 + wm + g;
-        n = n0 + wn + 2 * t;
-        #pragma unroll
-        for (int i = 0; i < ROWS; i++)
-            #pragma unroll
-            for (int j = 0; j < COLUMNS; j++) result[i][j] = 0;
-        Feeder<A, BM, BK> feed_a(a, m0, m_count);
-        Feeder<B, BN, BK> feed_b(b, n0, n_count);
-        if (k_begin < k_end) {
-            feed_a.read(k_begin, k_end);
-            feed_b.read(k_begin, k_end);
-            feed_a.write(as[0], m0);
-            feed_b.write(bs[0], n0);
-        }
-        __syncthreads();
-        for (int k0 = k_begin, stage = 0; k0 < k_end; k0 += BK, stage ^= 1) {
-            bool more = k0 + BK < k_end;
-            if (more) {
-                feed_a.read(k0 + BK, k_end);  // on their way while this stage is multiplied
-                feed_b.read(k0 + BK, k_end);
-            }
-            #pragma unroll
-            for (int k = 0; k < BK; k += DEPTH) {
-                unsigned x[MT][4], y[NT][2];
-                #pragma unroll
-                for (int i = 0; i < MT; i++)
-                    #pragma unroll
-                    for (int r = 0; r < 4; r++) x[i][r] = fragment(as[stage], k, t, r / 2, wm + i * 16 + r % 2 * 8 + g);
-                #pragma unroll
-                for (int j = 0; j < NT; j++)
-                    #pragma unroll
-                    for (int r = 0; r < 2; r++) y[j][r] = fragment(bs[stage], k, t, r, wn + j * 8 + g);
-                #pragma unroll
-                for (int i = 0; i < MT; i++)
-                    #pragma unroll
-                    for (int j = 0; j < NT; j++) {
-                        float &c0 = result[2 * i][2 * j], &c1 = result[2 * i][2 * j + 1];
-                        float &c2 = result[2 * i + 1][2 * j], &c3 = result[2 * i + 1][2 * j + 1];
-                        if (TENSOR == 1) mma_tf32(c0, c1, c2, c3, x[i], y[j]);
-                        else mma_bf16(c0, c1, c2, c3, x[i], y[j]);
-                    }
-            }
-            if (more) {
-                feed_a.write(as[stage ^ 1], m0);
-                feed_b.write(bs[stage ^ 1], n0);
-            }
-            __syncthreads();
-        }
-    }
-
-    // Register `half` of a fragment along k, for row or column `at`.
-    template <int PITCH>
-    __device__ __forceinline__ static unsigned fragment(const Sum (*tile)[PITCH], int k, int t, int half, int at) {
-        if (TENSOR == 1) return to_tf32(tile[k + t + 4 * half][at]);
-        int pair = k + 2 * t + 8 * half;
-        return to_bf16(tile[pair][at], tile[pair + 1][at]);
-    }
-};
-#endif
 
 // SMALL=1 is for few results and for double: less waste at the edges, more blocks.
 #ifndef SMALL
 #define SMALL 0
 #endif
-constexpr int BM = SMALL ? 64 : 128, BN = SMALL ? 64 : 128, BK = TENSOR ? 16 : 8;
-#if TENSOR
-typedef TensorTile<BM, BN, BK> Product;
-#else
-typedef Tile<BM, BN, BK, SMALL ? 4 : 8, SMALL ? 4 : 8> Product;
+#ifndef TENSOR
+#define TENSOR 0
 #endif
+#ifndef ASYNC
+#define ASYNC 0
+#endif
+constexpr int THREADS = 256, BM = SMALL ? 64 : 128, BN = BM, BK = (ASYNC || TENSOR ? 64 : 32) / sizeof(Real);
+constexpr int LINE = 16 / sizeof(Real), RUN = ASYNC ? LINE : 1, STAGES = ASYNC ? 3 : 2;  // LINE: numbers in 16 bytes; RUN: copied at once
+constexpr int TOGETHER = SMALL || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
+constexpr int GROUP = LINE < 4 ? LINE : ASYNC || TENSOR ? 4 : 2;
+
+// ROWS x BK numbers of an operand in shared memory, in lines of 16 bytes that lie as in device memory: a row's four lines side by side if
+// ALONG_K, else a k's ROWS / LINE. No padding, as that would break lines; instead the lines change places within a row by an exclusive or
+// with (bits of) the row, or of k, so that threads that read at the same time read different banks:
+//     ALONG_K   8 threads with neighbouring rows and the same line, or 2 rows and all four lines, find their lines in all 32 banks
+//     else      threads with neighbouring rows do so anyway; those 4 ks apart, as in tensor.cuh, are 8 banks apart
+template <bool ALONG_K, int ROWS>
+struct Panel {
+    static constexpr unsigned LINES = BK / LINE;  // of a row, if ALONG_K
+    Real* data;
+
+    __device__ __forceinline__ Real* at(unsigned row, unsigned k) const {
+        return data + (ALONG_K ? row * BK + ((k / LINE ^ row / (8 / LINES) % LINES) * LINE | k % LINE)
+                               : k * ROWS + ((row / LINE ^ (TENSOR ? k / 4 % 4 * 2 : 0)) * LINE | row % LINE));
+    }
+    // The numbers k .. k + GROUP - 1 of a row; k is a multiple of GROUP.
+    __device__ __forceinline__ void read(int row, int k, Sum (&to)[GROUP]) const {
+        struct alignas(GROUP * sizeof(Real)) Group { Real number[GROUP]; };
+        if constexpr (ALONG_K) {
+            Group group = *reinterpret_cast<const Group*>(at(row, k));
+            #pragma unroll
+            for (int q = 0; q < GROUP; q++) to[q] = Sum(group.number[q]);
+        } else {
+            #pragma unroll
+            for (int q = 0; q < GROUP; q++) to[q] = Sum(*at(row, k + q));
+        }
+    }
+};
+
+// Fills panels with rows row0 .. of an operand that has `rows` of them; a thread keeps to its rows, or to its ks.
+template <class Operand, int ROWS>
+struct Feeder {
+    typedef Panel<Operand::ALONG_K, ROWS> To;
+    static constexpr int COUNT = ROWS * BK / RUN / THREADS, ACROSS = (Operand::ALONG_K ? BK : ROWS) / RUN, STEP = THREADS / ACROSS;
+    static_assert(COUNT * RUN * THREADS == ROWS * BK && THREADS % ACROSS == 0, "each thread copies the same number of elements");
+    static constexpr int FIXED_ROWS = Operand::ALONG_K ? COUNT : 1, KS = Operand::ALONG_K ? 1 : COUNT;
+    const Operand& operand;
+    int rows, row0, row, k;  // the first of this thread's: within the panel
+    typename Operand::Outer outer[FIXED_ROWS];
+    Real held[COUNT];  // on their way, unless ASYNC
+
+    __device__ __forceinline__ Feeder(const Operand& o, int first, int count) : operand(o), rows(count), row0(first) {
+        row = Operand::ALONG_K ? threadIdx.x / ACROSS : threadIdx.x % ACROSS * RUN;
+        k = Operand::ALONG_K ? threadIdx.x % ACROSS * RUN : threadIdx.x / ACROSS;
+        #pragma unroll
+        for (int e = 0; e < FIXED_ROWS; e++) outer[e] = operand.outer(row0 + row + e * STEP < rows ? row0 + row + e * STEP : 0);
+    }
+    // Begins to fetch the elements k0 .. k0 + BK - 1; zeros beyond the rows and beyond k_end.
+    __device__ __forceinline__ void fetch(To panel, int k0, int k_end) {
+        #pragma unroll
+        for (int q = 0; q < KS; q++) {
+            bool within = k0 + k + q * STEP < k_end;
+            typename Operand::Inner inner = operand.inner(within ? k0 + k + q * STEP : 0);
+            #pragma unroll
+            for (int e = 0; e < FIXED_ROWS; e++) {
+                const Real* from = within && row0 + row + e * STEP < rows ? operand.find(outer[e], inner) : nullptr;
+                if constexpr (ASYNC) copy_16(panel.at(row + e * STEP, k + q * STEP), from ? from : operand.data, !from);
+                else held[q + e] = from ? *from : Real(0);
+            }
+        }
+    }
+    // Writes what fetch left in registers.
+    __device__ __forceinline__ void put(To panel) const {
+        if constexpr (!ASYNC)
+            #pragma unroll
+            for (int q = 0; q < KS; q++)
+                #pragma unroll
+                for (int e = 0; e < FIXED_ROWS; e++) *panel.at(row + e * STEP, k + q * STEP) = held[q + e];
+    }
+};
+
+// Multiplies a stage on CUDA cores: each thread has TM x TN results, STRIDE_M and STRIDE_N apart, so that the threads of a warp read
+// neighbouring rows. A number read from shared memory is used TM or TN times.
+template <int TM, int TN>
+struct Cores {
+    static_assert(BM / TM * (BN / TN) == THREADS, "one thread for each TM x TN results");
+    static constexpr int ROWS = TM, COLUMNS = TN, STRIDE_M = BM / TM, STRIDE_N = BN / TN;  // ROWS, COLUMNS: of `result`
+    Sum result[TM][TN];
+    int m, n;  // of result[0][0] in the tile
+
+    __device__ __forceinline__ Cores() : m(threadIdx.x / STRIDE_N), n(threadIdx.x % STRIDE_N) {}
+    __device__ __forceinline__ int row(int i) const { return m + i * STRIDE_M; }
+    __device__ __forceinline__ int column(int j) const { return n + j * STRIDE_N; }
+
+    template <class A, class B>
+    __device__ __forceinline__ void add(const A& a, const B& b) {
+        #pragma unroll 1  // else the compiler reads all of the stage first, into registers that a second block could have
+        for (int k = 0; k < BK; k += GROUP) {
+            Sum x[TM][GROUP];
+            #pragma unroll
+            for (int i = 0; i < TM; i++) a.read(row(i), k, x[i]);
+            #pragma unroll
+            for (int j = 0; j < TN; j++) {
+                Sum y[GROUP];
+                b.read(column(j), k, y);
+                #pragma unroll
+                for (int i = 0; i < TM; i++)
+                    #pragma unroll
+                    for (int q = 0; q < GROUP; q++) result[i][j] += x[i][q] * y[q];
+            }
+        }
+    }
+};
+
+#if TENSOR
+#include "tensor.cuh"
+typedef TensorCores Multiplier;
+#else
+typedef Cores<SMALL ? 4 : 8, SMALL ? 4 : 8> Multiplier;
+#endif
+
+struct Product : Multiplier {
+    int m0, n0;  // where the tile begins
+    __device__ __forceinline__ int row(int i) const { return m0 + Multiplier::row(i); }
+    __device__ __forceinline__ int column(int j) const { return n0 + Multiplier::column(j); }
+
+    // The product over k_begin <= k < k_end of rows m_begin .. of `a` (of m_count) and rows n_begin .. of `b` (of n_count).
+    template <class A, class B>
+    __device__ __forceinline__ void multiply(const A& a, const B& b, int m_begin, int m_count, int n_begin, int n_count, int k_begin, int k_end) {
+        __shared__ __align__(128) Real as[STAGES][BM * BK];
+        __shared__ __align__(128) Real bs[STAGES][BN * BK];
+        m0 = m_begin;
+        n0 = n_begin;
+        #pragma unroll
+        for (int i = 0; i < ROWS; i++)
+            #pragma unroll
+            for (int j = 0; j < COLUMNS; j++) result[i][j] = 0;
+        Feeder<A, BM> feed_a(a, m0, m_count);
+        Feeder<B, BN> feed_b(b, n0, n_count);
+        typedef typename Feeder<A, BM>::To PanelA;
+        typedef typename Feeder<B, BN>::To PanelB;
+        #pragma unroll
+        for (int s = 0; s < STAGES - 1; s++) {  // one step ahead, or two
+            if (k_begin + s * BK < k_end) {
+                feed_a.fetch({as[s]}, k_begin + s * BK, k_end);
+                feed_b.fetch({bs[s]}, k_begin + s * BK, k_end);
+                feed_a.put({as[s]});
+                feed_b.put({bs[s]});
+            }
+            if constexpr (ASYNC) copies_commit();
+        }
+        for (int k0 = k_begin, stage = 0, to = STAGES - 1; k0 < k_end; k0 += BK) {
+            if constexpr (ASYNC) copies_wait<STAGES - 2>();
+            __syncthreads();  // now all of `stage` is there, and nobody reads `to` any more
+            int next = k0 + (STAGES - 1) * BK;
+            if (next < k_end) {
+                feed_a.fetch({as[to]}, next, k_end);
+                feed_b.fetch({bs[to]}, next, k_end);
+            }
+            if constexpr (ASYNC) copies_commit();  // of nothing, near the end: the wait above counts groups
+            add(PanelA{as[stage]}, PanelB{bs[stage]});
+            if (next < k_end) {
+                feed_a.put({as[to]});
+                feed_b.put({bs[to]});
+            }
+            stage = stage + 1 == STAGES ? 0 : stage + 1;
+            to = to + 1 == STAGES ? 0 : to + 1;
+        }
+    }
+};

@@ -17,7 +17,7 @@ from minidcnn.backend.cuda.source import folder, source
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
 QUICK = ("sm_75", "sm_80", "sm_90a", "sm_120")  # in the usual run; the others in the exhaustive one
 VARIANTS = {
-    "conv.cu": ((("SMALL", "0"),), (("SMALL", "1"),)),
+    "conv.cu": tuple((("SMALL", s), ("ASYNC", a)) for s in "01" for a in "01"),
     "gemm.cu": tuple((("SMALL", s), ("A_ALONG_K", a), ("B_ALONG_K", b)) for s in "01" for a in "01" for b in "01"),
     "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),)),
 }
@@ -59,8 +59,15 @@ def files() -> list[str]:
     return sorted(path.name for path in folder().glob("*.cu"))
 
 
+def variants(name: str, arch: str, dtype: str) -> list[tuple[tuple[str, str], ...]]:
+    """The definitions with which the launcher has a file compiled: large tiles for float32 only, asynchronous copies from sm_80 on."""
+    absent = {("SMALL", "0")} if dtype != "float32" else set()
+    absent |= {("ASYNC", "1")} if arch == "sm_75" else set()
+    return [defines for defines in VARIANTS.get(name, ((),)) if not absent.intersection(defines)]
+
+
 def check(name: str, arch: str, dtype: str) -> None:
-    for defines in VARIANTS.get(name, ((),)):
+    for defines in variants(name, arch, dtype):
         check_spills(name, arch, dtype, *defines)
 
 
@@ -89,6 +96,11 @@ def test_kernels_compile_for_every_architecture(name: str, arch: str) -> None:
         check(name, arch, dtype)
 
 
+def by_kernel(text: str) -> dict[str, str]:
+    """Assembly text cut into the kernels in it."""
+    return dict(re.findall(r"\.entry (\w+)\((.*?)(?=\.entry|\Z)", text, re.S))
+
+
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("small", ["0", "1"])
 @pytest.mark.parametrize(
@@ -96,8 +108,9 @@ def test_kernels_compile_for_every_architecture(name: str, arch: str) -> None:
 )
 def test_tensor_core_kernels_contain_their_instruction(tensor: str, instruction: str, small: str, arch: str) -> None:
     defines = ("TENSOR", tensor), ("SMALL", small)
-    check_spills("conv.cu", arch, "float32", *defines)
-    kernels = dict(re.findall(r"\.entry (\w+)\((.*?)(?=\.entry|\Z)", ptx("conv.cu", arch, *defines), re.S))
+    for fetch in "01":
+        check_spills("conv.cu", arch, "float32", *defines, ("ASYNC", fetch))
+    kernels = by_kernel(ptx("conv.cu", arch, *defines))
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         assert instruction in kernels[name]
     assert "mma.sync" not in kernels["sum_parts"]
@@ -106,6 +119,18 @@ def test_tensor_core_kernels_contain_their_instruction(tensor: str, instruction:
         if ("SMALL", small) in variant:
             check_spills("gemm.cu", arch, "float32", *variant, ("TENSOR", tensor))
     assert instruction in ptx("gemm.cu", arch, *defines)
+
+
+@pytest.mark.parametrize("tensor", ["0", "1"])
+def test_convolutions_copy_16_bytes_and_read_16_bytes(tensor: str) -> None:
+    """cp.async into shared memory in every convolution that asks for it; reads of four neighbours in k are one instruction."""
+    copy, read = "cp.async.cg.shared.global", re.compile(r"ld\.shared\.v4\.\w?32")
+    quick, slow = (by_kernel(ptx("conv.cu", "sm_80", ("TENSOR", tensor), ("ASYNC", fetch))) for fetch in "10")
+    for name in ("conv_forward", "conv_transposed", "conv_weight"):
+        assert copy in quick[name] and "cp.async.wait_group 1" in quick[name]
+        assert "cp.async" not in slow[name]
+        assert bool(read.search(quick[name])) == (name != "conv_weight")  # where k runs along memory
+    assert "cp.async" not in quick["sum_parts"]
 
 
 def ptx(name: str, arch: str, *defines: tuple[str, str]) -> str:

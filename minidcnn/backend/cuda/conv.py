@@ -11,6 +11,7 @@ from .base import CudaBase, geometry
 from .launcher import LIMIT
 
 FILE = "conv.cu"
+ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
 WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a weight gradient is split into parts until there are so many
 TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors
 
@@ -58,7 +59,9 @@ class CudaConv(CudaBase):
         positions = n * math.prod(out)
         size, defines = self._tile(positions, o, x)
         grid, at = (-(-positions // size), -(-o // size)), geometry(n, c, window, x.shape[2:], out)
-        arguments = (self.images(x), self._weight(w), scale, offset, y, o, relu, *at)
+        x, w = self.images(x), self._weight(w)
+        defines += (self._copies(x, w, c),)
+        arguments = (x, w, scale, offset, y, o, relu, *at)
         self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, *arguments, defines=defines)
         return nchw(y)
 
@@ -71,7 +74,9 @@ class CudaConv(CudaBase):
         tile, defines = self._tile(pixels, c, y)
         grid = -(-pixels // tile), -(-c // tile), math.prod(window.stride)
         at = geometry(n, c, window, size, y.shape[2:])
-        arguments = (self.images(y), self._weight(w), None, bias, x, o, False, *at)
+        y, w = self.images(y), self._weight(w)
+        defines += (self._copies(y, w, o, c),)
+        arguments = (y, w, None, bias, x, o, False, *at)
         self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, *arguments, defines=defines)
         return nchw(x)
 
@@ -88,9 +93,9 @@ class CudaConv(CudaBase):
         w = self.xp.empty((o, *window.kernel, c), x.dtype)
         sums = self.xp.empty((parts, o, columns), sum_dtype(x.dtype))
         grid, at = (-(-columns // tile), -(-o // tile), parts), geometry(n, c, window, x.shape[2:], (oh, ow))
-        self.launcher.launch(
-            grid, (256,), FILE, "conv_weight", x.dtype, self.images(x), self.images(y), sums, o, share, *at, defines=defines
-        )
+        x, y = self.images(x), self.images(y)
+        defines += (self._copies(x, y, c, o),)
+        self.launcher.launch(grid, (256,), FILE, "conv_weight", x.dtype, x, y, sums, o, share, *at, defines=defines)
         self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, parts, w.size, defines=defines)
         return nchw(w)
 
@@ -100,6 +105,11 @@ class CudaConv(CudaBase):
         large = single and columns > 64 and -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
         tensor = TENSOR[self.precision] if single else 0
         return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={tensor}")
+
+    def _copies(self, a: Array, b: Array, *channels: int) -> str:
+        """How kernels/tile.cuh fetches: ASYNC=1 if runs of 16 bytes are whole in both arrays, by their channels, and the device can."""
+        whole = all(c * a.itemsize % 16 == 0 for c in channels) and all(self.launcher.address(v) % 16 == 0 for v in (a, b))
+        return f"ASYNC={int(whole and self.launcher.capability >= ASYNC)}"
 
     def _weight(self, w: Array) -> Array:
         """(O, C, KH, KW) -> (O, KH, KW, C) without gaps."""

@@ -6,6 +6,7 @@ arguments, on a simulator.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,15 @@ class Launcher:
     def __init__(self, xp: Any, module: Callable[..., Any]) -> None:
         self.xp, self._module = xp, module
         self._functions: dict[tuple[str, str, tuple[str, ...]], Any] = {}
+
+    @functools.cached_property
+    def capability(self) -> tuple[int, int]:
+        """The GPU's compute capability. What runs kernels on NumPy arrays can do all that they ask for."""
+        if self.xp is np:
+            return 99, 0
+        runtime = self.xp.cuda.runtime
+        properties = runtime.getDeviceProperties(runtime.getDevice())
+        return properties["major"], properties["minor"]
 
     def suits(self, *arrays: Array | None) -> bool:
         """Whether the kernels take these arrays: not empty, one dtype of NUMBERS, few enough elements for 32-bit counting."""

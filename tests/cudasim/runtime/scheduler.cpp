@@ -299,18 +299,17 @@ void* Scheduler::static_shared(const void* key, size_t size, size_t align) {
 
 void Scheduler::copy(const Copy& c) {
     if (checking) {
-        const void* code = __builtin_return_address(0);
-        if (c.bytes > c.zeros) access(c.from, c.bytes - c.zeros, READ, code);
-        access(c.to, c.bytes, WRITE, code);
+        if (c.bytes > c.zeros) access(c.from, c.bytes - c.zeros, READ, c.code);
+        access(c.to, c.bytes, WRITE, c.code);
     }
     memcpy(c.to, c.from, c.bytes - c.zeros);
     memset(static_cast<char*>(c.to) + c.bytes - c.zeros, 0, c.zeros);
 }
 
-void Scheduler::async_copy(void* to, const void* from, size_t bytes, size_t zeros) {
+void Scheduler::async_copy(void* to, const void* from, size_t bytes, size_t zeros, const void* code) {
     bool aligned = reinterpret_cast<uintptr_t>(to) % bytes == 0 && (zeros == bytes || reinterpret_cast<uintptr_t>(from) % bytes == 0);
-    if (!aligned) fail("MISALIGNED cp.async of %zu bytes", bytes);
-    Copy c{to, from, bytes, zeros, -1};
+    if (!aligned) fail("MISALIGNED cp.async of %zu bytes @code%#zx", bytes, in_library(code));
+    Copy c{to, from, bytes, zeros, -1, code};
     if (launch.late_copies) threads[current].copies.push_back(c);
     else copy(c);
 }
@@ -337,7 +336,9 @@ void warp_collective(unsigned mask, void* payload, Combine combine, int line, bo
 }
 void* static_shared(const void* key, size_t size, size_t align) { return scheduler->static_shared(key, size, align); }
 void* dynamic_shared() { return scheduler->arena; }
-void async_copy(void* to, const void* from, size_t bytes, size_t zeros) { scheduler->async_copy(to, from, bytes, zeros); }
+void async_copy(void* to, const void* from, size_t bytes, size_t zeros) {
+    scheduler->async_copy(to, from, bytes, zeros, __builtin_return_address(0));
+}
 void async_commit() { scheduler->async_commit(); }
 void async_wait(int groups_left) { scheduler->async_wait(groups_left); }
 void trap(const char* what, int line) { scheduler->fail("%s failed at line %d", what, line); }

@@ -30,7 +30,7 @@ struct Launch {
 // A fiber: a stack that a CUDA thread runs on until it blocks.
 struct Fiber { void* stack_pointer; char* stack; int thread; };
 
-struct Copy { void* to; const void* from; size_t bytes, zeros; int group; };
+struct Copy { void* to; const void* from; size_t bytes, zeros; int group; const void* code; };  // code: where it was begun
 enum State { NEW, READY, AT_BLOCK_BARRIER, AT_WARP_OPERATION, DONE };
 struct Thread {
     State state;
@@ -65,7 +65,7 @@ public:
     void sync_block(int line, Vote vote, int* predicate);
     void warp_collective(unsigned mask, void* payload, Combine, int line, bool orders_memory);
     void* static_shared(const void* key, size_t size, size_t align);
-    void async_copy(void* to, const void* from, size_t bytes, size_t zeros);
+    void async_copy(void* to, const void* from, size_t bytes, size_t zeros, const void* code);
     void async_commit();
     void async_wait(int groups_left);
     void access(const void* address, size_t bytes, Access kind, const void* code);  // memory_checker.cpp

@@ -1,0 +1,120 @@
+"""The inside of the GPU's convolutions: operands that are copied by 16 bytes or number by number, and what finishes the sums."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated import ON_DEVICE, simulated, why_not
+from strategies import Conv, convs, integers, lay_out, layouts, seeds
+from test_cuda_kernels import REFERENCE, same
+
+from minidcnn.backend.cuda.base import geometry
+from minidcnn.window import Window
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
+
+AMPERE, TURING = (8, 0), (7, 5)
+CHECKED = {"mode": "check", "order": 2}
+# Copies that go on by themselves may happen at once or as late as the kernel waits for them; both, with every access checked and without.
+copies = st.sampled_from([{**how, "late_copies": late} for how in ({"order": 0}, {"order": 1}, CHECKED) for late in (True, False)])
+numbers = st.sampled_from(
+    [("float32", "float32"), ("float32", "tf32"), ("float32", "bf16"), ("float64", "float32"), ("float16", "float32")]
+)
+
+
+def fetched(kernels: Any) -> set[str]:
+    """How the operands of every launch from now on are fetched."""
+    seen: set[str] = set()
+    launch = kernels.launcher.launch
+
+    def spy(*arguments: Any, defines: Any = (), **named: Any) -> None:
+        seen.update(d for d in defines if d.startswith("ASYNC="))
+        launch(*arguments, defines=defines, **named)
+
+    kernels.launcher.launch = spy
+    return seen
+
+
+def all_three(kernels: Any, case: Conv, dtype: Any, layout: str, seed: int) -> None:
+    """The convolution triple with all that surrounds it, against the reference."""
+    out = case.window.positions(case.size)
+    x, w, y = (lay_out(integers(shape, seed + i, dtype, most=3), layout) for i, shape in enumerate((case.x, case.w, case.y)))
+    scale, offset, back = (integers((c,), seed, dtype) for c in (case.outputs, case.outputs, case.channels))
+    same(kernels.conv2d(x, w, offset, case.window, out), REFERENCE.conv2d(x, w, offset, case.window, out))
+    affine = (x, w, scale, offset, True, case.window, out)
+    same(kernels.conv2d_affine(*affine), REFERENCE.conv2d_affine(*affine))
+    same(kernels.conv_transpose2d(y, w, back, case.window, case.size), REFERENCE.conv_transpose2d(y, w, back, case.window, case.size))
+    same(kernels.conv2d_weight(x, y, case.window), REFERENCE.conv2d_weight(x, y, case.window))
+
+
+@given(case=convs(), kind=numbers, layout=layouts, how=copies, old=st.booleans(), seed=seeds)
+def test_runs_of_16_bytes(case: Conv, kind: tuple[str, str], layout: str, how: dict[str, Any], old: bool, seed: int) -> None:
+    """Whole runs are copied at once where the device can, else number by number: the same bits."""
+    dtype = np.dtype(kind[0])
+    line = 16 // dtype.itemsize
+    case = dataclasses.replace(case, groups=1, channels=line * case.channels // case.groups, outputs=line * case.outputs // case.groups)
+    kernels = simulated(precision=kind[1], **how)
+    if old:
+        kernels.launcher.capability = TURING
+    seen = fetched(kernels)
+    all_three(kernels, case, dtype, layout, seed)
+    assert seen == ({f"ASYNC={int(kernels.launcher.capability >= AMPERE)}"} if case.batch else set())
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_large_tiles_in_many_steps(precision: str, late: bool) -> None:
+    """Tiles of 128, more than one each way, a ring of stages that is filled several times, and a weight gradient in parts."""
+    kernels = simulated(order=2, late_copies=late, precision=precision)
+    kernels._tile = lambda *_: (128, ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16').index(precision)}"))
+    seen = fetched(kernels)
+    all_three(kernels, Conv(Window((3, 2), padding=(1, 1)), (11, 27), 1, 20, 132, 1), np.float32, "channels-last", 0)
+    assert seen == {f"ASYNC={int(kernels.launcher.capability >= AMPERE)}"}
+
+
+@pytest.mark.parametrize(("channels", "outputs"), [(3, 8), (8, 3), (6, 8)])
+def test_runs_that_are_not_whole_are_fetched_number_by_number(channels: int, outputs: int) -> None:
+    kernels = simulated(**CHECKED)
+    seen = fetched(kernels)
+    case = Conv(Window((3, 2), (2, 1), (1, 1)), (7, 6), 2, channels, outputs, 1)
+    all_three(kernels, case, np.float32, "channels-last", 0)
+    forward = int(channels % 4 == 0 and kernels.launcher.capability >= AMPERE)  # which asks nothing of the output's channels
+    assert seen == {"ASYNC=0", f"ASYNC={forward}"}
+
+
+@pytest.mark.skipif(ON_DEVICE, reason="arrays are moved to the device, where they are aligned")
+def test_memory_that_does_not_begin_on_16_bytes_is_fetched_number_by_number() -> None:
+    shape = (2, 5, 6, 8)
+    x = integers((481,), 0, np.float32)[1:].reshape(shape).transpose(0, 3, 1, 2)
+    w, window = integers((4, 8, 3, 2), 1, np.float32), Window((3, 2))
+    assert x.ctypes.data % 16 == 4
+    kernels = simulated(**CHECKED)
+    seen = fetched(kernels)
+    same(kernels.conv2d(x, w, None, window, (3, 5)), REFERENCE.conv2d(x, w, None, window, (3, 5)))
+    assert seen == {"ASYNC=0"}
+
+
+@given(case=convs(), relu=st.booleans(), seed=seeds)
+def test_the_transposed_kernel_finishes_as_the_forward_one(case: Conv, relu: bool, seed: int) -> None:
+    """Scale, offset and ReLU of conv_transposed, which has the same finish, although no layer of ours asks for it yet."""
+    case = dataclasses.replace(case, batch=2, groups=1)
+    y, w = integers(case.y, seed, np.float32), integers(case.w, seed + 1, np.float32)
+    scale, offset = integers((case.channels,), seed + 2, np.float32), integers((case.channels,), seed + 3, np.float32)
+    kernels = simulated(mode="check")
+    launch = kernels.launcher.launch
+
+    def finished(grid: Any, block: Any, file: str, kernel: str, dtype: Any, *arguments: Any, **named: Any) -> None:
+        x, at = arguments[4:6], arguments[7:]
+        assert at == geometry(2, case.channels, case.window, case.size, case.y[2:])
+        launch(grid, block, file, kernel, dtype, *arguments[:2], *map(there, (scale, offset)), *x, relu, *at, **named)
+
+    there = kernels.launcher.xp.asarray
+    kernels.launcher.launch = finished
+    result = kernels.conv_transpose2d(y, w, None, case.window, case.size)
+    plain = REFERENCE.conv_transpose2d(y, w, None, case.window, case.size) * scale.reshape(1, -1, 1, 1) + offset.reshape(1, -1, 1, 1)
+    same(result, np.maximum(plain, 0) if relu else plain)

@@ -16,7 +16,7 @@ from simulated import ON_DEVICE, simulated, why_not
 from strategies import seeds
 
 import minidcnn
-from minidcnn import Tensor
+from minidcnn import Tensor, nn
 from minidcnn import functional as F
 from minidcnn.backend import Kernels, pending, raise_pending, switch, to_backend
 from minidcnn.segmentation.evaluate import evaluate
@@ -178,6 +178,23 @@ def test_a_wrong_label_is_told_when_a_value_is_read(read: Any) -> None:
     with pytest.raises(ValueError, match=r"cross_entropy: target\[1, 2, 3\] is 7, which is none of the input's 3 classes, 0 to 2; map it"):
         read(loss)
     raise_pending()  # it was told, once
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_running_statistics_are_waited_for_by_nobody(momentum: float | None) -> None:
+    norms, (images, _) = [], batch()
+    for backend in ("cupy", "numpy"):
+        minidcnn.use(backend)
+        norms.append(nn.BatchNorm2d(3, momentum=momentum))
+    before, x = reads(), images._array
+    for step in range(3):
+        norms[0](Tensor.wrap(x + step)).sum().backward()
+    assert reads() == before
+    for step in range(3):
+        norms[1](Tensor(x.get() + step))
+    for a, b in zip(norms[0].state_dict().values(), norms[1].state_dict().values(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("cupy")

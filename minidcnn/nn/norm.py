@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .. import functional as F
@@ -66,14 +68,14 @@ class BatchNorm2d(Module):
         if input.ndim != 4 or input.shape[1] != self.num_features:
             raise ValueError(f"BatchNorm2d: input must be (N, {self.num_features}, H, W), got shape {input.shape}")
         tracked = self.running_mean is not None
-        rate = 0.0 if self.momentum is None else self.momentum
+        rate: Any = 0.0 if self.momentum is None else self.momentum
         if self.training and tracked:
             count = self.num_batches_tracked
             if count is not None:
                 count._array[...] += 1
                 count.changed()
                 if self.momentum is None:
-                    rate = 1 / int(count.item())
+                    rate = 1 / count._array  # stays on its device: nobody waits for it
         update = self.training and self.track_running_stats
         statistics = (self.running_mean, self.running_var) if update or not self.training else (None, None)
         return F.batch_norm(input, *statistics, self.weight, self.bias, self.training or not tracked, rate, self.eps, relu)

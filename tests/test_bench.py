@@ -8,9 +8,11 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import minidcnn
 from minidcnn.bench import NETS, WHATS, Job, compare, measure, text
 from minidcnn.bench.compare import Side, operations
 from minidcnn.bench.worker import layer, network, record
@@ -185,3 +187,18 @@ def test_the_command_knows_all_there_is() -> None:
     from minidcnn.cli.bench import WHATS as said
 
     assert tuple(said) == WHATS
+
+
+def test_float16_is_measured_and_said() -> None:
+    """Images, results and single layers in float16; the loss is scaled."""
+    job = Job("step", **TINY, precision="float16")
+    try:
+        minidcnn.use("numpy", "float16")
+        step = network(job.told())
+        recorded = record(step)
+        assert {item["kind"] for item in recorded} == {"conv2d", "conv_transpose2d", "conv2d_weight"}
+        assert layer(recorded[0])().dtype == np.float16  # type: ignore[attr-defined]
+    finally:
+        minidcnn.use("numpy")
+    result = measure(job, None, 1)
+    assert ", float16" in text(result) and "float16" not in text(measure(Job("step", **TINY, precision="bf16"), None, 1))

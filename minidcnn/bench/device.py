@@ -41,7 +41,7 @@ class Gpu:
         xp = self.xp
         source = xp.ones(COPY // 4, "float32")
         target = xp.empty_like(source)
-        kind = "float16" if precision == "bf16" else "float32"
+        kind = "float16" if precision in ("bf16", "float16") else "float32"
         a, b, c = (xp.ones((PRODUCT, PRODUCT), kind) for _ in range(3))
         properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())
 

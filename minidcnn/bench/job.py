@@ -12,10 +12,11 @@ CLASSES = {"unet": 2, "segnet": 11, "fcn8s": 21}
 
 @dataclass(frozen=True)
 class Job:
-    """`what` of WHATS for network `net` of NETS on float32 images of `shape` (N, C, H, W), its first layer having `base` channels.
+    """`what` of WHATS for network `net` of NETS on images of `shape` (N, C, H, W), its first layer having `base` channels.
 
     recompute: train with less memory (see models.Segmenter). A sweep takes single square images of all `sizes`, and `batches` of `shape`'s.
-    backend, precision: see `minidcnn.use`. graph: on a GPU, launch forward and backward pass as one CUDA graph.
+    backend, precision: see `minidcnn.use`; float16 images with loss scaling, else float32 ones. graph: on a GPU, launch forward and backward pass
+    as one CUDA graph.
     """
 
     what: str = "step"

@@ -19,7 +19,7 @@ import numpy as np  # noqa: E402  # the clock runs before anything is imported
 from .. import functional as F  # noqa: E402
 from .. import models, optim  # noqa: E402
 from ..autograd import no_grad  # noqa: E402
-from ..backend import Array, BackendError, Kernels, backend, kernels, nchw, to_backend, use, use_kernels  # noqa: E402
+from ..backend import HALF, Array, BackendError, Kernels, backend, image_dtype, kernels, nchw, to_backend, use, use_kernels  # noqa: E402
 from ..backend.cpu import CpuKernels  # noqa: E402
 from ..backend.cuda import CudaKernels  # noqa: E402
 from ..tensor import Tensor  # noqa: E402
@@ -76,7 +76,7 @@ def network(job: dict[str, Any]) -> Run:
     model = make[job["net"]]()
     model.recompute = job["recompute"]
     rng = np.random.default_rng(0)
-    x = Tensor(nchw(rng.random((n, h, w, c), dtype=np.float32)))
+    x = Tensor(nchw(rng.random((n, h, w, c), dtype=np.float32)), dtype=image_dtype())
     if job["what"] == "infer":
         model.eval()
 
@@ -88,11 +88,12 @@ def network(job: dict[str, Any]) -> Run:
     target = Tensor(rng.integers(0, job["classes"], (n, *model.output_size((h, w)))))
     optimizer = optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     parameters = list(model.parameters())
+    scaler = optim.GradScaler(growth_interval=1 << 30, enabled=image_dtype() == HALF)  # a graph repeats one scale
 
     def gradients(images: Array, labels: Array) -> tuple[Any, ...]:
         loss = F.cross_entropy(model(Tensor.wrap(images)), Tensor.wrap(labels))
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
         return tuple(None if p.grad is None else p.grad._array for p in parameters)
 
     work = kernels().graphs(gradients).__enter__() if job["graph"] else gradients  # until the process ends
@@ -100,7 +101,8 @@ def network(job: dict[str, Any]) -> Run:
     def step() -> None:
         for p, g in zip(parameters, work(x._array, target._array), strict=True):
             p.grad = None if g is None else Tensor.wrap(g)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
 
     return step
 
@@ -168,7 +170,7 @@ def layer(item: dict[str, Any]) -> Run:
 
     def images(shape: list[int]) -> Array:
         n, c, h, w = shape
-        return to_backend(nchw(rng.standard_normal((n, h, w, c), dtype=np.float32)))
+        return to_backend(nchw(rng.standard_normal((n, h, w, c), dtype=np.float32).astype(image_dtype())))
 
     x, y, groups = images(item["x"]), images(item["y"]), item["groups"]
     w = images([y.shape[1], x.shape[1] // groups, *window.kernel])

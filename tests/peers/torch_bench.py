@@ -49,8 +49,9 @@ def settle(job: dict[str, Any]) -> str:
 
 
 def casting(job: dict[str, Any]) -> Any:
-    """Mixed precision as PyTorch does it, for bf16."""
-    return torch.autocast("cuda", torch.bfloat16, enabled=ON_GPU and job["precision"] == "bf16")
+    """Mixed precision as PyTorch does it, for bf16 and float16."""
+    kinds = {"bf16": torch.bfloat16, "float16": torch.float16}
+    return torch.autocast("cuda", kinds.get(job["precision"], torch.bfloat16), enabled=ON_GPU and job["precision"] in kinds)
 
 
 def timed(run: Callable[[], object]) -> float:
@@ -97,22 +98,24 @@ def network(job: dict[str, Any], memory: Any) -> Callable[[], None]:
         return infer
     target = torch.randint(0, classes, (n, h, w))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3, momentum=0.9)
+    scaler = torch.amp.GradScaler("cuda", enabled=ON_GPU and job["precision"] == "float16")
 
     def step() -> None:
         with casting(job):
             loss = torch.nn.functional.cross_entropy(model(x), target)
         optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
 
     return step
 
 
-def layer(item: dict[str, Any], memory: Any) -> Callable[[], Any]:
+def layer(item: dict[str, Any], memory: Any, dtype: Any) -> Callable[[], Any]:
     """One convolution, or one of its two gradients."""
-    x, y = (torch.randn(item[k]).to(memory_format=memory) for k in "xy")
+    x, y = (torch.randn(item[k]).to(dtype, memory_format=memory) for k in "xy")
     stride, padding, dilation, groups = (item[k] for k in ("stride", "padding", "dilation", "groups"))
-    w = torch.randn(y.shape[1], x.shape[1] // groups, *item["kernel"]).to(memory_format=memory)
+    w = torch.randn(y.shape[1], x.shape[1] // groups, *item["kernel"]).to(dtype, memory_format=memory)
     if item["kind"] == "conv2d":
         return lambda: torch.nn.functional.conv2d(x, w, None, stride, padding, dilation, groups)
     wanted = [item["kind"] == "conv_transpose2d", item["kind"] == "conv2d_weight", False]
@@ -127,7 +130,8 @@ def main() -> None:
     if threads := os.environ.get("MINIDCNN_NUM_THREADS"):  # as many as we use
         torch.set_num_threads(int(threads))
     memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last, "compiled": torch.channels_last}[job["format"]]
-    runs = [layer(item, memory) for item in job["layers"]] if job.get("layers") else [network(job, memory)]
+    dtype = torch.float16 if ON_GPU and job["precision"] == "float16" else torch.float32
+    runs = [layer(item, memory, dtype) for item in job["layers"]] if job.get("layers") else [network(job, memory)]
     answer(imported=IMPORTED)
     for line in sys.stdin:
         command, *which = line.split()

@@ -22,7 +22,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, is_channels_last, nchw
-from minidcnn.backend.cpu import CpuKernels, algorithm, conv, elementwise, memory, product, threads
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv, conv_weight, elementwise, memory, product, threads
 from minidcnn.backend.rules import AdamRule, SgdRule
 from minidcnn.window import Window
 
@@ -147,6 +147,25 @@ def test_windows_read_where_they_lie(kernel, stride, padding, dilation, oh, ow, 
         both("conv2d", x, w, whole(rng, (o,), "f4"), window, out)
         both("conv2d_affine", x, w, whole(rng, (o,), "f4"), whole(rng, (o,), "f4"), True, window, out)
         both("conv_transpose2d", y, w, whole(rng, (c,), "f4"), window, size)
+        both("conv2d_weight", x, y, window)
+
+
+@pytest.mark.usefixtures("gemm")
+@given(
+    st.integers(1, 3), st.sampled_from([(1, 16), (2, 8), (2, 16), (4, 4), (3, 16), (5, 16)]), st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    st.integers(0, 2), st.integers(1, 2), st.integers(1, 5), st.integers(1, 9), st.integers(1, 2), st.sampled_from([4, 8, 12, 20, 32]),
+    st.sampled_from([1, conv_weight.LARGE]), seeds,
+)  # fmt: skip
+def test_sums_of_windows_read_where_they_lie(kh, kw_c, stride, padding, dilation, oh, ow, n, o, large, seed) -> None:
+    """Weight gradients whose runs fill vectors, of few windows and many, with one sum and with several."""
+    (kw, c), rng = kw_c, np.random.default_rng(seed)
+    window = Window((kh, kw), stride, (min(padding, kh * dilation - 1), min(padding, kw - 1)), (dilation, 1))
+    size = tuple(max(1, m) for m in window.image_size((oh, ow)))
+    x, y = whole(rng, (n, c, *size), "f4"), whole(rng, (n, o, *window.positions(size)), "f4")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv_weight, "SHORT", 1)
+        patch.setattr(conv_weight, "LARGE", large)
+        both("conv2d_weight", x, y, window)
 
 
 @pytest.mark.usefixtures("gemm")

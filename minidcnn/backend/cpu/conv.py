@@ -15,7 +15,8 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..reference import Kernels
 from .algorithm import algorithm
-from .jit import jit
+from .columns import BLOCK, Geometry, Lines, add_bias, block_rows, col2im, geometry, im2col, padded_lines, windows_of
+from .conv_weight import weight_gradient
 from .layout import images, plain, rows, suits
 from .memory import empty
 from .norm import normalize
@@ -24,17 +25,9 @@ from .threads import MULTIPLY_ADDS, parallel, single_blas
 if TYPE_CHECKING:
     from .product import Product
 
-BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core
 FEW = 512  # with at most so many pixels, threads share the output channels instead
 SLICE = 128  # output channels of one part then
 NARROW = 16  # with fewer channels NumPy's loops along them cost more than the work
-SUMS = 8  # partial sums of a weight gradient, each over its share of the pixels
-
-Geometry = tuple[int, int, int, int, int, int, int, int]
-
-
-def geometry(window: Window) -> Geometry:
-    return *window.kernel, *window.stride, *window.padding, *window.dilation
 
 
 class CpuConv(Kernels):
@@ -101,9 +94,7 @@ class CpuConv(Kernels):
             return super().conv2d_weight(x, y, window, groups)
         if chosen == "winograd":
             return _winograd().conv2d_weight(x, y, window)  # type: ignore[no-any-return]
-        small = o * c * kh * kw <= 1 << 20
-        w = _weight_by_pixels(x, y, window) if small else _weight_by_taps(x, y, window)
-        return nchw(w.reshape(o, kh, kw, c))
+        return nchw(weight_gradient(x, y, window).reshape(o, kh, kw, c))
 
 
 def _winograd() -> Any:
@@ -124,11 +115,6 @@ def _product(matrix: Array) -> Product | None:
     from .product import Product
 
     return Product(matrix)
-
-
-def _rows(k: int) -> int:
-    """Rows of columns in a block."""
-    return max(256, min(4096, BLOCK // k // 64 * 64))
 
 
 def _fills(windows: int, columns: int) -> bool:
@@ -193,9 +179,9 @@ def _convolve(
         return y
     product = _product(matrix)
     if product is not None and not direct and window.dilation[1] == 1 and _fills(ow, o):  # nothing needs to be copied
-        padded, where, lines = _padded(image, c, window, out), product.windows(c, window, oh), y.reshape(n * oh, ow, o)
+        padded, where, lines = padded_lines(image, c, window, out), windows_of(c, window, oh), y.reshape(n * oh, ow, o)
 
-        step = max(1, _rows(k) // ow)  # lines at a time
+        step = max(1, block_rows(k) // ow)  # lines at a time
 
         def groups(start: int, stop: int) -> None:
             for a in range(start * step, min(stop * step, n * oh), step):
@@ -205,7 +191,7 @@ def _convolve(
 
         parallel(groups, -(-n * oh // step), step * ow * k * o / MULTIPLY_ADDS)
         return y
-    step, times = _rows(k), product or partial(_matmul, matrix)
+    step, times = block_rows(k), product or partial(_matmul, matrix)
 
     def blocks(start: int, stop: int) -> None:
         scratch = None if direct else np.empty((step, k), x.dtype)
@@ -222,18 +208,6 @@ def _convolve(
     with single_blas():
         parallel(blocks, -(-pixels // step), step * k * (1 + o / MULTIPLY_ADDS))
     return y
-
-
-def _padded(image: Array, c: int, window: Window, out: Pair) -> Array:
-    """Images (N, H, W C) with the zeros around them that windows at `out` positions see; themselves where they see none."""
-    (n, h, line), (top, left) = image.shape, window.padding
-    height, width = window.buffer((h, line // c), out)
-    width, left = width * c, left * c
-    if (height, width) == (h, line):
-        return image
-    padded = empty((n, height, width), image.dtype)
-    parallel(lambda a, b: pad_lines(image, padded, top, left, a, b), n * height, width)
-    return padded
 
 
 def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: Pair) -> Array:
@@ -286,14 +260,14 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
 
 def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int) -> Array:
     """x (N, H, W C) of windows that lie side by side, image (N, OH, OW, O): each line of x is a product, written where it belongs."""
-    from .product import Lines, Product
+    from .product import Product
 
     n, oh, ow, o = image.shape
     run = matrix.shape[1] // kh
     products = [Product(matrix[:, a * run : a * run + run]) for a in range(kh)]  # one for each row of taps
     where, flat, lines = Lines(oh, 1, o, o, 1, 0), image.reshape(n, oh, ow * o), x.reshape(n * oh * kh, ow, run)
 
-    step = max(1, _rows(matrix.shape[1]) // ow)
+    step = max(1, block_rows(matrix.shape[1]) // ow)
 
     def groups(start: int, stop: int) -> None:
         for first in range(start * step, min(stop * step, n * oh), step):
@@ -305,172 +279,3 @@ def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int) ->
 
     parallel(groups, -(-n * oh // step), step * ow * o * matrix.shape[1] / MULTIPLY_ADDS)
     return x
-
-
-def _weight_by_pixels(x: Array, y: Array, window: Window) -> Array:
-    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C): each block's product is added to one of a few partial sums."""
-    c, (n, o, oh, ow) = x.shape[1], y.shape
-    k, pixels = window.taps * c, n * oh * ow
-    image, g, at, direct = rows(x), images(y).reshape(pixels, o), geometry(window), window == Window((1, 1))
-    step = max(1024, min(4096, BLOCK // k // 64 * 64))
-    count = -(-pixels // step)
-    sums = min(SUMS, count)
-    total: Array = np.empty((sums, o, k), x.dtype)
-
-    def work(start: int, stop: int) -> None:
-        scratch = None if direct else np.empty((min(step, pixels), k), x.dtype)
-        product = np.empty((o, k), x.dtype)
-        for s in range(start, stop):
-            first, last = s * count // sums, (s + 1) * count // sums
-            for block in range(first, last):
-                a, b = block * step, min(block * step + step, pixels)
-                if scratch is None:
-                    cols = image.reshape(-1, c)[a:b]
-                else:
-                    cols = scratch[: b - a]
-                    im2col(image, cols, a, oh, ow, c, at)
-                np.matmul(g[a:b].T, cols, out=total[s] if block == first else product)
-                if block > first:
-                    total[s] += product
-
-    with single_blas():
-        parallel(work, sums, pixels / sums * k * (1 + o / MULTIPLY_ADDS))
-    parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]) if sums > 1 else None, o, sums * k)
-    first: Array = total[0]
-    return first
-
-
-def _weight_by_taps(x: Array, y: Array, window: Window) -> Array:
-    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C): threads share the columns, since a large weight has few pixels."""
-    c, (n, o, oh, ow) = x.shape[1], y.shape
-    k, pixels = window.taps * c, n * oh * ow
-    image, g, at = images(x), images(y).reshape(pixels, o), geometry(window)
-    w = np.empty((o, k), x.dtype)
-    part = -(-c // max(1, c // 256))  # channels at a time
-    parts = -(-c // part)
-    step = max(1024, BLOCK // part)
-
-    def work(start: int, stop: int) -> None:
-        scratch, product = np.empty((min(step, pixels), part), x.dtype), np.empty((o, part), x.dtype)
-        for item in range(start, stop):
-            tap, first = item // parts, item % parts * part
-            last = min(first + part, c)
-            for a in range(0, pixels, step):
-                b = min(a + step, pixels)
-                cols = scratch.reshape(-1)[: (b - a) * (last - first)].reshape(b - a, last - first)
-                one_tap(image, cols, a, oh, ow, tap, first, at)
-                to = w[:, tap * c + first : tap * c + last]
-                np.matmul(g[a:b].T, cols, out=to if a == 0 else product[:, : last - first])
-                if a:
-                    to += product[:, : last - first]
-
-    with single_blas():
-        parallel(work, window.taps * parts, pixels * part * (1 + o / MULTIPLY_ADDS))
-    return w
-
-
-# -- the loops ----------------------------------------------------------------------------------------------------------------------
-
-
-@jit
-def add_bias(y: Array, bias: Array) -> None:
-    """y (P, O) += bias (O,)."""
-    for p in range(y.shape[0]):
-        for k in range(y.shape[1]):
-            y[p, k] += bias[k]
-
-
-@jit
-def pad_lines(x: Array, y: Array, top: int, left: int, start: int, stop: int) -> None:
-    """Lines `start` up to `stop` of y (N, H', W' C) = those of x (N, H, W C), from (top, left) on, with zeros around them."""
-    for p in range(start, stop):
-        to, h = y[p // y.shape[1], p % y.shape[1]], p % y.shape[1] - top
-        if h < 0 or h >= x.shape[1]:
-            to[:] = 0
-            continue
-        line, end = x[p // y.shape[1], h], left + x.shape[2]
-        to[:left] = 0
-        to[left:end] = line
-        to[end:] = 0
-
-
-@jit
-def im2col(x: Array, cols: Array, start: int, oh: int, ow: int, c: int, at: Geometry) -> None:
-    """Columns (P, KH KW C) of the window positions from `start` on, of x (N, H, W C); taps side by side are copied as one run."""
-    kh, kw, sh, sw, ph, pw, dh, dw = at
-    h, end = x.shape[1], x.shape[2]
-    runs, run = (1, kw * c) if dw == 1 else (kw, c)
-    n, p = start // (oh * ow), start % (oh * ow)
-    i, j = p // ow, p % ow
-    q = 0
-    while q < cols.shape[0]:
-        count = min(ow - j, cols.shape[0] - q)  # positions in this row
-        for a in range(kh):
-            row = i * sh + a * dh - ph
-            line = x[n, min(max(row, 0), h - 1)]
-            for r in range(runs):
-                k = (a * runs + r) * run
-                for u in range(count):
-                    to = cols[q + u]
-                    first = ((j + u) * sw + r * dw - pw) * c
-                    if row < 0 or row >= h:
-                        for t in range(run):
-                            to[k + t] = 0
-                    elif first >= 0 and first + run <= end:
-                        for t in range(run):
-                            to[k + t] = line[first + t]
-                    else:
-                        for t in range(run):
-                            to[k + t] = line[first + t] if 0 <= first + t < end else 0
-        q += count
-        i, j = i + 1, 0
-        if i == oh:
-            n, i = n + 1, 0
-
-
-@jit
-def col2im(cols: Array, x: Array, top: int, bottom: int, q0: int, q1: int, ow: int, c: int, at: Geometry) -> None:
-    """Rows top .. bottom of one image x (H, W C), from columns ((q1 - q0) OW, KH KW C) of all the window rows q0 .. q1 that reach them."""
-    kh, kw, sh, sw, ph, pw, dh, dw = at
-    end = x.shape[1]
-    runs, run = (1, kw * c) if dw == 1 else (kw, c)
-    for h in range(top, bottom):
-        line = x[h]
-        for t in range(end):
-            line[t] = 0
-        for a in range(kh):
-            q = h + ph - a * dh
-            if q < q0 * sh or q % sh != 0 or q // sh >= q1:
-                continue
-            for r in range(runs):
-                k = (a * runs + r) * run
-                for j in range(ow):
-                    first = (j * sw + r * dw - pw) * c
-                    low = max(first, 0)
-                    high = max(low, min(first + run, end))  # never below 0: that would count from the end
-                    to, column = line[low:high], cols[(q // sh - q0) * ow + j, k + low - first : k + high - first]
-                    for t in range(to.size):  # two slices with one index: anything else is not turned into vector code
-                        to[t] += column[t]
-
-
-@jit
-def one_tap(x: Array, cols: Array, start: int, oh: int, ow: int, tap: int, channel: int, at: Geometry) -> None:
-    """What one tap sees: `cols` (P, C') of the window positions from `start` on, of the channels of x (N, H, W, C) from `channel` on."""
-    _, kw, sh, sw, ph, pw, dh, dw = at
-    n, p = start // (oh * ow), start % (oh * ow)
-    i, j = p // ow, p % ow
-    for q in range(cols.shape[0]):
-        row, column = i * sh + tap // kw * dh - ph, j * sw + tap % kw * dw - pw
-        to = cols[q]
-        if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
-            pixel = x[n, row, column, channel : channel + to.size]
-            for t in range(to.size):
-                to[t] = pixel[t]
-        else:
-            for t in range(to.size):
-                to[t] = 0
-        j += 1
-        if j == ow:
-            i, j = i + 1, 0
-            if i == oh:
-                n, i = n + 1, 0

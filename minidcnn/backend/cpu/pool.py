@@ -11,7 +11,7 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..reference import Kernels
-from .conv import Geometry, geometry
+from .columns import Geometry, geometry
 from .jit import jit
 from .layout import images, plain, rows, suits
 from .memory import empty

@@ -7,30 +7,17 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from ...window import Window
 from ..arrays import Array
+from .columns import Lines
 from .jit import _dispatcher as njit
 from .memory import Scratch, empty
 from .threads import parallel
 from .vector import LANES, ROWS, panel_vectors
-from .winograd_loops import multiply, transpose
+from .winograd_loops import ADDS, add, multiply, transpose
 
 _scratch = Scratch()
-
-
-class Lines(NamedTuple):
-    """How windows lie in an image (N, H, W C) without padding: each is `runs` runs of `run` numbers, `gap` lines apart."""
-
-    oh: int  # lines of windows in an image
-    row: int  # lines of pixels from one of them to the next
-    step: int  # numbers from one window to the next
-    run: int
-    runs: int
-    gap: int
 
 
 class Product:
@@ -61,11 +48,6 @@ class Product:
         wide = _scratch("wide", len(a) * self.wide).reshape(-1, self.wide)
         products(a, self.k, self.packed, self.vectors, self.panels, wide, len(a))
         some_columns(wide, y)
-
-    def windows(self, c: int, window: Window, oh: int) -> Lines:
-        """Where the windows of an image of c channels lie, if the matrix is (KH KW C, N) and no column is skipped (a dilation of 1)."""
-        (kh, kw), (sh, sw) = window.kernel, window.stride
-        return Lines(oh, sh, sw * c, kw * c, kh, window.dilation[0])
 
     def lines(self, image: Array, at: Lines, y: Array, start: int, stop: int, first: int = 0, every: int = 1) -> None:
         """Lines first + every p of y (lines, OW, N) = windows times matrix, for the lines p of windows from `start` up to `stop`.
@@ -140,3 +122,25 @@ def windows(image, at, packed, vectors, panels, y, first, every, wide, start, st
     if not direct:
         for p in range(start, stop):
             some_columns(wide[p - start], y[first + every * p])
+
+
+@njit
+def window_sums(image, at, g, turned, vectors, total, first, last, together, start, stop):  # type: ignore[no-untyped-def]
+    """total (O, runs, run) += g^T windows over the lines first .. last of g (lines, OW, O); an item is a panel of one of the runs.
+
+    `turned`: total is (runs, run rounded up to ADDS, O) and it is the channels O that lie along vectors.
+    """
+    columns, line, ow, o = vectors * LANES, image.shape[2], g.shape[1], g.shape[2]
+    high = (at.run + ADDS - 1) // ADDS * ADDS
+    panels = (o if turned else at.run) // columns
+    for top in range(first, last, together):
+        for item in range(start, stop):
+            r, j = item // panels, item % panels * columns
+            for p in range(top, min(top + together, last)):
+                x_at = image.ctypes.data + 4 * (p // at.oh * image.shape[1] + p % at.oh * at.row + r * at.gap) * line
+                g_at, to = g.ctypes.data + 4 * p * ow * o, total.ctypes.data + 4 * j
+                if turned:
+                    a, a_k, b, b_k, to, to_row, count = x_at, at.step, g_at + 4 * j, o, to + 4 * r * high * o, o, high
+                else:
+                    a, a_k, b, b_k, to, to_row, count = g_at, o, x_at + 4 * j, at.step, to + 4 * r * at.run, at.runs * at.run, o
+                add(a, np.int64(1), a_k, b, b_k, to, to_row, ow, count, vectors)

@@ -1,0 +1,136 @@
+"""The gradient of a convolution with respect to its weight: sums over pixels of what a window saw times what came back.
+
+In float32, where windows lie without gaps along a line, pixels are read where they lie. Else columns are made and BLAS multiplies them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...window import Window
+from ..arrays import Array
+from .columns import BLOCK, geometry, im2col, one_tap, padded_lines, windows_of
+from .layout import images, rows
+from .threads import MULTIPLY_ADDS, parallel, single_blas
+
+SUMS = 8  # partial sums, each over its share of the pixels
+SHORT, NEAR = 32, 1 << 13  # windows in a line, and numbers that they stand on: with fewer, or with more than fit L1, BLAS is quicker
+LARGE, HUGE = 1 << 17, 1 << 22  # numbers in a weight: of which there is one sum only, whose panels threads share; of which BLAS is quicker
+TOGETHER = 1 << 15  # numbers in lines that are read again and again while they are in the cache
+
+
+def weight_gradient(x: Array, y: Array, window: Window) -> Array:
+    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C), float32 or float64."""
+    if x.dtype == np.float32 and window.dilation[1] == 1 and window != Window((1, 1)):  # there, BLAS needs no columns either
+        w = _by_lines(x, y, window)
+        if w is not None:
+            return w
+    small = x.shape[1] * y.shape[1] * window.taps <= 1 << 20
+    return _by_pixels(x, y, window) if small else _by_taps(x, y, window)
+
+
+def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
+    """The same without columns; None where that is slower, or where neither a window's runs nor the channels of y fill vectors."""
+    from .product import window_sums
+    from .vector import LANES, panel_vectors
+    from .winograd_loops import ADDS
+
+    c, (n, o, oh, ow) = x.shape[1], y.shape
+    run, k, lines = window.kernel[1] * c, window.taps * c, n * oh
+    turned = run % LANES > 0  # then sums lie as (KH, KW C, O), with spare rows
+    fast = o * k <= HUGE and (turned or (ow >= SHORT and ow * window.stride[1] * c <= NEAR))
+    if o % (LANES if turned else ADDS) or not fast:
+        return None
+    high = -(-run // ADDS) * ADDS
+    image = padded_lines(rows(x), c, window, (oh, ow), high - run)
+    g, at, vectors = images(y).reshape(lines, ow, o), windows_of(c, window, oh), panel_vectors(o if turned else run)
+    items = window.kernel[0] * ((o if turned else run) // (vectors * LANES))
+    parts = min(SUMS, lines) if o * k <= LARGE else 1
+    together = max(1, TOGETHER // (image.shape[2] + ow * o)) if parts > 1 else lines
+    total = np.zeros((parts, (window.kernel[0] * high if turned else k) * o), np.float32)
+
+    def some_lines(start: int, stop: int) -> None:
+        for s in range(start, stop):
+            window_sums(image, at, g, turned, vectors, total[s], s * lines // parts, (s + 1) * lines // parts, together, 0, items)
+
+    def some_items(start: int, stop: int) -> None:
+        window_sums(image, at, g, turned, vectors, total[0], 0, lines, together, start, stop)
+
+    cost = lines * ow * k * o / MULTIPLY_ADDS
+    if parts > 1:
+        parallel(some_lines, parts, cost / parts)
+        _add_up(total)
+    else:
+        parallel(some_items, items, cost / items)
+    if turned:
+        return np.ascontiguousarray(total[0].reshape(-1, high, o)[:, :run].reshape(k, o).T)
+    first: Array = total[0].reshape(o, k)
+    return first
+
+
+def _add_up(total: Array) -> None:
+    """The first of the sums total (S, M) = all of them."""
+    sums, count = total.shape
+    parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]), count, sums)
+
+
+def _by_pixels(x: Array, y: Array, window: Window) -> Array:
+    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C): each block's product is added to one of a few partial sums."""
+    c, (n, o, oh, ow) = x.shape[1], y.shape
+    k, pixels = window.taps * c, n * oh * ow
+    image, g, at, direct = rows(x), images(y).reshape(pixels, o), geometry(window), window == Window((1, 1))
+    step = max(1024, min(4096, BLOCK // k // 64 * 64))
+    count = -(-pixels // step)
+    sums = min(SUMS, count)
+    total: Array = np.empty((sums, o, k), x.dtype)
+
+    def work(start: int, stop: int) -> None:
+        scratch = None if direct else np.empty((min(step, pixels), k), x.dtype)
+        product = np.empty((o, k), x.dtype)
+        for s in range(start, stop):
+            first, last = s * count // sums, (s + 1) * count // sums
+            for block in range(first, last):
+                a, b = block * step, min(block * step + step, pixels)
+                if scratch is None:
+                    cols = image.reshape(-1, c)[a:b]
+                else:
+                    cols = scratch[: b - a]
+                    im2col(image, cols, a, oh, ow, c, at)
+                np.matmul(g[a:b].T, cols, out=total[s] if block == first else product)
+                if block > first:
+                    total[s] += product
+
+    with single_blas():
+        parallel(work, sums, pixels / sums * k * (1 + o / MULTIPLY_ADDS))
+    _add_up(total.reshape(sums, -1))
+    first: Array = total[0]
+    return first
+
+
+def _by_taps(x: Array, y: Array, window: Window) -> Array:
+    """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C): threads share the columns, since a large weight has few pixels."""
+    c, (n, o, oh, ow) = x.shape[1], y.shape
+    k, pixels = window.taps * c, n * oh * ow
+    image, g, at = images(x), images(y).reshape(pixels, o), geometry(window)
+    w = np.empty((o, k), x.dtype)
+    part = -(-c // max(1, c // 256))  # channels at a time
+    parts = -(-c // part)
+    step = max(1024, BLOCK // part)
+
+    def work(start: int, stop: int) -> None:
+        scratch, product = np.empty((min(step, pixels), part), x.dtype), np.empty((o, part), x.dtype)
+        for item in range(start, stop):
+            tap, first = item // parts, item % parts * part
+            last = min(first + part, c)
+            for a in range(0, pixels, step):
+                b = min(a + step, pixels)
+                cols = scratch.reshape(-1)[: (b - a) * (last - first)].reshape(b - a, last - first)
+                one_tap(image, cols, a, oh, ow, tap, first, at)
+                to = w[:, tap * c + first : tap * c + last]
+                np.matmul(g[a:b].T, cols, out=to if a == 0 else product[:, : last - first])
+                if a:
+                    to += product[:, : last - first]
+
+    with single_blas():
+        parallel(work, window.taps * parts, pixels * part * (1 + o / MULTIPLY_ADDS))
+    return w

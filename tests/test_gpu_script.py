@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minidcnn.backend import PRECISIONS
 from minidcnn.cli import bench
 
 SCRIPT = Path(__file__).parent / "gpu" / "run.sh"
@@ -77,9 +78,9 @@ def test_everything_in_an_order_that_wastes_nothing(box: Box) -> None:
     names = list(table)
     assert status == 0 and all(row.startswith("passed") for row in table.values()), table
     assert names[:5] == ["device", "fragments", "kernels", "engine", "streams"]
-    assert names[5:8] == ["kernels-float32", "kernels-tf32", "kernels-bf16"] and names[8] == "unet-16-float32"
-    assert names[-3:] == ["memcheck", "racecheck", "initcheck"] and names[-4] == "same-bits-bf16"
-    assert len(names) == 5 + 3 + 4 * 9 + 3 + 9 + 3
+    assert names[5:9] == [f"kernels-{p}" for p in PRECISIONS] and names[9] == "unet-16-float32"
+    assert names[-3:] == ["memcheck", "racecheck", "initcheck"] and names[-4] == "same-bits-float16"
+    assert len(names) == 5 + 4 + 16 + 3 * 9 + 12 + 3
     assert table["kernels"].endswith("42 passed in 1s")
     log = (box.out / "log.txt").read_text()
     assert log.count("\n== ") == len(names) and "== unet-16-tf32: python3 -m minidcnn bench" in log
@@ -91,14 +92,14 @@ def test_every_benchmark_is_one_that_the_command_knows(box: Box) -> None:
     parser = argparse.ArgumentParser()
     bench.arguments(parser)
     jobs = [parser.parse_args(words[3:]) for words in box.asked() if words[:3] == ["-m", "minidcnn", "bench"]]
-    assert len(jobs) == 3 + 4 * 9 + 3 and all(job.backend == "cupy" for job in jobs)
+    assert len(jobs) == 4 + 16 + 3 * 9 and all(job.backend == "cupy" for job in jobs)
     assert not any(job.graph and job.peer for job in jobs)  # PyTorch is not measured twice
     assert {job.what for job in jobs if not job.peer} == {"kernels", "step"} and {job.what for job in jobs if job.peer} == {
         "step",
         "memory",
         "layers",
     }
-    assert {job.precision for job in jobs} == {"float32", "tf32", "bf16"}
+    assert {job.precision for job in jobs} == set(PRECISIONS)
 
 
 def test_every_file_of_tests_is_there(box: Box) -> None:
@@ -114,7 +115,7 @@ def test_without_a_gpu_nothing_else_is_tried(box: Box) -> None:
 
 
 def test_wrong_fragments_leave_float32(box: Box) -> None:
-    status, table = box.run(FAILING="-k tensor")
+    status, table = box.run(FAILING="-k tensor or")
     assert status == 1 and "FAILED 3" in table["fragments"] and table["tf32-and-bf16"].startswith("skipped")
     assert "passed" in table["unet-16-float32"] and not any("tf32" in name or "bf16" in name for name in table if name != "tf32-and-bf16")
 
@@ -148,13 +149,13 @@ def test_steps_by_name(box: Box) -> None:
 
 
 def test_time_that_is_up_ends_a_step_and_skips_the_rest(box: Box) -> None:
-    status, table = box.run("tests train", "4", HANGING="-k tensor")
+    status, table = box.run("tests train", "4", HANGING="-k tensor or")
     assert status == 1 and table["fragments"].startswith("TOO LONG") and table["fragments"].endswith("it hangs")
     assert table["kernels"].endswith("no time is left") and table["train-float32"].startswith("skipped")
 
 
 def test_who_stops_it_gets_the_table_too(box: Box) -> None:
-    process = box.start("tests", HANGING="-k tensor")
+    process = box.start("tests", HANGING="-k tensor or")
     table = box.out / "table.txt"
     for _ in range(200):
         if (box.folder / "notes").is_file() and "tensor" in (box.folder / "notes").read_text():

@@ -76,7 +76,7 @@ minidcnn.use('cupy')
 print(d['name'].decode(), 'compute', d['major'], d['minor'], '| CuPy', cupy.__version__, '| CUDA', cupy.cuda.runtime.runtimeGetVersion())"; then
     exit 1 # nothing else makes sense
 fi
-precisions=(float32 tf32 bf16)
+precisions=(float32 tf32 bf16 float16)
 
 # -- tests: those of the simulator, on the device -------------------------------------------------------------------------------------------
 # First the tensor cores' fragments, on which the rest of tf32 and bf16 stands. Warnings of a machine that we do not know are no errors.
@@ -85,12 +85,13 @@ lacking=$(missing pytest hypothesis)
 if [ -n "$lacking" ]; then
     wanted tests tests && row tests skipped 0 "$lacking is not installed"
 else
-    if ! step tests fragments 240 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_linalg.py -k "tensor"; then
-        precisions=(float32)
+    if ! step tests fragments 240 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py -k "tensor or large_tiles"; then
+        precisions=(float32 float16)
         row tf32-and-bf16 skipped 0 "their fragments are wrong here"
     fi
-    step tests kernels 300 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_linalg.py tests/test_cuda_training.py tests/test_cuda_optim.py \
-        tests/test_cuda_metrics.py -k "not tensor and not names and not in_check_mode and not unet_trains"
+    step tests kernels 300 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
+        tests/test_cuda_optim.py tests/test_cuda_metrics.py tests/test_half_cuda.py \
+        -k "not tensor and not large_tiles and not names and not in_check_mode and not unet_trains and not left_out_too"
     step tests engine 240 "${tests[@]}" tests/test_on_cupy.py
     step tests streams 180 "${tests[@]}" tests/test_cuda_uploads.py tests/test_cuda_graph.py
 fi
@@ -110,12 +111,13 @@ fi
 for p in "${precisions[@]}"; do on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256; done
 for run in "unet 16,3,256,256" "unet 4,3,512,512" "segnet 16,3,256,256" "fcn8s 16,3,256,256"; do
     read -r net shape <<<"$run"
-    name=$net-${shape%%,*}
-    for p in "${precisions[@]}"; do on_gpu "$name-$p" 240 --precision "$p" --net "$net" --shape "$shape" "${peer[@]}"; done
-    for p in "${precisions[@]}"; do on_gpu "$name-$p-graph" 120 --precision "$p" --net "$net" --shape "$shape" --graph; done
-    for p in "${precisions[@]}"; do on_gpu "$name-$p-memory" 240 --precision "$p" --net "$net" --shape "$shape" --what memory "${peer[@]}"; done
+    name=$net-${shape%%,*} these=(${precisions[*]//float16/}) # float16, which saves memory and not time yet, with one network only
+    [ "$name" = unet-16 ] && these=("${precisions[@]}")
+    for p in "${these[@]}"; do on_gpu "$name-$p" 240 --precision "$p" --net "$net" --shape "$shape" "${peer[@]}"; done
+    for p in "${these[@]}"; do on_gpu "$name-$p-graph" 120 --precision "$p" --net "$net" --shape "$shape" --graph; done
+    for p in "${these[@]}"; do on_gpu "$name-$p-memory" 240 --precision "$p" --net "$net" --shape "$shape" --what memory "${peer[@]}"; done
     if [ "$name" = unet-16 ]; then
-        for p in "${precisions[@]}"; do on_gpu "layers-$p" 240 --precision "$p" --what layers --shape "$shape" "${peer[@]}"; done
+        for p in "${these[@]}"; do on_gpu "layers-$p" 240 --precision "$p" --what layers --shape "$shape" "${peer[@]}"; done
     fi
 done
 
@@ -133,8 +135,8 @@ if [ -n "$lacking" ] || ! command -v compute-sanitizer >/dev/null; then
 else
     for tool in memcheck racecheck initcheck; do
         step sanitizer "$tool" 240 env MINIDCNN_CUDA_POOL=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
-            "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_linalg.py tests/test_cuda_training.py tests/test_cuda_optim.py \
-            tests/test_cuda_metrics.py -k "larger or large or pooling or cross or norm or sgd or adam or counts or clean"
+            "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
+            tests/test_cuda_optim.py tests/test_cuda_metrics.py -k "larger or large or runs_of or pooling or cross or norm or sgd or adam or counts or clean"
     done
 fi
 

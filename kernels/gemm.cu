@@ -6,6 +6,7 @@
 //             Grid (tiles of rows x tiles of columns x parts x batches), rows fastest, so that neighbouring blocks read the same columns.
 // sum_parts   one thread per result; P + 1 numbers for each.
 //
+// Where the runs of 16 bytes of both factors are whole, they are copied as such (ASYNC, see tile.cuh): a layer of a multiple of 4 features in float32.
 // Traffic: a block reads (BM + BN) K / P numbers, from memory or cache, and writes BM BN. Bound by arithmetic, 2 M N K operations a product,
 // where all of M, N and K are more than a few dozen; by memory where M is small, as in a linear layer of few images: then the weights, N K
 // numbers, are read once by N / BN columns of blocks, and tiles of 64 rows work mostly on zeros.

@@ -18,7 +18,10 @@ ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100"
 QUICK = ("sm_75", "sm_80", "sm_90a", "sm_120")  # in the usual run; the others in the exhaustive one
 VARIANTS = {
     "conv.cu": tuple((("SMALL", s), ("ASYNC", a)) for s in "01" for a in "01"),
-    "gemm.cu": tuple((("SMALL", s), ("A_ALONG_K", a), ("B_ALONG_K", b)) for s in "01" for a in "01" for b in "01"),
+    "gemm.cu": tuple(
+        (("SMALL", s), ("ASYNC", c), ("A_ALONG_K", a), ("B_ALONG_K", b))
+        for s, c, a, b in [(s, "1", a, b) for s in "01" for a in "01" for b in "01"] + [("0", "0", "0", "1"), ("1", "0", "1", "0")]
+    ),
     "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),)),
 }
 
@@ -116,7 +119,7 @@ def test_tensor_core_kernels_contain_their_instruction(tensor: str, instruction:
     assert "mma.sync" not in kernels["sum_parts"]
     assert "mma.sync" not in ptx("conv.cu", arch)
     for variant in VARIANTS["gemm.cu"]:
-        if ("SMALL", small) in variant:
+        if {("SMALL", small), ("ASYNC", "1")} <= set(variant):
             check_spills("gemm.cu", arch, "float32", *variant, ("TENSOR", tensor))
     assert instruction in ptx("gemm.cu", arch, *defines)
 

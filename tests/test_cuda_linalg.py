@@ -72,6 +72,55 @@ def test_products(shapes: Any, layout: tuple[str, str], dtype: Any, order: dict[
     same(simulated(**order).matmul(a, b), REFERENCE.matmul(a, b))
 
 
+@st.composite
+def whole_factors(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes whose axes are all multiples of 8: every run of 16 bytes is whole, whatever the layout."""
+    m, n, k = (8 * draw(st.sampled_from(some)) for some in ([1, 2, 9], [1, 3, 9], [1, 2, 5, 40]))
+    batches = draw(st.sampled_from([(), (8,), (16,)]))
+    return (*batches, m, k), (*(batches if draw(st.booleans()) else ()), k, n)
+
+
+@given(shapes=whole_factors(), layout=st.tuples(st.sampled_from(PERMUTED), st.sampled_from(PERMUTED)), dtype=stored_dtypes, late=st.booleans(),
+       precision=st.sampled_from(["float32", "tf32", "bf16"]), seed=seeds)  # fmt: skip
+def test_whole_runs_are_copied_at_once(shapes: Any, layout: tuple[str, str], dtype: Any, late: bool, precision: str, seed: int) -> None:
+    """By cp.async where the device can, else number by number: the same bits."""
+    a, b = (lay_out(integers(shape, seed + i, dtype), to) for i, (shape, to) in enumerate(zip(shapes, layout, strict=True)))
+    wanted = REFERENCE.matmul(a, b)
+    for capability in ((8, 0), (7, 5)):
+        kernels = simulated(precision=precision, late_copies=late, mode="check", order=2)
+        kernels.launcher.capability = capability
+        seen = defined(kernels)
+        same(kernels.matmul(a, b), wanted)
+        runs = all(v.strides[-1] == v.itemsize or v.strides[-2] == v.itemsize for v in (a, b))  # along k or along rows
+        assert f"ASYNC={int(runs and capability == (8, 0))}" in seen
+
+
+@pytest.mark.parametrize("gap", ["k", "rows", "columns", "address"])
+def test_runs_that_are_not_whole_are_fetched_number_by_number(gap: str) -> None:
+    m, n, k = (8 + 2 * (gap == name) for name in ("rows", "columns", "k"))
+    a, b = integers((m * k + 1,), 0, np.float32), integers((k, n), 1, np.float32)
+    a = a[1:] if gap == "address" else a[:-1].copy()
+    a = a.reshape(k, m).T if gap == "rows" else a.reshape(m, k)
+    kernels = simulated(mode="check")
+    seen = defined(kernels)
+    same(kernels.matmul(a, b), REFERENCE.matmul(a, b))
+    if not (ON_DEVICE and gap == "address"):  # where arrays are moved to memory that is aligned
+        assert "ASYNC=0" in seen
+
+
+def defined(kernels: Any) -> set[str]:
+    """The definitions of every launch from now on."""
+    seen: set[str] = set()
+    launch = kernels.launcher.launch
+
+    def spy(*arguments: Any, defines: Any = (), **named: Any) -> None:
+        seen.update(defines)
+        launch(*arguments, defines=defines, **named)
+
+    kernels.launcher.launch = spy
+    return seen
+
+
 @given(shapes=factors(), layout=st.sampled_from(PERMUTED), order=orders, seed=seeds, precision=st.sampled_from(["tf32", "bf16"]))
 def test_products_on_tensor_cores(shapes: Any, layout: str, order: dict[str, Any], seed: int, precision: str) -> None:
     """Small whole numbers are exact in tf32 and bf16: the results are the reference's, bit for bit."""

@@ -9,11 +9,12 @@ import numpy as np
 from ..arrays import Array, memory_order
 from ..half import sum_dtype
 from .base import CudaBase
-from .conv import TENSOR, WANTED_BLOCKS
+from .conv import ASYNC, TENSOR, WANTED_BLOCKS
 from .launcher import LIMIT
 
 FILE = "gemm.cu"
 SHORTEST = 256  # of the parts that a long k is split into
+STEP = 16  # they are multiples of it, so that no run of 16 bytes is cut
 
 
 class CudaLinalg(CudaBase):
@@ -33,17 +34,27 @@ class CudaLinalg(CudaBase):
         size, defines = self._tile_of(m, n, batches, a)
         blocks = batches * -(-m // size) * -(-n // size)
         parts = max(1, min(-(-k // SHORTEST), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (batches * m * n)))
-        share = -(-k // parts)
+        share = -(-k // (parts * STEP)) * STEP
         parts = -(-k // share)
         c: Array = self.xp.empty((*leading, m, n), a.dtype)
         sums = self.xp.empty((parts, c.size), sum_dtype(a.dtype)) if parts > 1 else None
         strides = a_outer, a_inner, *at[-2:], b_outer, b_inner, *bt[-2:]
-        along = f"A_ALONG_K={int(at[-2] != 1)}", f"B_ALONG_K={int(bt[-1] != 1)}"
+        a_along, a_whole = self._runs(a, (a_outer, a_inner), (at[-2], m), (at[-1], k))
+        b_along, b_whole = self._runs(b, (b_outer, b_inner), (bt[-1], n), (bt[-2], k))
+        copies = a_whole and b_whole and self.launcher.capability >= ASYNC
+        defines += f"A_ALONG_K={int(a_along)}", f"B_ALONG_K={int(b_along)}", f"ASYNC={int(copies)}"
         arguments = _run(a), _run(b), c, sums, m, n, k, share, inner, parts, *strides
-        self.launcher.launch((blocks * parts,), (256,), FILE, "gemm", a.dtype, *arguments, defines=(*defines, *along))
+        self.launcher.launch((blocks * parts,), (256,), FILE, "gemm", a.dtype, *arguments, defines=defines)
         if sums is not None:
-            self.launcher.over(c.size, FILE, "sum_parts", a.dtype, sums, c, parts, c.size, defines=(*defines, *along))
+            self.launcher.over(c.size, FILE, "sum_parts", a.dtype, sums, c, parts, c.size, defines=defines)
         return c
+
+    def _runs(self, a: Array, leading: tuple[int, int], row: tuple[int, int], k: tuple[int, int]) -> tuple[bool, bool]:
+        """Whether memory runs along k, else along rows, and whether all its runs of 16 bytes are whole; row and k are (stride, size)."""
+        along, line = row[0] != 1, 16 // a.itemsize
+        (run, length), (apart, _) = (k, row) if along else (row, k)
+        whole = run == 1 and length % line == 0 and all(s % line == 0 for s in (apart, *leading))
+        return along, whole and self.launcher.address(a) % 16 == 0
 
     def _strides(self, a: Array, leading: tuple[int, ...]) -> tuple[Array, list[int]]:
         """`a`, copied if it has gaps, and its strides in elements along `leading` and its last two axes; 0 where it repeats or has one element."""

@@ -130,11 +130,11 @@ struct PhaseWeights {  // rows are input channels, k is (tap of the phase, outpu
 
 // What happens to a sum on its way to memory: v scale + offset by channel, then ReLU (NaN stays NaN). Either array may be null.
 struct Finish {
-    const Real *scale, *offset;
+    const Sum *scale, *offset;
     int relu;
     __device__ __forceinline__ Real operator()(Sum v, int channel) const {
-        if (scale) v *= Sum(scale[channel]);
-        if (offset) v += Sum(offset[channel]);
+        if (scale) v *= scale[channel];
+        if (offset) v += offset[channel];
         return Real(relu && v <= Sum(0) ? Sum(0) : v);
     }
 };
@@ -143,7 +143,7 @@ struct Finish {
 
 // x (N, H, W, C), w (O, KH, KW, C), scale and offset (O,) or null -> y (N, OH, OW, O).
 extern "C" __global__ void __launch_bounds__(256, TOGETHER)
-conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real* __restrict__ scale, const Real* __restrict__ offset,
+conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
              Real* __restrict__ y, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const Finish finish{scale, offset, relu};
@@ -161,7 +161,7 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Real*
 
 // y (N, OH, OW, O), w (O, KH, KW, C), scale and offset (C,) or null -> x (N, H, W, C).
 extern "C" __global__ void __launch_bounds__(256, TOGETHER)
-conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Real* __restrict__ scale, const Real* __restrict__ offset,
+conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
                 Real* __restrict__ x, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const Finish finish{scale, offset, relu};

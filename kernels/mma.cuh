@@ -5,9 +5,10 @@
 //     result   c[r] is row g + 8 (r / 2), column 2 t + r % 2
 //     tf32     K = 8:  a[i] is row g + 8 (i % 2), k = t + 4 (i / 2);   b[i] is k = t + 4 i, column g
 //     bf16     K = 16: two ks in a register, the lower in the lower half: a[i] is row g + 8 (i % 2), k = 2 t + 8 (i / 2) and the next;
-//              b[i] is k = 2 t + 8 i and the next, column g
+//              b[i] is k = 2 t + 8 i and the next, column g; f16 the same
 // Not yet confirmed on a device; tests/gpu will do that before anything else is believed.
 #pragma once
+#include "half.cuh"
 
 #ifdef CUDASIM
 
@@ -46,6 +47,16 @@ inline void mma_tf32(float& c0, float& c1, float& c2, float& c3, const unsigned 
         });
     }, line, false);
 }
+inline void mma_f16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) {
+    sim::Mma payload{a, b, {&c0, &c1, &c2, &c3}};
+    sim::warp_collective(~0u, &payload, [](void** lanes, unsigned) SIM_UNCHECKED {
+        sim::multiply_fragments<16>(lanes, [](void** l, bool is_a, int row, int k) SIM_UNCHECKED {
+            auto* holder = static_cast<sim::Mma*>(l[row % 8 * 4 + k % 8 / 2]);
+            unsigned pair = is_a ? holder->a[row / 8 + k / 8 * 2] : holder->b[k / 8];
+            return half_value(k % 2 ? pair >> 16 : pair & 0xffffu);
+        });
+    }, line, false);
+}
 inline void mma_bf16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) {
     sim::Mma payload{a, b, {&c0, &c1, &c2, &c3}};
     sim::warp_collective(~0u, &payload, [](void** lanes, unsigned) SIM_UNCHECKED {
@@ -71,6 +82,10 @@ __device__ __forceinline__ unsigned to_bf16(float low, float high) {
 }
 __device__ __forceinline__ void mma_tf32(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2]) {
     asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void mma_f16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2]) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                  : "+f"(c0), "+f"(c1), "+f"(c2), "+f"(c3) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 __device__ __forceinline__ void mma_bf16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2]) {

@@ -1,9 +1,9 @@
-// Multiplies a stage on tensor cores: factors rounded to tf32 (TENSOR=1) or bf16 (TENSOR=2) on their way from shared memory into fragments,
-// sums in float. 2 x 4 warps, each with BM / 2 x BN / 4 results.
+// Multiplies a stage on tensor cores: factors rounded to tf32 (TENSOR=1) or bf16 (TENSOR=2) on their way from shared memory into fragments, or
+// stored in float16 (TENSOR=3) and taken as they are; sums in float. 2 x 4 warps, each with BM / 2 x BN / 4 results.
 //
 // The hardware adds over k in an order of its own, so it does not matter which k is called which, as long as both factors agree: 16 ks are
 // dealt out so that lane t of a row's four holds the neighbours 4 t .. 4 t + 3, one read of 16 bytes. Of these the first two take the
-// lane's two places along k in the first product (tf32: k = t and t + 4) and the last two in the second; for bf16 the first pair is its
+// lane's two places along k in the first product (tf32: k = t and t + 4) and the last two in the second; for 16 bits the first pair is its
 // lower register and the last pair its upper one.
 #pragma once
 #include "mma.cuh"
@@ -42,18 +42,26 @@ struct TensorCores {
                         float &c2 = result[2 * i + 1][2 * j], &c3 = result[2 * i + 1][2 * j + 1];
                         unsigned fa[4] = {x[i][0][w], x[i][1][w], x[i][0][w + 1], x[i][1][w + 1]}, fb[2] = {y[w], y[w + 1]};
                         if (TENSOR == 1) mma_tf32(c0, c1, c2, c3, fa, fb);
+                        else if (TENSOR == 3) mma_f16(c0, c1, c2, c3, fa, fb);
                         else mma_bf16(c0, c1, c2, c3, fa, fb);
                     }
             }
         }
     }
 
-    // The numbers k .. k + 3 of a row, rounded.
+    // The numbers k .. k + 3 of a row, rounded unless they are stored so.
     template <class P>
     __device__ __forceinline__ static void words(const P& panel, int row, int k, unsigned (&to)[WORDS]) {
-        float v[4];
-        panel.read(row, k, v);
-        #pragma unroll
-        for (int w = 0; w < WORDS; w++) to[w] = TENSOR == 1 ? to_tf32(v[w]) : to_bf16(v[2 * w % 4], v[(2 * w + 1) % 4]);
+        if constexpr (TENSOR == 3) {
+            Half v[4];
+            panel.read(row, k, v);
+            #pragma unroll
+            for (int w = 0; w < WORDS; w++) to[w] = v[2 * w].bits | (unsigned)v[2 * w + 1].bits << 16;
+        } else {
+            float v[4];
+            panel.read(row, k, v);
+            #pragma unroll
+            for (int w = 0; w < WORDS; w++) to[w] = TENSOR == 1 ? to_tf32(v[w]) : to_bf16(v[2 * w % 4], v[(2 * w + 1) % 4]);
+        }
     }
 };

@@ -28,7 +28,7 @@
 #ifndef ASYNC
 #define ASYNC 0
 #endif
-constexpr int THREADS = 256, BM = SMALL ? 64 : 128, BN = BM, BK = (ASYNC || TENSOR ? 64 : 32) / sizeof(Real);
+constexpr int THREADS = 256, BM = SMALL ? 64 : 128, BN = BM, BK = (ASYNC || (TENSOR && sizeof(Real) == 4) ? 64 : 32) / sizeof(Real);
 constexpr int LINE = 16 / sizeof(Real), RUN = ASYNC ? LINE : 1, STAGES = ASYNC ? 3 : 2;  // LINE: numbers in 16 bytes; RUN: copied at once
 constexpr int TOGETHER = SMALL || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
 constexpr int GROUP = LINE < 4 ? LINE : ASYNC || TENSOR ? 4 : 2;
@@ -47,16 +47,17 @@ struct Panel {
         return data + (ALONG_K ? row * BK + ((k / LINE ^ row / (8 / LINES) % LINES) * LINE | k % LINE)
                                : k * ROWS + ((row / LINE ^ (TENSOR ? k / 4 % 4 * 2 : 0)) * LINE | row % LINE));
     }
-    // The numbers k .. k + GROUP - 1 of a row; k is a multiple of GROUP.
-    __device__ __forceinline__ void read(int row, int k, Sum (&to)[GROUP]) const {
+    // The numbers k .. k + GROUP - 1 of a row, as Sum or as they are; k is a multiple of GROUP.
+    template <class Number>
+    __device__ __forceinline__ void read(int row, int k, Number (&to)[GROUP]) const {
         struct alignas(GROUP * sizeof(Real)) Group { Real number[GROUP]; };
         if constexpr (ALONG_K) {
             Group group = *reinterpret_cast<const Group*>(at(row, k));
             #pragma unroll
-            for (int q = 0; q < GROUP; q++) to[q] = Sum(group.number[q]);
+            for (int q = 0; q < GROUP; q++) to[q] = Number(group.number[q]);
         } else {
             #pragma unroll
-            for (int q = 0; q < GROUP; q++) to[q] = Sum(*at(row, k + q));
+            for (int q = 0; q < GROUP; q++) to[q] = Number(*at(row, k + q));
         }
     }
 };

@@ -7,10 +7,13 @@ from typing import Any
 
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
+from ..half import HALF
 from ..reference import Kernels
 from .launcher import BLOCK, Launcher
 
 CHANNELS = 4  # of a thread, at most
+TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
+TENSOR_CORES = (8, 0)  # the first compute capability with those of kernels/mma.cuh
 MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest
 
 
@@ -25,6 +28,12 @@ class CudaBase(Kernels):
     def images(self, x: Array) -> Array:
         """(N, C, H, W) -> (N, H, W, C) without gaps: a view of channels-last images, else a copy."""
         return self.xp.ascontiguousarray(nhwc(x))  # type: ignore[no-any-return]
+
+    def tensor(self, like: Array) -> int:
+        """TENSOR of kernels/tile.cuh: float16 is multiplied on tensor cores where there are any, float32 as `precision` says, float64 never."""
+        if like.dtype == HALF:
+            return 3 if self.launcher.capability >= TENSOR_CORES else 0
+        return TENSOR[self.precision] if like.dtype.itemsize == 4 else 0
 
     def new_images(self, n: int, c: int, size: Pair, dtype: Any) -> Array:
         """Uninitialised (N, H, W, C)."""

@@ -13,7 +13,6 @@ from .launcher import LIMIT
 FILE = "conv.cu"
 ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
 WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a weight gradient is split into parts until there are so many
-TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors
 
 
 class CudaConv(CudaBase):
@@ -45,7 +44,7 @@ class CudaConv(CudaBase):
     def conv2d_affine(
         self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: Pair, groups: int = 1
     ) -> Array:
-        if groups > 1 or not self._convolves(x, w, offset, out) or scale.dtype != x.dtype:
+        if groups > 1 or not self._convolves(x, w, None, out) or {scale.dtype, offset.dtype} != {sum_dtype(x.dtype)}:
             return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
         return self._forward(x, w, scale, offset, relu, window, out)
 
@@ -55,6 +54,7 @@ class CudaConv(CudaBase):
     def _forward(self, x: Array, w: Array, scale: Array | None, offset: Array | None, relu: bool, window: Window, out: Pair) -> Array:
         """ReLU(scale conv2d(x, w) + offset) in one kernel; what is None or False is left out."""
         n, c, o = *x.shape[:2], len(w)
+        offset = self._wide(offset)
         y = self.new_images(n, o, out, x.dtype)
         positions = n * math.prod(out)
         size, defines = self._tile(positions, o, x)
@@ -76,7 +76,7 @@ class CudaConv(CudaBase):
         at = geometry(n, c, window, size, y.shape[2:])
         y, w = self.images(y), self._weight(w)
         defines += (self._copies(y, w, o, c),)
-        arguments = (y, w, None, bias, x, o, False, *at)
+        arguments = (y, w, None, self._wide(bias), x, o, False, *at)
         self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, *arguments, defines=defines)
         return nchw(x)
 
@@ -101,15 +101,17 @@ class CudaConv(CudaBase):
 
     def _tile(self, rows: int, columns: int, like: Array) -> tuple[int, tuple[str, ...]]:
         """Rows and columns of a block's tile, and the definitions that choose it in kernels/tile.cuh."""
-        single = like.dtype.itemsize == 4
-        large = single and columns > 64 and -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
-        tensor = TENSOR[self.precision] if single else 0
-        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={tensor}")
+        large = like.dtype.itemsize <= 4 and columns > 64 and -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
+        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
 
     def _copies(self, a: Array, b: Array, *channels: int) -> str:
         """How kernels/tile.cuh fetches: ASYNC=1 if runs of 16 bytes are whole in both arrays, by their channels, and the device can."""
         whole = all(c * a.itemsize % 16 == 0 for c in channels) and all(self.launcher.address(v) % 16 == 0 for v in (a, b))
         return f"ASYNC={int(whole and self.launcher.capability >= ASYNC)}"
+
+    def _wide(self, bias: Array | None) -> Array | None:
+        """What is added to sums, in their dtype."""
+        return None if bias is None else bias.astype(sum_dtype(bias.dtype), copy=False)
 
     def _weight(self, w: Array) -> Array:
         """(O, C, KH, KW) -> (O, KH, KW, C) without gaps."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..arrays import Array, memory_order
 from ..half import sum_dtype
 from .base import CudaBase
-from .conv import ASYNC, TENSOR, WANTED_BLOCKS
+from .conv import ASYNC, WANTED_BLOCKS
 from .launcher import LIMIT
 
 FILE = "gemm.cu"
@@ -68,9 +68,8 @@ class CudaLinalg(CudaBase):
 
     def _tile_of(self, rows: int, columns: int, batches: int, like: Array) -> tuple[int, tuple[str, ...]]:
         """Rows and columns of a block's tile, and the definitions that choose it in kernels/tile.cuh."""
-        single = like.dtype.itemsize == 4
-        large = single and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
-        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={TENSOR[self.precision] if single else 0}")
+        large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
+        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
 
 
 def _run(a: Array) -> Array:

@@ -11,7 +11,10 @@ import numpy as np
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
+#: float16, in which images may be stored.
+HALF = np.dtype(np.float16)
+#: float32, in which what is stored as float16 is added up.
+SINGLE = np.dtype(np.float32)
 
 
 def sum_dtype(dtype: Any) -> np.dtype[Any]:

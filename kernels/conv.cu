@@ -11,45 +11,35 @@
 //                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts).
 #include "tile.cuh"
 
-struct Position { int h, w, base; };  // first touched pixel, and where the image begins
-struct Tap { int h, w, c; };          // offset in pixels, and the channel
+// -- operands: rules that say where the element of a row and a k lies, or that it is zero (tile.cuh) -----------------------------------------
 
-__device__ __forceinline__ Position position_at(const Geometry& g, int m) {
-    int j = m % g.ow; m /= g.ow;
-    int i = m % g.oh, n = m / g.oh;
-    return {i * g.sh - g.ph, j * g.sw - g.pw, n * g.h * g.w * g.c};
+// Pixel (i sh - ph + a dh, j sw - pw + b dw) of image n, for position (n, i, j) and tap and channel (a, b, c). Null in the padding.
+__device__ __forceinline__ const Real* pixel(const Geometry& g, const Real* x, const Digits& position, const Digits& tap) {
+    int h = position.mid * g.sh + tap.high * g.dh - g.ph, w = position.low * g.sw + tap.mid * g.dw - g.pw;
+    return h >= 0 && h < g.h && w >= 0 && w < g.w ? x + ((position.high * g.h + h) * g.w + w) * g.c + tap.low : nullptr;
 }
-__device__ __forceinline__ Tap tap_at(const Geometry& g, int k) {
-    int c = k % g.c, tap = k / g.c;
-    return {tap / g.kw * g.dh, tap % g.kw * g.dw, c};
-}
-// Null in the padding.
-__device__ __forceinline__ const Real* pixel(const Geometry& g, const Real* x, const Position& p, const Tap& t) {
-    int h = p.h + t.h, w = p.w + t.w;
-    return h >= 0 && h < g.h && w >= 0 && w < g.w ? x + p.base + (h * g.w + w) * g.c + t.c : nullptr;
-}
-
-// -- operands ----------------------------------------------------------------------------------------------------------------------------
 
 struct Columns {  // im2col: rows are positions, k is (tap, channel)
-    typedef Position Outer;
-    typedef Tap Inner;
+    typedef Digits Outer, Inner;
     static constexpr bool ALONG_K = true;
     const Geometry& g;
     const Real* data;
-    __device__ __forceinline__ Outer outer(int m) const { return position_at(g, m); }
-    __device__ __forceinline__ Inner inner(int k) const { return tap_at(g, k); }
+    Base positions{g.oh, g.ow}, taps{g.kw, g.c};
+    __device__ __forceinline__ Outer outer(int m) const { return positions.split(m); }
+    __device__ __forceinline__ Inner inner(int k) const { return taps.split(k); }
+    __device__ __forceinline__ void advance(Inner& k) const { taps.advance(k); }
     __device__ __forceinline__ const Real* find(const Outer& m, const Inner& k) const { return pixel(g, data, m, k); }
 };
 
 struct ColumnsTransposed {  // im2col the other way round: rows are (tap, channel), k is the position
-    typedef Tap Outer;
-    typedef Position Inner;
+    typedef Digits Outer, Inner;
     static constexpr bool ALONG_K = false;
     const Geometry& g;
     const Real* data;
-    __device__ __forceinline__ Outer outer(int k) const { return tap_at(g, k); }
-    __device__ __forceinline__ Inner inner(int m) const { return position_at(g, m); }
+    Base positions{g.oh, g.ow}, taps{g.kw, g.c};
+    __device__ __forceinline__ Outer outer(int k) const { return taps.split(k); }
+    __device__ __forceinline__ Inner inner(int m) const { return positions.split(m); }
+    __device__ __forceinline__ void advance(Inner& m) const { positions.advance(m); }
     __device__ __forceinline__ const Real* find(const Outer& k, const Inner& m) const { return pixel(g, data, m, k); }
 };
 
@@ -60,22 +50,23 @@ struct Matrix {  // rows of `pitch` numbers, k along them
     int pitch;
     __device__ __forceinline__ Outer outer(int row) const { return row * pitch; }
     __device__ __forceinline__ Inner inner(int k) const { return k; }
+    __device__ __forceinline__ void advance(Inner& k) const { k += BK; }
     __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return data + row + k; }
 };
 
 struct MatrixTransposed {  // k runs over rows of `pitch` numbers
-    typedef int Outer;
-    typedef const Real* Inner;
+    typedef int Outer, Inner;
     static constexpr bool ALONG_K = false;
     const Real* data;
     int pitch;
     __device__ __forceinline__ Outer outer(int row) const { return row; }
-    __device__ __forceinline__ Inner inner(int k) const { return data + k * pitch; }
-    __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return k + row; }
+    __device__ __forceinline__ Inner inner(int k) const { return k * pitch; }
+    __device__ __forceinline__ void advance(Inner& k) const { k += BK * pitch; }
+    __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return data + k + row; }
 };
 
 // Along one axis: the pixels first, first + stride, ... and the taps tap, tap + step, ... that touch them. The u-th pixel is touched by the
-// q-th tap of position u + shift - q jump: no division is left to do for each element.
+// q-th tap of position u + shift - q jump.
 struct Phase {
     int first, pixels, tap, taps, step, shift, jump;
     __device__ __forceinline__ Phase(int r, int size, int kernel, int stride, int padding, int dilation) {
@@ -90,42 +81,41 @@ struct Phase {
 };
 
 struct Gradients {  // rows are the pixels of a phase, k is (tap of the phase, output channel)
-    struct Outer { int i, j, base; };
-    struct Inner { int i, j, o; };
+    typedef Digits Outer, Inner;
     static constexpr bool ALONG_K = true;
     const Geometry& g;
     const Phase &ph, &pw;
     const Real* data;
     int channels;
+    Base taps{pw.taps, channels};
     __device__ __forceinline__ Outer outer(int m) const {
-        int v = m % pw.pixels; m /= pw.pixels;
-        int u = m % ph.pixels, n = m / ph.pixels;
-        return {u + ph.shift, v + pw.shift, n * g.oh * g.ow * channels};
+        Digits p = Base{ph.pixels, pw.pixels}.split(m);
+        return {p.high, p.mid + ph.shift, p.low + pw.shift};
     }
-    __device__ __forceinline__ Inner inner(int k) const {
-        int o = k % channels, t = k / channels;
-        return {t / pw.taps * ph.jump, t % pw.taps * pw.jump, o};
-    }
+    __device__ __forceinline__ Inner inner(int k) const { return taps.split(k); }
+    __device__ __forceinline__ void advance(Inner& k) const { taps.advance(k); }
     __device__ __forceinline__ const Real* find(const Outer& p, const Inner& t) const {
-        int i = p.i - t.i, j = p.j - t.j;
-        return i >= 0 && i < g.oh && j >= 0 && j < g.ow ? data + p.base + (i * g.ow + j) * channels + t.o : nullptr;
+        int i = p.mid - t.high * ph.jump, j = p.low - t.mid * pw.jump;
+        return i >= 0 && i < g.oh && j >= 0 && j < g.ow ? data + ((p.high * g.oh + i) * g.ow + j) * channels + t.low : nullptr;
     }
 };
 
 struct PhaseWeights {  // rows are input channels, k is (tap of the phase, output channel)
     typedef int Outer;
-    typedef const Real* Inner;
+    typedef Digits Inner;
     static constexpr bool ALONG_K = false;
     const Geometry& g;
     const Phase &ph, &pw;
     const Real* data;
     int channels;
+    Base taps{pw.taps, channels};
     __device__ __forceinline__ Outer outer(int c) const { return c; }
-    __device__ __forceinline__ Inner inner(int k) const {
-        int o = k % channels, t = k / channels, a = ph.tap + t / pw.taps * ph.step, b = pw.tap + t % pw.taps * pw.step;
-        return data + ((o * g.kh + a) * g.kw + b) * g.c;
+    __device__ __forceinline__ Inner inner(int k) const { return taps.split(k); }
+    __device__ __forceinline__ void advance(Inner& k) const { taps.advance(k); }
+    __device__ __forceinline__ const Real* find(Outer c, const Inner& t) const {
+        int a = ph.tap + t.high * ph.step, b = pw.tap + t.mid * pw.step;
+        return data + ((t.low * g.kh + a) * g.kw + b) * g.c + c;
     }
-    __device__ __forceinline__ const Real* find(Outer c, Inner k) const { return k + c; }
 };
 
 // What happens to a sum on its way to memory: v scale + offset by channel, then ReLU (NaN stays NaN). Either array may be null.
@@ -160,7 +150,7 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
 }
 
 // y (N, OH, OW, O), w (O, KH, KW, C), scale and offset (C,) or null -> x (N, H, W, C).
-extern "C" __global__ void __launch_bounds__(256, TOGETHER)
+extern "C" __global__ void __launch_bounds__(256, ASYNC ? TOGETHER : 1 + SMALL)
 conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
                 Real* __restrict__ x, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;

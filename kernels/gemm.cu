@@ -29,6 +29,7 @@ struct Strided {  // element (row, k) at row * row_pitch + k * k_pitch
     int row_pitch, k_pitch;
     __device__ __forceinline__ Outer outer(int row) const { return data + row * row_pitch; }
     __device__ __forceinline__ Inner inner(int k) const { return k * k_pitch; }
+    __device__ __forceinline__ void advance(Inner& k) const { k += BK * k_pitch; }
     __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return row + k; }
 };
 

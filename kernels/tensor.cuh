@@ -11,7 +11,7 @@
 struct TensorCores {
     static constexpr int MT = BM / 2 / 16, NT = BN / 4 / 8;  // fragments of a warp
     static constexpr int WORDS = TENSOR == 1 ? 4 : 2;        // registers that four numbers take; two to a product
-    static_assert(BM % 32 == 0 && BN % 32 == 0 && BK % 16 == 0 && GROUP == 4, "whole fragments");
+    static_assert(BM % 32 == 0 && BN % 32 == 0 && BK % 16 == 0, "whole fragments");
     static constexpr int ROWS = 2 * MT, COLUMNS = 2 * NT;  // of `result`
     float result[ROWS][COLUMNS];
     int lane, m, n;  // m, n: where the warp begins

@@ -3,7 +3,8 @@
 // A and B are not arrays but rules ("operands"): im2col, transposed weights and the like are made on the way into shared memory, so that
 // no column is ever written to device memory. An operand has
 //     Outer outer(int row)               what of a row can be worked out once, before the loop over k
-//     Inner inner(int k)                 the same of a k
+//     Inner inner(int k)                 the same of a k, at the beginning of the loop
+//     void advance(Inner&)               from a k to k + BK: in the loop nothing is divided
 //     const Real* find(Outer, Inner)     where the element lies, or null where it is zero; row and k are inside their ranges
 //     ALONG_K                            whether its neighbours in memory are neighbours in k, or else neighbouring rows
 //     const Real* data                   any address of device memory
@@ -31,15 +32,33 @@
 constexpr int THREADS = 256, BM = SMALL ? 64 : 128, BN = BM, BK = (ASYNC || (TENSOR && sizeof(Real) == 4) ? 64 : 32) / sizeof(Real);
 constexpr int LINE = 16 / sizeof(Real), RUN = ASYNC ? LINE : 1, STAGES = ASYNC ? 3 : 2;  // LINE: numbers in 16 bytes; RUN: copied at once
 constexpr int TOGETHER = SMALL || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
-constexpr int GROUP = LINE < 4 ? LINE : ASYNC || TENSOR ? 4 : 2;
+
+// What a row or k of an operand usually means: a number of three digits, (high * mids + mid) * lows + low, such as (tap, tap, channel).
+struct Digits { int high, mid, low; };
+struct Base {
+    int mids, lows;
+    __device__ __forceinline__ Digits split(int number) const {
+        int rest = number / lows;
+        return {rest / mids, rest % mids, number % lows};
+    }
+    // Adds BK, with a carry or two: cheaper than splitting again unless there are very few lows.
+    __device__ __forceinline__ void advance(Digits& d) const {
+        for (d.low += BK; d.low >= lows; d.low -= lows)
+            if (++d.mid == mids) {
+                d.mid = 0;
+                d.high++;
+            }
+    }
+};
 
 // ROWS x BK numbers of an operand in shared memory, in lines of 16 bytes that lie as in device memory: a row's four lines side by side if
 // ALONG_K, else a k's ROWS / LINE. No padding, as that would break lines; instead the lines change places within a row by an exclusive or
 // with (bits of) the row, or of k, so that threads that read at the same time read different banks:
 //     ALONG_K   8 threads with neighbouring rows and the same line, or 2 rows and all four lines, find their lines in all 32 banks
 //     else      threads with neighbouring rows do so anyway; those 4 ks apart, as in tensor.cuh, are 8 banks apart
-template <bool ALONG_K, int ROWS>
+template <bool ALONG, int ROWS>
 struct Panel {
+    static constexpr bool ALONG_K = ALONG;
     static constexpr unsigned LINES = BK / LINE;  // of a row, if ALONG_K
     Real* data;
 
@@ -47,17 +66,17 @@ struct Panel {
         return data + (ALONG_K ? row * BK + ((k / LINE ^ row / (8 / LINES) % LINES) * LINE | k % LINE)
                                : k * ROWS + ((row / LINE ^ (TENSOR ? k / 4 % 4 * 2 : 0)) * LINE | row % LINE));
     }
-    // The numbers k .. k + GROUP - 1 of a row, as Sum or as they are; k is a multiple of GROUP.
-    template <class Number>
-    __device__ __forceinline__ void read(int row, int k, Number (&to)[GROUP]) const {
-        struct alignas(GROUP * sizeof(Real)) Group { Real number[GROUP]; };
+    // The numbers k .. k + COUNT - 1 of a row, all in one line, as Sum or as they are; k is a multiple of COUNT.
+    template <class Number, int COUNT>
+    __device__ __forceinline__ void read(int row, int k, Number (&to)[COUNT]) const {
+        struct alignas(COUNT * sizeof(Real)) Group { Real number[COUNT]; };
         if constexpr (ALONG_K) {
             Group group = *reinterpret_cast<const Group*>(at(row, k));
             #pragma unroll
-            for (int q = 0; q < GROUP; q++) to[q] = Number(group.number[q]);
+            for (int q = 0; q < COUNT; q++) to[q] = Number(group.number[q]);
         } else {
             #pragma unroll
-            for (int q = 0; q < GROUP; q++) to[q] = Number(*at(row, k + q));
+            for (int q = 0; q < COUNT; q++) to[q] = Number(*at(row, k + q));
         }
     }
 };
@@ -70,29 +89,38 @@ struct Feeder {
     static_assert(COUNT * RUN * THREADS == ROWS * BK && THREADS % ACROSS == 0, "each thread copies the same number of elements");
     static constexpr int FIXED_ROWS = Operand::ALONG_K ? COUNT : 1, KS = Operand::ALONG_K ? 1 : COUNT;
     const Operand& operand;
-    int rows, row0, row, k;  // the first of this thread's: within the panel
+    int row, k, rows, ks;  // this thread's first ones within the panel, and how many there are from there on
     typename Operand::Outer outer[FIXED_ROWS];
+    typename Operand::Inner inner[KS];
     Real held[COUNT];  // on their way, unless ASYNC
 
-    __device__ __forceinline__ Feeder(const Operand& o, int first, int count) : operand(o), rows(count), row0(first) {
+    __device__ __forceinline__ Feeder(const Operand& o, int row0, int row_count, int k_begin, int k_end) : operand(o) {
         row = Operand::ALONG_K ? threadIdx.x / ACROSS : threadIdx.x % ACROSS * RUN;
         k = Operand::ALONG_K ? threadIdx.x % ACROSS * RUN : threadIdx.x / ACROSS;
+        rows = row_count - row0 - row;
+        ks = k_end - k_begin - k;
         #pragma unroll
-        for (int e = 0; e < FIXED_ROWS; e++) outer[e] = operand.outer(row0 + row + e * STEP < rows ? row0 + row + e * STEP : 0);
-    }
-    // Begins to fetch the elements k0 .. k0 + BK - 1; zeros beyond the rows and beyond k_end.
-    __device__ __forceinline__ void fetch(To panel, int k0, int k_end) {
+        for (int e = 0; e < FIXED_ROWS; e++) outer[e] = operand.outer(e * STEP < rows ? row0 + row + e * STEP : 0);
         #pragma unroll
         for (int q = 0; q < KS; q++) {
-            bool within = k0 + k + q * STEP < k_end;
-            typename Operand::Inner inner = operand.inner(within ? k0 + k + q * STEP : 0);
+            inner[q] = {};
+            if (q * STEP < ks) inner[q] = operand.inner(k_begin + k + q * STEP);
+        }
+    }
+    // Begins to fetch the next BK elements of every row; zeros beyond the rows and the ks.
+    __device__ __forceinline__ void fetch(To panel) {
+        #pragma unroll
+        for (int q = 0; q < KS; q++) {
+            bool within = q * STEP < ks;
             #pragma unroll
             for (int e = 0; e < FIXED_ROWS; e++) {
-                const Real* from = within && row0 + row + e * STEP < rows ? operand.find(outer[e], inner) : nullptr;
+                const Real* from = within && e * STEP < rows ? operand.find(outer[e], inner[q]) : nullptr;
                 if constexpr (ASYNC) copy_16(panel.at(row + e * STEP, k + q * STEP), from ? from : operand.data, !from);
                 else held[q + e] = from ? *from : Real(0);
             }
+            operand.advance(inner[q]);
         }
+        ks -= BK;
     }
     // Writes what fetch left in registers.
     __device__ __forceinline__ void put(To panel) const {
@@ -119,7 +147,8 @@ struct Cores {
 
     template <class A, class B>
     __device__ __forceinline__ void add(const A& a, const B& b) {
-        #pragma unroll 1  // else the compiler reads all of the stage first, into registers that a second block could have
+        constexpr int GROUP = ASYNC && A::ALONG_K && B::ALONG_K && LINE >= 4 ? 4 : 2;  // ks at a time, as many as there are registers for
+        #pragma unroll 1  // else the compiler reads all of the stage first
         for (int k = 0; k < BK; k += GROUP) {
             Sum x[TM][GROUP];
             #pragma unroll
@@ -160,27 +189,27 @@ struct Product : Multiplier {
         for (int i = 0; i < ROWS; i++)
             #pragma unroll
             for (int j = 0; j < COLUMNS; j++) result[i][j] = 0;
-        Feeder<A, BM> feed_a(a, m0, m_count);
-        Feeder<B, BN> feed_b(b, n0, n_count);
+        Feeder<A, BM> feed_a(a, m0, m_count, k_begin, k_end);
+        Feeder<B, BN> feed_b(b, n0, n_count, k_begin, k_end);
         typedef typename Feeder<A, BM>::To PanelA;
         typedef typename Feeder<B, BN>::To PanelB;
         #pragma unroll
         for (int s = 0; s < STAGES - 1; s++) {  // one step ahead, or two
             if (k_begin + s * BK < k_end) {
-                feed_a.fetch({as[s]}, k_begin + s * BK, k_end);
-                feed_b.fetch({bs[s]}, k_begin + s * BK, k_end);
+                feed_a.fetch({as[s]});
+                feed_b.fetch({bs[s]});
                 feed_a.put({as[s]});
                 feed_b.put({bs[s]});
             }
             if constexpr (ASYNC) copies_commit();
         }
-        for (int k0 = k_begin, stage = 0, to = STAGES - 1; k0 < k_end; k0 += BK) {
+        for (int k0 = k_begin, stage = 0; k0 < k_end; k0 += BK) {
             if constexpr (ASYNC) copies_wait<STAGES - 2>();
-            __syncthreads();  // now all of `stage` is there, and nobody reads `to` any more
-            int next = k0 + (STAGES - 1) * BK;
+            __syncthreads();  // now all of `stage` is there, and nobody reads the stage before it any more
+            const int next = k0 + (STAGES - 1) * BK, to = stage == 0 ? STAGES - 1 : stage - 1;
             if (next < k_end) {
-                feed_a.fetch({as[to]}, next, k_end);
-                feed_b.fetch({bs[to]}, next, k_end);
+                feed_a.fetch({as[to]});
+                feed_b.fetch({bs[to]});
             }
             if constexpr (ASYNC) copies_commit();  // of nothing, near the end: the wait above counts groups
             add(PanelA{as[stage]}, PanelB{bs[stage]});
@@ -189,7 +218,6 @@ struct Product : Multiplier {
                 feed_b.put({bs[to]});
             }
             stage = stage + 1 == STAGES ? 0 : stage + 1;
-            to = to + 1 == STAGES ? 0 : to + 1;
         }
     }
 };

@@ -63,10 +63,11 @@ def files() -> list[str]:
 
 
 def variants(name: str, arch: str, dtype: str) -> list[tuple[tuple[str, str], ...]]:
-    """The definitions with which the launcher has a file compiled: large tiles for float32 only, asynchronous copies from sm_80 on."""
-    absent = {("SMALL", "0")} if dtype != "float32" else set()
+    """The definitions with which the launcher has a file compiled: no large tiles for float64, asynchronous copies and tensor cores from sm_80 on."""
+    absent = {("SMALL", "0")} if dtype == "float64" else set()
     absent |= {("ASYNC", "1")} if arch == "sm_75" else set()
-    return [defines for defines in VARIANTS.get(name, ((),)) if not absent.intersection(defines)]
+    more = (("TENSOR", "3"),) if dtype == "float16" and arch != "sm_75" and name in ("conv.cu", "gemm.cu") else ()
+    return [(*defines, *more) for defines in VARIANTS.get(name, ((),)) if not absent.intersection(defines)]
 
 
 def check(name: str, arch: str, dtype: str) -> None:
@@ -107,20 +108,25 @@ def by_kernel(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
 @pytest.mark.parametrize("small", ["0", "1"])
 @pytest.mark.parametrize(
-    ("tensor", "instruction"), [("1", "mma.sync.aligned.m16n8k8.row.col.f32.tf32"), ("2", "mma.sync.aligned.m16n8k16.row.col.f32.bf16")]
+    ("tensor", "dtype", "instruction"),
+    [
+        ("1", "float32", "mma.sync.aligned.m16n8k8.row.col.f32.tf32"),
+        ("2", "float32", "mma.sync.aligned.m16n8k16.row.col.f32.bf16"),
+        ("3", "float16", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
+    ],
 )
-def test_tensor_core_kernels_contain_their_instruction(tensor: str, instruction: str, small: str, arch: str) -> None:
-    defines = ("TENSOR", tensor), ("SMALL", small)
-    for fetch in "01":
-        check_spills("conv.cu", arch, "float32", *defines, ("ASYNC", fetch))
+def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, instruction: str, small: str, arch: str) -> None:
+    defines = ("TENSOR", tensor), ("SMALL", small), ("REAL", NUMBERS[dtype][0])
+    for fetch in "01" if dtype == "float32" else "":  # of float16 there is nothing else, and it was checked above
+        check_spills("conv.cu", arch, dtype, *defines[:2], ("ASYNC", fetch))
     kernels = by_kernel(ptx("conv.cu", arch, *defines))
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         assert instruction in kernels[name]
     assert "mma.sync" not in kernels["sum_parts"]
     assert "mma.sync" not in ptx("conv.cu", arch)
     for variant in VARIANTS["gemm.cu"]:
-        if {("SMALL", small), ("ASYNC", "1")} <= set(variant):
-            check_spills("gemm.cu", arch, "float32", *variant, ("TENSOR", tensor))
+        if {("SMALL", small), ("ASYNC", "1")} <= set(variant) and dtype == "float32":
+            check_spills("gemm.cu", arch, dtype, *variant, ("TENSOR", tensor))
     assert instruction in ptx("gemm.cu", arch, *defines)
 
 

@@ -97,6 +97,42 @@ def test_long_sums_keep_what_float16_would_lose(rng: np.random.Generator) -> Non
         within(got, exact, U * abs(exact) + 2.0**-12)
 
 
+@pytest.mark.parametrize("capability", [(7, 5), (8, 0)])
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("channels", [16, 19])  # runs of 16 bytes, or not
+def test_tiles_of_every_kind(capability: tuple[int, int], small: bool, channels: int) -> None:
+    """Several tiles in each direction, on tensor cores and without them, copied at once or number by number: whole numbers, so bit for bit."""
+    rng, window = np.random.default_rng(0), minidcnn.window.Window((3, 3), padding=(1, 1))
+    x, w = rng.integers(-2, 3, (1, channels, 14, 34)).astype(HALF), rng.integers(-2, 3, (136, channels, 3, 3)).astype(HALF)
+    y, bias = rng.integers(-2, 3, (1, 136, 14, 34)).astype(HALF), rng.integers(-2, 3, 136).astype(HALF)
+    kernels = simulated(order=2)
+    kernels.launcher.capability = capability
+    tensor = kernels.tensor(x)
+    assert tensor == (3 if capability >= (8, 0) else 0)
+    kernels._tile = lambda *_: (64 if small else 128, (f"SMALL={int(small)}", f"TENSOR={tensor}"))
+    for name, arguments in (
+        ("conv2d", (x, w, bias, window, (14, 34))),
+        ("conv_transpose2d", (y, w, None, window, (14, 34))),
+        ("conv2d_weight", (x, y, window)),
+    ):
+        got, expected = getattr(kernels, name)(*arguments), getattr(REFERENCE, name)(*arguments)
+        assert got.dtype == HALF
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_convolution_with_batch_norm_is_rounded_once() -> None:
+    """scale and offset are float32, and only the end is float16: nearer to the exact result than the reference, which rounds in between."""
+    x, w, window = normal(2, 8, 6, 9), normal(5, 8, 3, 3, seed=1), minidcnn.window.Window((3, 3), padding=(1, 1))
+    scale, offset = (normal(5, seed=i, dtype=SINGLE) for i in (2, 3))
+    kernels = Counting.of(simulated(mode="check"))
+    got = kernels.conv2d_affine(x, w, scale, offset, True, window, (6, 9))
+    wide = [a.astype(np.float64) for a in (x, w, scale, offset)]
+    exact = REFERENCE.conv2d_affine(*wide, True, window, (6, 9))
+    assert kernels.launched == {"conv_forward"} and got.dtype == HALF
+    within(got, exact, U * abs(exact) + 2.0**-18)
+    assert abs(REFERENCE.conv2d_affine(x, w, scale, offset, True, window, (6, 9)) - exact).max() > abs(got - exact).max()
+
+
 @given(
     shape=st.tuples(st.integers(2, 3), st.integers(1, 40), st.integers(1, 7), st.integers(2, 7)),
     layout=layouts, order=orders, seed=seeds, relu=st.booleans(),

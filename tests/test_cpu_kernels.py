@@ -170,24 +170,22 @@ def test_sums_of_windows_read_where_they_lie(kh, kw_c, stride, padding, dilation
 
 @pytest.mark.usefixtures("gemm")
 @given(
-    st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    st.integers(1, 3),
-    st.integers(14, 31),
-    st.integers(1, 2),
-    st.integers(1, 40),
-    st.integers(1, 20),
-    st.booleans(),
-    seeds,
-)
-def test_windows_side_by_side_are_written_where_they_belong(kernel, oh, ow, n, c, o, odd, seed) -> None:
+    st.tuples(st.integers(1, 3), st.integers(1, 3)), st.integers(1, 3), st.integers(1, 31), st.integers(1, 2), st.integers(1, 40), st.integers(1, 20),
+    st.booleans(), st.sampled_from(FLOATS), st.sampled_from([0, 1 << 9]), st.sampled_from([1, 1 << 20]), seeds,
+)  # fmt: skip
+def test_windows_side_by_side_are_written_where_they_belong(kernel, oh, ow, n, c, o, odd, dtype, few, many, seed) -> None:
     """U-Net's transposed convolutions, with and without a bias, and where the pooled image had an odd size."""
     window, rng = Window(kernel, kernel), np.random.default_rng(seed)
     size = window.image_size((oh, ow), (int(odd and kernel[0] > 1), int(odd and kernel[1] > 1)))
-    y, w = whole(rng, (n, o, oh, ow), "f4"), whole(rng, (o, c, *kernel), "f4")
+    x, y, w = whole(rng, (n, c, *size), dtype), whole(rng, (n, o, oh, ow), dtype), whole(rng, (o, c, *kernel), dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv, "FEW", 0)
-        for bias in (None, whole(rng, (c,), "f4")):
-            both("conv_transpose2d", y, w, bias, window, size)
+        patch.setattr(conv, "FEW", few)
+        patch.setattr(conv_weight, "MANY", many)
+        patch.setattr(conv_weight, "SLICE", 7)
+        for of_y, of_x in ((None, None), (whole(rng, (o,), dtype), whole(rng, (c,), dtype))):
+            both("conv2d", x, w, of_y, window, (oh, ow))
+            both("conv_transpose2d", y, w, of_x, window, size)
+        both("conv2d_weight", x, y, window)
 
 
 @given(

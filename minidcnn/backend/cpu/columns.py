@@ -1,4 +1,4 @@
-"""What windows see, as columns: made, added up again and padded, for blocks of pixels. Loops over plain arrays, compiled by numba."""
+"""What windows see, as columns: made and added up again, for blocks of pixels. Loops over plain arrays, compiled by numba."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import NamedTuple
 from ...window import Pair, Window
 from ..arrays import Array
 from .jit import jit
-from .memory import empty
-from .threads import parallel
 
 BLOCK = 1 << 18  # elements of columns in a block: 1 MiB of float32, about the L2 of one core
 
@@ -36,25 +34,21 @@ def windows_of(c: int, window: Window, oh: int) -> Lines:
     return Lines(oh, sh, sw * c, kw * c, kh, window.dilation[0])
 
 
+def patches(image: Array, c: int, window: Window, out: Pair) -> Array | None:
+    """Images (N, H, W C) as (N, OH, KH, OW, KW C), a view, if windows at `out` positions lie side by side from the first pixel on; else None.
+
+    Then columns are that with two axes exchanged.
+    """
+    n, (oh, ow), (kh, kw) = len(image), out, window.kernel
+    run = kw * c
+    if window != Window(window.stride, window.stride):
+        return None
+    return image[:, : oh * kh, : ow * run].reshape(n, oh, kh, ow, run)
+
+
 def block_rows(k: int) -> int:
     """Rows of columns in a block."""
     return max(256, min(4096, BLOCK // k // 64 * 64))
-
-
-def padded_lines(image: Array, c: int, window: Window, out: Pair, spare: int = 0) -> Array:
-    """Images (N, H, W C) with the zeros around them that windows at `out` positions see; themselves where they see none.
-
-    spare: numbers behind the last that must be there to be read, whatever they are.
-    """
-    (n, h, line), (top, left) = image.shape, window.padding
-    height, width = window.buffer((h, line // c), out)
-    width, left = width * c, left * c
-    if (height, width, spare) == (h, line, 0):
-        return image
-    size = n * height * width
-    padded = empty((size + spare,), image.dtype)[:size].reshape(n, height, width)
-    parallel(lambda a, b: pad_lines(image, padded, top, left, a, b), n * height, width)
-    return padded
 
 
 @jit
@@ -63,20 +57,6 @@ def add_bias(y: Array, bias: Array) -> None:
     for p in range(y.shape[0]):
         for k in range(y.shape[1]):
             y[p, k] += bias[k]
-
-
-@jit
-def pad_lines(x: Array, y: Array, top: int, left: int, start: int, stop: int) -> None:
-    """Lines `start` up to `stop` of y (N, H', W' C) = those of x (N, H, W C), from (top, left) on, with zeros around them."""
-    for p in range(start, stop):
-        to, h = y[p // y.shape[1], p % y.shape[1]], p % y.shape[1] - top
-        if h < 0 or h >= x.shape[1]:
-            to[:] = 0
-            continue
-        line, end = x[p // y.shape[1], h], left + x.shape[2]
-        to[:left] = 0
-        to[left:end] = line
-        to[end:] = 0
 
 
 @jit

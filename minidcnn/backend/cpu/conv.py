@@ -15,7 +15,7 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..reference import Kernels
 from .algorithm import algorithm
-from .columns import BLOCK, Geometry, Lines, add_bias, block_rows, col2im, geometry, im2col, padded_lines, windows_of
+from .columns import BLOCK, Geometry, Lines, add_bias, block_rows, col2im, geometry, im2col, patches, windows_of
 from .conv_weight import weight_gradient
 from .layout import images, plain, rows, suits
 from .memory import empty
@@ -161,8 +161,9 @@ def _convolve(
             part += bias[a:b]
 
     if pixels <= FEW:
-        cols = image.reshape(-1, c) if direct else np.empty((pixels, k), x.dtype)
-        if not direct:
+        cells = patches(image, c, window, out)
+        cols = np.empty((pixels, k), x.dtype) if cells is None else cells.transpose(0, 1, 3, 2, 4).reshape(pixels, k)
+        if cells is None:
             parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), pixels, k)
 
         def channels(start: int, stop: int) -> None:
@@ -179,6 +180,8 @@ def _convolve(
         return y
     product = _product(matrix)
     if product is not None and not direct and window.dilation[1] == 1 and _fills(ow, o):  # nothing needs to be copied
+        from .product import padded_lines
+
         padded, where, lines = padded_lines(image, c, window, out), windows_of(c, window, oh), y.reshape(n * oh, ow, o)
 
         step = max(1, block_rows(k) // ow)  # lines at a time
@@ -224,7 +227,12 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
 
         with single_blas():
             parallel(columns, -(-k // SLICE), len(few) * o * SLICE / MULTIPLY_ADDS)
-        _col2im(cols.reshape(n, oh * ow, k), x, ow, c, at)
+        cells = patches(x, c, window, (oh, ow))
+        if cells is None:
+            _col2im(cols.reshape(n, oh * ow, k), x, ow, c, at)
+        else:
+            x[...] = 0  # where no window reaches
+            cells[...] = cols.reshape(n, oh, ow, window.kernel[0], -1).transpose(0, 1, 3, 2, 4)
         if bias is not None:
             x.reshape(-1, c)[...] += bias
         return x

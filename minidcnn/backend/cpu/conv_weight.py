@@ -9,11 +9,12 @@ import numpy as np
 
 from ...window import Window
 from ..arrays import Array
-from .columns import BLOCK, geometry, im2col, one_tap, padded_lines, windows_of
+from .columns import BLOCK, geometry, im2col, one_tap, patches, windows_of
 from .layout import images, rows
 from .threads import MULTIPLY_ADDS, parallel, single_blas
 
 SUMS = 8  # partial sums, each over its share of the pixels
+MANY, SLICE = 1 << 20, 256  # numbers in a weight that has few pixels, so that threads share its columns, and columns of a part then
 SHORT, NEAR = 32, 1 << 13  # windows in a line, and numbers that they stand on: with fewer, or with more than fit L1, BLAS is quicker
 LARGE, HUGE = 1 << 17, 1 << 22  # numbers in a weight: of which there is one sum only, whose panels threads share; of which BLAS is quicker
 TOGETHER = 1 << 15  # numbers in lines that are read again and again while they are in the cache
@@ -25,13 +26,16 @@ def weight_gradient(x: Array, y: Array, window: Window) -> Array:
         w = _by_lines(x, y, window)
         if w is not None:
             return w
-    small = x.shape[1] * y.shape[1] * window.taps <= 1 << 20
-    return _by_pixels(x, y, window) if small else _by_taps(x, y, window)
+    cells = patches(rows(x), x.shape[1], window, y.shape[2:])
+    if cells is not None:
+        return _by_patches(cells, images(y))
+    many = x.shape[1] * y.shape[1] * window.taps > MANY
+    return _by_taps(x, y, window) if many else _by_pixels(x, y, window)
 
 
 def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
     """The same without columns; None where that is slower, or where neither a window's runs nor the channels of y fill vectors."""
-    from .product import window_sums
+    from .product import padded_lines, window_sums
     from .vector import LANES, panel_vectors
     from .winograd_loops import ADDS
 
@@ -59,9 +63,9 @@ def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
     cost = lines * ow * k * o / MULTIPLY_ADDS
     if parts > 1:
         parallel(some_lines, parts, cost / parts)
-        _add_up(total)
     else:
         parallel(some_items, items, cost / items)
+    _add_up(total)
     if turned:
         return np.ascontiguousarray(total[0].reshape(-1, high, o)[:, :run].reshape(k, o).T)
     first: Array = total[0].reshape(o, k)
@@ -71,7 +75,40 @@ def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
 def _add_up(total: Array) -> None:
     """The first of the sums total (S, M) = all of them."""
     sums, count = total.shape
-    parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]), count, sums)
+    if sums > 1:
+        parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]), count, sums)
+
+
+def _by_patches(cells: Array, g: Array) -> Array:
+    """cells (N, OH, KH, OW, KW C), g (N, OH, OW, O) -> w (O, KH KW C), where columns are copies of whole lines."""
+    (n, oh, kh, ow, run), o = cells.shape, g.shape[-1]
+    lines, step = n * oh, max(1, 4096 // ow)
+    few = kh * run * o > MANY
+    parts, part = (-(-run // SLICE), SLICE) if few else (1, run)
+    sums = 1 if few else min(SUMS, -(-lines // step))
+    total, flat = np.empty((sums, o, kh, run), cells.dtype), g.reshape(lines, ow, o)
+
+    def work(start: int, stop: int) -> None:
+        for item in range(start, stop):
+            s, a, j = item // (kh * parts), item // parts % kh, item % parts * part
+            to = total[s, :, a, j : j + part]
+            first, last = s * lines // sums, (s + 1) * lines // sums
+            p = first
+            while p < last:
+                q = min(p + step, last, (p // oh + 1) * oh)  # of one image
+                some = cells[p // oh, p % oh : p % oh + q - p, a, :, j : j + part]
+                columns, slopes = some.reshape(-1, some.shape[-1]), flat[p:q].reshape(-1, o)
+                if p == first:
+                    np.matmul(slopes.T, columns, out=to)
+                else:
+                    to += slopes.T @ columns
+                p = q
+
+    with single_blas():
+        parallel(work, sums * kh * parts, lines / sums * ow * part * (1 + o / MULTIPLY_ADDS))
+    _add_up(total.reshape(sums, -1))
+    first: Array = total[0].reshape(o, -1)
+    return first
 
 
 def _by_pixels(x: Array, y: Array, window: Window) -> Array:

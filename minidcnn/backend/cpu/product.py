@@ -9,15 +9,32 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...window import Pair, Window
 from ..arrays import Array
 from .columns import Lines
 from .jit import _dispatcher as njit
 from .memory import Scratch, empty
 from .threads import parallel
 from .vector import LANES, ROWS, panel_vectors
-from .winograd_loops import ADDS, add, multiply, transpose
+from .winograd_loops import ADDS, add, fill, multiply, transpose
 
 _scratch = Scratch()
+
+
+def padded_lines(image: Array, c: int, window: Window, out: Pair, spare: int = 0) -> Array:
+    """Images (N, H, W C) with the zeros around them that windows at `out` positions see; themselves where they see none.
+
+    spare: numbers behind the last that must be there to be read, whatever they are.
+    """
+    (n, h, line), (top, left) = image.shape, window.padding
+    height, width = window.buffer((h, line // c), out)
+    width, left = width * c, left * c
+    if (height, width, spare) == (h, line, 0):
+        return image
+    size = n * height * width
+    padded = empty((size + spare,))[:size].reshape(n, height, width)
+    parallel(lambda a, b: pad_lines(image, padded, top, left, a, b), n * height, width)
+    return padded
 
 
 class Product:
@@ -41,13 +58,11 @@ class Product:
         if rows < block:  # rows that are there to be read
             more = _scratch("rows", block * self.k).reshape(block, self.k)
             more[:rows] = a
-            a = more
-        if self.n == self.wide and rows >= block:
-            products(a, self.k, self.packed, self.vectors, self.panels, y, rows)
+            result = _scratch("result", block * self.n).reshape(block, self.n)
+            self(more, result)
+            y[...] = result[:rows]
             return
-        wide = _scratch("wide", len(a) * self.wide).reshape(-1, self.wide)
-        products(a, self.k, self.packed, self.vectors, self.panels, wide, len(a))
-        some_columns(wide, y)
+        self.lines(a.reshape(1, 1, -1), Lines(1, 1, self.k, self.k, 1, 0), y.reshape(1, rows, self.n), 0, 1)  # as windows that touch
 
     def lines(self, image: Array, at: Lines, y: Array, start: int, stop: int, first: int = 0, every: int = 1) -> None:
         """Lines first + every p of y (lines, OW, N) = windows times matrix, for the lines p of windows from `start` up to `stop`.
@@ -56,6 +71,19 @@ class Product:
         """
         wide = _scratch("wide", (stop - start) * y.shape[1] * self.wide).reshape(-1, y.shape[1], self.wide)
         windows(image, at, self.packed, self.vectors, self.panels, y, first, every, wide, start, stop)
+
+
+@njit
+def pad_lines(x, y, top, left, start, stop):  # type: ignore[no-untyped-def]
+    """Lines `start` up to `stop` of y (N, H', W' C) = those of x (N, H, W C), from (top, left) on, with zeros around them."""
+    line, wide = x.shape[2], y.shape[2]
+    for p in range(start, stop):
+        h, to = p % y.shape[1] - top, y.ctypes.data + 4 * p * wide
+        if 0 <= h < x.shape[1]:
+            source = x.ctypes.data + 4 * (p // y.shape[1] * x.shape[1] + h) * line
+            fill(source, 0, to, 0, 1, left, line, wide - left - line)
+        else:
+            fill(0, 0, to, 0, 1, wide, 0, 0)
 
 
 @njit
@@ -86,21 +114,6 @@ def pack(matrix, k, n, turned, packed, columns, step, start, stop):  # type: ign
             elif i // LANES * LANES + LANES > k or j0 + columns > n:  # not yet done by a transposed square
                 for j in range(columns):
                     packed[to + j] = matrix[(j0 + j) * k + i] if j0 + j < n else 0
-
-
-@njit
-def products(a, k, packed, vectors, panels, y, rows):  # type: ignore[no-untyped-def]
-    """y (rows, panels columns) = a (rows, k) packed; the last block of rows may do some rows again, with the same result."""
-    columns = vectors * LANES
-    wide = panels * columns
-    block = ROWS[vectors - 1]
-    whole = rows // block * block
-    for panel in range(panels):
-        b, to = packed.ctypes.data + 4 * panel * k * columns, y.ctypes.data + 4 * panel * columns
-        multiply(a.ctypes.data, k, np.int64(0), np.int64(1), b, to, wide, k, whole, vectors)
-        if whole < rows:
-            last = rows - block
-            multiply(a.ctypes.data + 4 * last * k, k, np.int64(0), np.int64(1), b, to + 4 * last * wide, wide, k, block, vectors)
 
 
 @njit

@@ -224,11 +224,11 @@ def filters(w, s, turned, panel, first, count, u, at, plane, block):  # type: ig
 
 @njit
 def back(sums, row, plane, w, s, o0, c0, count, rest, block):  # type: ignore[no-untyped-def]
-    """Weights (O, 3, 3, C) from (o0, c0) on = G^T m G of sums m (36, count of C, row), of which `rest` columns are used."""
+    """Weights (O, 3, 3, C) from (o0, c0) on = G^T m G of sums m (36, count of C, row) at an address, of which `rest` columns are used."""
     for k0 in range(0, count, LANES):
         for j0 in range(0, rest, LANES):
             for k in range(min(LANES, count - k0)):
-                source = sums.ctypes.data + 4 * ((k0 + k) * row + j0)
+                source = sums + 4 * ((k0 + k) * row + j0)
                 back_map(source, SIDE * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, 0, LANES)
             store_filters(block, w, s.o, s.c, o0 + j0, c0 + k0)
 
@@ -353,10 +353,10 @@ def collect(total, plane, parts, w, s, block, start, stop):  # type: ignore[no-u
         count = min(LANES, s.c - c0)
         for part in range(1, parts):
             for xi in range(XI):
-                to, more = total[0, xi * plane + c0 * s.wide :], total[part, xi * plane + c0 * s.wide :]
-                for k in range(count * s.wide):
-                    to[k] += more[k]
-        back(total[0, c0 * s.wide :], s.wide, plane, w, s, np.int64(0), c0, count, s.o, block)
+                to = xi * plane + c0 * s.wide
+                for k in range(to, to + count * s.wide):
+                    total[0, k] += total[part, k]
+        back(total.ctypes.data + 4 * c0 * s.wide, s.wide, plane, w, s, np.int64(0), c0, count, s.o, block)
 
 
 @njit
@@ -371,4 +371,4 @@ def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, bl
         for xi in range(XI):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
             add(a, np.int64(1), s.c, b, s.wide, sums.ctypes.data + 4 * xi * plane, s.columns, s.tiles, count, s.vectors)
-        back(sums, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)
+        back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

@@ -131,14 +131,19 @@ def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, 
 
 
 @pytest.mark.parametrize("tensor", ["0", "1"])
-def test_convolutions_copy_16_bytes_and_read_16_bytes(tensor: str) -> None:
-    """cp.async into shared memory in every convolution that asks for it; reads of four neighbours in k are one instruction."""
-    copy, read = "cp.async.cg.shared.global", re.compile(r"ld\.shared\.v4\.\w?32")
+def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str) -> None:
+    """cp.async in every convolution that asks for it; neighbours in k are read by one instruction; no division between barrier and product."""
+    wide = {"conv_forward": "v4", "conv_transposed": "v4" if tensor == "1" else "v2"}  # where k runs along memory, in at least one factor
     quick, slow = (by_kernel(ptx("conv.cu", "sm_80", ("TENSOR", tensor), ("ASYNC", fetch))) for fetch in "10")
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
-        assert copy in quick[name] and "cp.async.wait_group 1" in quick[name]
+        assert "cp.async.cg.shared.global" in quick[name] and "cp.async.wait_group 1" in quick[name]
         assert "cp.async" not in slow[name]
-        assert bool(read.search(quick[name])) == (name != "conv_weight")  # where k runs along memory
+        assert re.findall(r"ld\.shared\.(v\d)", quick[name])[:1] == [wide[name]] if name in wide else "ld.shared.v" not in quick[name]
+        for text in (quick[name], slow[name]):
+            loop = text[text.index("bar.sync") : text.rindex("mma.sync" if tensor == "1" else "fma.rn.f32")]
+            assert len(loop) > 4000
+            assert not re.search(r"\b(div|rem)\.", loop), name
+            assert re.search(r"\b(div|rem)\.", text), name
     assert "cp.async" not in quick["sum_parts"]
 
 

@@ -266,6 +266,20 @@ def test_a_recorded_run_ends_with_the_same_bits(name: str, tmp_path: Path) -> No
     training.same_results(tmp_path / "recorded", tmp_path / "eager")
 
 
+def test_a_recorded_run_in_float16_reads_its_scale_anew(tmp_path: Path) -> None:
+    """The scale begins so high that it falls from launch to launch: a recording that kept its first one would end elsewhere."""
+    minidcnn.use("cupy", "float16")
+    for graph in (True, False):
+        trainer = training.make(tmp_path / str(graph), options(graph=graph, limit=WARM_UP + 3, clip=1.0), data())
+        trainer.scaler.update(2.0**20)
+        trainer.fit()
+        assert trainer.scaler.get_scale() < 2.0 ** (20 - WARM_UP)  # left out while recorded too
+        assert any(state for state in trainer.optimizer.state.values())  # and in the end it steps
+        if trainer.graphs is not None and not ON_DEVICE:
+            assert sum(r.graph.launches for r in trainer.graphs._recorded.values()) == trainer.steps - WARM_UP == 3
+    training.same_results(tmp_path / "True", tmp_path / "False")
+
+
 CLASSIFIERS: dict[str, Any] = {
     "caffenet: two groups, local response norm, linear layers": lambda: CaffeNet(3, width=6, hidden=8),
     "vgg: linear layers": lambda: VGG11(3, width=1, hidden=8, norm="batch"),

@@ -292,6 +292,25 @@ def test_every_algorithm_agrees_with_the_reference(chosen, dtype, n, c, o, size,
         np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance, err_msg=name)
 
 
+@pytest.mark.parametrize(
+    ("shape", "dtype", "o", "window", "groups", "expected"),
+    [
+        ((1, 16, 12, 4), "f4", 16, Window((3, 3), padding=(1, 1)), 1, "winograd"),
+        ((1, 16, 8, 4), "f4", 16, Window((3, 3), padding=(1, 1)), 1, "gemm"),  # two tiles
+        ((3, 16, 1, 1), "f4", 16, Window((3, 3), padding=(1, 1)), 1, "winograd"),
+        ((3, 15, 16, 16), "f4", 16, Window((3, 3)), 1, "gemm"),
+        ((3, 16, 16, 16), "f4", 15, Window((3, 3)), 1, "gemm"),
+        ((3, 16, 16, 16), "f8", 16, Window((3, 3)), 1, "gemm"),
+        ((3, 16, 16, 16), "f4", 16, Window((3, 3), (1, 2)), 1, "gemm"),
+        ((3, 16, 16, 16), "f4", 16, Window((3, 3), dilation=(2, 1)), 1, "gemm"),
+        ((3, 16, 16, 16), "f4", 16, Window((3, 3)), 2, "reference"),
+    ],
+)
+def test_the_table_of_algorithms(shape, dtype, o, window, groups, expected, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(algorithm.VARIABLE, raising=False)
+    assert algorithm.algorithm(np.empty(shape, dtype), shape[1], o, window, groups) == expected
+
+
 def test_forcing_an_algorithm_forces_it(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     """Each gives its own rounding errors: that is how they are told apart."""
     window = Window((3, 3), padding=(1, 1))

@@ -150,6 +150,31 @@ def test_t22_what_the_engines_own_pays(rng: np.random.Generator) -> None:
     assert 2.5 < ratio < 12
 
 
+def bf16(x: Array) -> Array:
+    """x rounded to the nearest number of 8 bits of mantissa, in float64."""
+    fraction, exponent = np.frexp(x)
+    return np.ldexp(np.rint(fraction * 256), exponent - 8)
+
+
+def test_t22_what_bf16_would_pay(rng: np.random.Generator) -> None:
+    """Factors in bf16, sums exact: F(2, 3) loses 1.5 times as much as the definition, F(4, 3) 9 times: 2 % of the result."""
+    assert bf16(np.array([1 + 2**-7, 1 + 2**-9, -3.14159])).tolist() == [1 + 2**-7, 1, -3.140625]
+    x, w = np.maximum(rng.standard_normal((64, 18, 18)), 0), rng.standard_normal((8, 64, 3, 3))
+    exact = F.conv2d(Tensor(x[None]), Tensor(w)).numpy()[0]
+    lost = [F.conv2d(Tensor(bf16(x)[None]), Tensor(bf16(w))).numpy()[0] - exact]
+    for points in ([0, 1, -1], [0, 1, -1, 2, -2]):
+        a_t, g, b_t = (np.array(m, float) for m in winograd(points, 3))
+        m, n = a_t.shape
+        out = np.empty_like(exact)
+        for i in range(0, 16, m):
+            for j in range(0, 16, m):
+                tile = bf16(b_t @ x[:, i : i + n, j : j + n] @ b_t.T)
+                out[:, i : i + m, j : j + m] = a_t @ (bf16(g @ w @ g.T) * tile).sum(1) @ a_t.T
+        lost.append(out - exact)
+    direct, two, four = (np.sqrt(np.square(e).mean() / np.square(exact).mean()) for e in lost)
+    assert 1.2 < two / direct < 1.8 and 7 < four / direct < 12 and 0.015 < four < 0.03
+
+
 # -- checking gradients -----------------------------------------------------------------------------------------------------------------
 
 

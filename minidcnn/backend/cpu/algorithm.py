@@ -16,6 +16,7 @@ from ..arrays import Array
 VARIABLE = "MINIDCNN_CONV"
 NAMES = ("reference", "gemm", "winograd")
 LEAST = 16  # channels on either side from which on Winograd is faster: below, lanes of its vectors are idle
+TILES = 3  # tiles of 4 x 4 pixels from which on it is faster: for fewer, the transform of the weight does not pay
 
 
 def algorithm(x: Array, c: int, o: int, window: Window, groups: int = 1) -> str:
@@ -26,4 +27,5 @@ def algorithm(x: Array, c: int, o: int, window: Window, groups: int = 1) -> str:
     if forced in ("reference", "gemm") or groups > 1:
         return "reference" if forced == "reference" or groups > 1 else "gemm"
     fits = x.dtype == np.float32 and (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
-    return "winograd" if fits and (forced or min(c, o) >= LEAST) else "gemm"
+    tiles = len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
+    return "winograd" if fits and (forced or (min(c, o) >= LEAST and tiles >= TILES)) else "gemm"

@@ -1,6 +1,5 @@
 // Convolution as a closed triple, by implicit GEMM on channels-last images: forward, transposed (= gradient of the input), gradient of
-// the weight. Weights lie in (O, KH, KW, C) memory. Products are tiles of tile.cuh; bound by arithmetic wherever K is more than a few
-// dozen: 2 N OH OW O KH KW C operations each.
+// the weight. Weights lie in (O, KH, KW, C) memory. Products are tiles of tile.cuh: blocks of 256 threads, each with BM x BN results.
 //
 // conv_forward      rows: positions (n, i, j); columns: output channels; k = (tap, input channel).
 //                   Grid (tiles of positions, tiles of channels).
@@ -9,6 +8,13 @@
 //                   no multiplication by inserted zeros. Grid (tiles of one phase's pixels, tiles of channels, phases).
 // conv_weight       rows: output channels; columns: (tap, input channel); k = positions, split into parts that are added up in order by
 //                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts).
+// Bias, the scale and offset of batch norm in inference, and ReLU are applied on the way to memory and move nothing more.
+//
+// Operations: 2 N OH OW O KH KW C each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and
+// columns of both operands over all of k, (BM + BN) K numbers, an image's pixel KH KW times, nearly all of them from the L2 cache; results are
+// written once, those of conv_weight once for each part.
+// Not chosen: columns in device memory (im2col and gemm), KH KW times the images. Counted in the assembly, not timed: two divisions for each
+// element of conv_transposed are gone (Phase), and those of k in every step (Digits). Nothing here has been timed.
 #include "tile.cuh"
 
 // -- operands: rules that say where the element of a row and a k lies, or that it is zero (tile.cuh) -----------------------------------------

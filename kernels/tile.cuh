@@ -14,7 +14,11 @@
 //     ASYNC=1  16 bytes at a time by cp.async, two steps ahead, without a register: compute capability 8.0 and up, and operands whose runs of
 //              16 bytes are whole: data on 16 bytes, and channels (or whatever runs along memory) a multiple of RUN. The launcher knows.
 // Per step a block reads (BM + BN) BK numbers and does 2 BM BN BK operations: with 128 x 128 tiles 64 operations a number read from device
-// memory or cache. Shared memory: 16 KiB a stage at 128 x 128 (64 bytes of every row), so three stages are just below the static limit.
+// memory or cache. Shared memory: 16 KiB a stage at 128 x 128 (64 bytes of every row), so three stages are just within the static limit.
+//
+// Tried, and judged by registers and spills as the compiler tells them: all ks of a stage unrolled on CUDA cores (more than 200 registers instead
+// of 128, so one block on a multiprocessor instead of two); the digits of k found anew by division in every step. Weighed on paper: rows padded by
+// 16 bytes, as free of bank conflicts as lines that change places, but a quarter more shared memory. Not there: wgmma. Nothing has been timed.
 #pragma once
 #include "async.cuh"
 #include "common.cuh"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cudasim import SimModule
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import ON_DEVICE, simulated, why_not
@@ -14,6 +15,7 @@ from strategies import Conv, convs, integers, lay_out, layouts, seeds
 from test_cuda_kernels import REFERENCE, same
 
 from minidcnn.backend.cuda.base import geometry
+from minidcnn.backend.cuda.source import source
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -97,6 +99,48 @@ def test_memory_that_does_not_begin_on_16_bytes_is_fetched_number_by_number() ->
     seen = fetched(kernels)
     same(kernels.conv2d(x, w, None, window, (3, 5)), REFERENCE.conv2d(x, w, None, window, (3, 5)))
     assert seen == {"ASYNC=0"}
+
+
+PLACES = """
+extern "C" __global__ void places(int* along, int* across) {
+    Real *a = (Real*)along, *b = (Real*)across;
+    for (int e = threadIdx.x; e < BM * BK; e += blockDim.x) {
+        along[e] = Panel<true, BM>{a}.at(e / BK, e % BK) - a;
+        across[e] = Panel<false, BM>{b}.at(e / BK, e % BK) - b;
+    }
+}"""
+
+
+def passes(places: Any, numbers: int) -> int:
+    """How often shared memory is asked when each thread reads so many neighbours from its place: a bank gives 4 bytes at a time."""
+    threads = 32 // numbers  # are served together
+    together = places.reshape(-1, threads)[:, :, None] + np.arange(numbers)  # (groups, threads, numbers)
+    return max(int(np.bincount(np.unique(group) % 32, minlength=32).max()) for group in together)
+
+
+@pytest.mark.skipif(ON_DEVICE, reason="asks the sources, not the device")
+@pytest.mark.parametrize("tensor", [0, 1])
+def test_threads_of_a_warp_read_different_banks(tensor: int) -> None:
+    """Each number has a place of its own, lines of 16 bytes stay together, and no read or copy of kernels/tile.cuh has to wait for itself."""
+    module = SimModule(source("conv.cu") + PLACES, options=("-DASYNC=1", f"-DTENSOR={tensor}"))
+    along, across = (np.full((128, 16), -1, np.int32) for _ in range(2))  # (rows, ks)
+    module.get_function("places")((1,), (256,), (along, across))
+    for places, line in ((along, along.reshape(-1, 4)), (across, across.T.reshape(-1, 4))):
+        np.testing.assert_array_equal(np.sort(places.ravel()), np.arange(128 * 16))
+        assert (line[:, 0] % 4 == 0).all() and (np.diff(line, axis=1) == 1).all()
+    copied = np.arange(256) % 4 * 4, np.arange(256) // 4  # cp.async: four threads to a row, or 32 to a k
+    assert passes(along[copied[1] % 128, copied[0]], 4) == passes(across[np.arange(256) % 32 * 4, np.arange(256) // 32], 4) == 1
+    lane = np.arange(32)
+    if tensor:
+        g, t = lane // 4, lane % 4
+        for row in range(0, 128, 8):
+            assert passes(along[row + g, 4 * t], 4) == 1
+            assert all(passes(across[row + g, 4 * t + q], 1) == 1 for q in range(4))
+    else:
+        for j in range(8):
+            for k in range(0, 16, 4):
+                assert passes(along[lane % 16 + 16 * j, k], 4) == passes(along[lane // 16 + 16 * j, k], 4) == 1
+                assert passes(across[lane % 16 + 16 * j, k], 1) == passes(across[lane // 16 + 16 * j, k], 1) == 1
 
 
 @given(case=convs(), relu=st.booleans(), seed=seeds)

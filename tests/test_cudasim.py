@@ -329,6 +329,22 @@ WRONG: dict[str, tuple[str, str]] = {
         "__shared__ float* at[1]; float mine = in[threadIdx.x]; if (threadIdx.x == 0) at[0] = &mine; __syncthreads(); out[threadIdx.x] = *at[0];",
         r"another thread's local memory",
     ),
+    "a copy past the end": (
+        "__shared__ float4 s[64];\nif (threadIdx.x == 16) sim::async_copy(s, in + 4 * threadIdx.x, 16, 0);\nsim::async_commit(); sim::async_wait(0);",
+        r"OUT OF BOUNDS global read of 16 bytes, 0 bytes past the end of an array of 256 bytes at .*wrong\.cu:3",
+    ),
+    "a copy that is read before it was waited for": (
+        "__shared__ float4 s[64]; sim::async_copy(s + threadIdx.x, in, 16, 0);\nout[threadIdx.x] = s[threadIdx.x].x; sim::async_wait(0);",
+        r"UNINITIALISED shared read .*wrong\.cu:3",
+    ),
+    "a copy that is never waited for": (
+        "__shared__ float4 s[64]; sim::async_copy(s + threadIdx.x, in, 16, 0);",
+        r"exits with 1 cp\.async copies never waited for",
+    ),
+    "a misaligned copy": (
+        "__shared__ float4 s[64];\nsim::async_copy(s + threadIdx.x, in + 1, 16, 0);",
+        r"MISALIGNED cp\.async of 16 bytes at .*wrong\.cu:3",
+    ),
     "too much shared memory": (
         "__shared__ float s[20000]; s[threadIdx.x] = 0;",
         r"80000 bytes of shared memory asked for, the limit is 49152",

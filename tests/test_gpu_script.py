@@ -116,8 +116,8 @@ def test_without_a_gpu_nothing_else_is_tried(box: Box) -> None:
 
 def test_wrong_fragments_leave_float32(box: Box) -> None:
     status, table = box.run(FAILING="-k tensor or")
-    assert status == 1 and "FAILED 3" in table["fragments"] and table["tf32-and-bf16"].startswith("skipped")
-    assert "passed" in table["unet-16-float32"] and not any("tf32" in name or "bf16" in name for name in table if name != "tf32-and-bf16")
+    assert status == 1 and "FAILED 3" in table["fragments"] and table["tensor-cores"].startswith("skipped")
+    assert "passed" in table["unet-16-float32"] and not any(p in name for name in table for p in ("tf32", "bf16", "float16"))
 
 
 def test_a_part_that_fails_does_not_end_the_others(box: Box) -> None:

@@ -79,19 +79,20 @@ fi
 precisions=(float32 tf32 bf16 float16)
 
 # -- tests: those of the simulator, on the device -------------------------------------------------------------------------------------------
-# First the tensor cores' fragments, on which the rest of tf32 and bf16 stands. Warnings of a machine that we do not know are no errors.
+# First the tensor cores' fragments, on which the rest of tf32, bf16 and float16 stands. Warnings of a machine that we do not know are no errors.
 tests=(env MINIDCNN_CUDA=device python3 -m pytest -q -o addopts= -m "not exhaustive" -p no:cacheprovider -W default --maxfail=5 --tb=short)
 lacking=$(missing pytest hypothesis)
 if [ -n "$lacking" ]; then
     wanted tests tests && row tests skipped 0 "$lacking is not installed"
 else
-    if ! step tests fragments 240 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py -k "tensor or large_tiles"; then
-        precisions=(float32 float16)
-        row tf32-and-bf16 skipped 0 "their fragments are wrong here"
+    if ! step tests fragments 240 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_half_cuda.py \
+        -k "tensor or large_tiles or tiles_of"; then
+        precisions=(float32)
+        row tensor-cores skipped 0 "their fragments are wrong here"
     fi
     step tests kernels 300 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
         tests/test_cuda_optim.py tests/test_cuda_metrics.py tests/test_half_cuda.py \
-        -k "not tensor and not large_tiles and not names and not in_check_mode and not unet_trains and not left_out_too"
+        -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"
     step tests engine 240 "${tests[@]}" tests/test_on_cupy.py
     step tests streams 180 "${tests[@]}" tests/test_cuda_uploads.py tests/test_cuda_graph.py
 fi
@@ -111,7 +112,7 @@ fi
 for p in "${precisions[@]}"; do on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256; done
 for run in "unet 16,3,256,256" "unet 4,3,512,512" "segnet 16,3,256,256" "fcn8s 16,3,256,256"; do
     read -r net shape <<<"$run"
-    name=$net-${shape%%,*} these=(${precisions[*]//float16/}) # float16, which saves memory and not time yet, with one network only
+    name=$net-${shape%%,*} these=(${precisions[*]//float16/}) # float16 with one network only, for the time that all this takes
     [ "$name" = unet-16 ] && these=("${precisions[@]}")
     for p in "${these[@]}"; do on_gpu "$name-$p" 240 --precision "$p" --net "$net" --shape "$shape" "${peer[@]}"; done
     for p in "${these[@]}"; do on_gpu "$name-$p-graph" 120 --precision "$p" --net "$net" --shape "$shape" --graph; done

@@ -148,7 +148,9 @@ def test_a_gpu_without_the_tensor_cores_asked_for(monkeypatch: pytest.MonkeyPatc
         BackendError, match=r'precision "tf32" needs tensor cores of compute capability 8.0 or higher, and NVIDIA Test has 7.5; use'
     ):
         minidcnn.use("cupy", "tf32")
-    assert minidcnn.use("cupy") == "cupy"
+    for precision in ("float32", "float16"):  # which needs none
+        assert minidcnn.use("cupy", precision) == "cupy"
+    minidcnn.use("numpy")
 
 
 def test_an_unknown_precision_is_refused_and_numpy_takes_any() -> None:

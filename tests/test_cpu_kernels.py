@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -746,6 +750,68 @@ def test_an_error_in_another_thread_reaches_the_caller_and_the_pool_goes_on() ->
         seen.clear()
         with pytest.raises(FloatingPointError, match="in a helper"):
             threads.parallel(work, 2)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="nothing interrupts a thread that waits")
+@pytest.mark.usefixtures("restore_threads")
+def test_an_interrupt_waits_for_the_threads_that_write_to_the_callers_memory() -> None:
+    threads.set_num_threads(2)
+    main, inside, interrupted, done = threading.main_thread(), threading.Event(), threading.Event(), threading.Event()
+
+    def interrupt(signum: int, frame: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def work(start: int, stop: int) -> None:
+        if threading.current_thread() is main:
+            inside.wait(60)
+            return
+        inside.set()
+        time.sleep(0.1)  # the caller has nothing left to do and waits
+        signal.pthread_kill(main.ident or 0, signal.SIGINT)
+        interrupted.wait(60)
+        time.sleep(0.1)
+        done.set()
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            threads.parallel(work, 2)
+        assert interrupted.is_set() and done.is_set()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_nobody_goes_on_for_a_caller_who_was_interrupted_while_calling_for_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads.set_num_threads(2)
+    calls: list[Callable[[], object]] = []
+
+    class Interrupted:
+        def put(self, call: Callable[[], object]) -> None:
+            calls.append(call)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads, "_pool", Interrupted)
+    seen: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        threads.parallel(lambda a, b: seen.append(a), 4)
+    for call in calls:
+        call()
+    assert len(calls) == 1 and not seen
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_threads_that_come_late_hold_no_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads.set_num_threads(2)
+    late: SimpleQueue[Callable[[], object]] = SimpleQueue()  # nobody comes
+    monkeypatch.setattr(threads, "_pool", lambda: late)
+    array = np.ones(4)
+    held = weakref.ref(array)
+    threads.parallel(lambda a, b, array=array: array[a:b].sum(), 4)
+    del array
+    assert held() is None and late.qsize() == 1
+    late.get()()
 
 
 @pytest.mark.usefixtures("restore_threads")

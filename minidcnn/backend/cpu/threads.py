@@ -74,9 +74,7 @@ def parallel(work: Callable[[int, int], object], count: int, each: float = WORTH
         if count:
             work(0, count)
         return
-    job = _Job(work, count, parts)
-    job.call_for_help(min(threads, parts) - 1)
-    job.run()
+    _Job(work, count, parts).run(min(threads, parts) - 1)
 
 
 class _Job:
@@ -85,7 +83,7 @@ class _Job:
     def __init__(self, work: Callable[[int, int], object], count: int, parts: int) -> None:
         self.work = work
         self.todo = deque(itertools.pairwise([i * count // parts for i in range(parts + 1)]))
-        self.lock, self.closed, self.helpers, self.last_gone = threading.Lock(), False, 0, threading.Lock()
+        self.door, self.closed, self.helpers = threading.Condition(threading.Lock()), False, 0
         self.error: BaseException | None = None
 
     def call_for_help(self, count: int) -> None:
@@ -94,26 +92,37 @@ class _Job:
         for _ in range(count):
             calls.put(lambda: context.copy().run(self.help))
 
-    def run(self) -> None:
-        """The caller's share; returns when all parts are done. Raises the first error of any part."""
+    def run(self, helpers: int) -> None:
+        """The caller's share; returns when all parts are done. Raises the first error of any part, when nobody works any more."""
         _here.busy = True
         try:
+            self.call_for_help(helpers)
             self.share()
         finally:
             _here.busy = False
-            with self.lock:
-                self.closed = True
-                wait = self.helpers > 0
-                if wait:
-                    self.last_gone.acquire()
-            if wait:
-                self.last_gone.acquire()  # until a helper releases it
+            self.close()
         if self.error is not None:
             raise self.error
 
+    def close(self) -> None:
+        """Let nobody else in and wait until all are gone; Ctrl-C is raised only then, since helpers write to the caller's memory."""
+        interrupt: BaseException | None = None
+        while not self.closed or self.helpers:
+            try:
+                self.todo.clear()  # not empty only if the caller was interrupted
+                with self.door:
+                    self.closed = True
+                    while self.helpers:
+                        self.door.wait()
+            except BaseException as error:
+                interrupt = error
+        del self.work  # it holds arrays, and helpers who are busy elsewhere hold the job until they find it closed
+        if interrupt is not None:
+            raise interrupt
+
     def help(self) -> None:
         """A helper's share, if it does not come too late."""
-        with self.lock:
+        with self.door:
             if self.closed:
                 return
             self.helpers += 1
@@ -122,10 +131,10 @@ class _Job:
         except BaseException as error:
             self.error = self.error or error
         finally:
-            with self.lock:
+            with self.door:
                 self.helpers -= 1
-                if self.closed and self.helpers == 0:
-                    self.last_gone.release()
+                if self.helpers == 0:
+                    self.door.notify_all()
 
     def share(self) -> None:
         """Do parts until none is left."""

@@ -26,7 +26,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, is_channels_last, nchw
-from minidcnn.backend.cpu import CpuKernels, algorithm, conv, conv_weight, elementwise, memory, product, threads
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv, conv_weight, elementwise, memory, product, threads, winograd
 from minidcnn.backend.rules import AdamRule, SgdRule
 from minidcnn.window import Window
 
@@ -313,6 +313,21 @@ def test_every_algorithm_agrees_with_the_reference(chosen, dtype, n, c, o, size,
 def test_the_table_of_algorithms(shape, dtype, o, window, groups, expected, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(algorithm.VARIABLE, raising=False)
     assert algorithm.algorithm(np.empty(shape, dtype), shape[1], o, window, groups) == expected
+
+
+@pytest.mark.parametrize("o", [34, 65, 100])
+def test_a_large_weight_whose_last_panel_fills_no_vector(o: int, rng: np.random.Generator) -> None:
+    """Of 4, 8 or 16 lanes: vectors at its end must not reach back, to the panel before and to what lies in front of the sums."""
+    window, size, c = Window((3, 3), padding=(1, 1)), (9, 10), -(-winograd.LARGE // o)
+    x, w = rng.standard_normal((2, c, *size), dtype="f4"), rng.standard_normal((o, c, 3, 3), dtype="f4")
+    scale, offset = rng.standard_normal((2, o), dtype="f4")
+    for name, arguments in (
+        ("conv2d", (x, w, offset, window, size)),
+        ("conv2d_affine", (x, w, scale, offset, True, window, size)),
+        ("conv_transpose2d", (x, w.transpose(1, 0, 2, 3), offset, window, size)),
+    ):
+        expected = getattr(REFERENCE, name)(*arguments)
+        np.testing.assert_allclose(getattr(CPU, name)(*arguments), expected, rtol=0, atol=1e-4 * np.abs(expected).max(), err_msg=name)
 
 
 def test_forcing_an_algorithm_forces_it(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:

@@ -161,7 +161,8 @@ def _convolve(
     finish = Finish(np.zeros(o, np.float32) if bias is None else plain(bias), none if scale is None else plain(scale), int(relu))
     flat = y.reshape(-1)
     panels = s.wide // s.columns
-    if s.c * o >= LARGE and s.tiles <= FEW:
+    last = o - (panels - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
+    if s.c * o >= LARGE and s.tiles <= FEW and last >= LANES:
         t_plane, rows = _odd((s.tiles + ADDS) * s.c), min(STEP, -(-s.tiles // ADDS) * ADDS)
         tiles = _scratch("all tiles", XI * t_plane)
         parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.c, t_plane, _scratch("patch", side)), s.tiles, XI * s.c)

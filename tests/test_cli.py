@@ -16,7 +16,7 @@ import minidcnn
 from minidcnn import models
 from minidcnn.cli import COMMANDS, main
 from minidcnn.cli.images import find_images, unique_names
-from minidcnn.data import read_image
+from minidcnn.data import Normalize, read_image
 from minidcnn.interop import Checkpoint, load_checkpoint, model_of, save_checkpoint, save_weights
 from minidcnn.segmentation import predict_mask
 from minidcnn.segmentation.paint import overlay
@@ -156,12 +156,12 @@ def test_predict_writes_index_and_overlay_at_the_images_size(command: Command, c
     assert len(lines) == 8 and lines[0].startswith(f"{photos / 'colour.png'} -> {out / 'colour.png'}: ") and "road" in lines[0]
 
     loaded = load_checkpoint(checkpoint)
-    model, mean, std = model_of(loaded), np.array([0.5, 0.4, 0.6])[:, None, None], np.array([0.3, 0.2, 0.25])[:, None, None]
+    model, normalize = model_of(loaded), Normalize([0.5, 0.4, 0.6], [0.3, 0.2, 0.25])
     for path in photos.glob("*.*"):
         if path.stem not in names:
             continue
         image = read_image(path, 3)
-        expected = predict_mask(model, ((image - mean) / std).astype(np.float32))
+        expected = predict_mask(model, normalize.image(image))
         with Image.open(out / f"{path.stem}.png") as index, Image.open(out / f"{path.stem}_overlay.png") as over:
             assert index.mode == "P" and index.getpalette()[:9] == [c for colour in PALETTE for c in colour]
             np.testing.assert_array_equal(np.asarray(index), expected)
@@ -423,8 +423,8 @@ def test_evaluate_scores_in_words_and_in_json(command: Command, checkpoint: Path
     model, total = model_of(load_checkpoint(checkpoint)), np.zeros((3, 3), int)
     for i in range(10):
         image = read_image(dataset / "images" / f"{i}.png", 3)
-        normal = (image - np.array([0.5, 0.4, 0.6])[:, None, None]) / np.array([0.3, 0.2, 0.25])[:, None, None]
-        truth, guess = np.asarray(Image.open(dataset / "masks" / f"{i}.png")), predict_mask(model, normal.astype(np.float32))
+        normal = Normalize([0.5, 0.4, 0.6], [0.3, 0.2, 0.25]).image(image)
+        truth, guess = np.asarray(Image.open(dataset / "masks" / f"{i}.png")), predict_mask(model, normal)
         np.add.at(total, (truth, guess), 1)
     np.testing.assert_array_equal(matrix, total)
     assert numbers["pixel_accuracy"] == pytest.approx(np.trace(total) / total.sum()) and numbers["images"] == 10

@@ -729,6 +729,18 @@ def test_kernels_may_be_called_from_several_threads_at_once(monkeypatch: pytest.
     assert not failures
 
 
+def test_the_first_calls_of_a_process_may_come_from_several_threads_at_once() -> None:
+    """They import numba, some by way of one of its modules and some by way of another."""
+    code = (
+        "import threading\nfrom minidcnn.window import Window\nx, w, window = np.ones((1, 8, 40, 40), 'f4'), np.ones((8, 8, 3, 3), 'f4'), Window((3, 3))\n"
+        "k, gate, done = kernels(), threading.Barrier(4), []\n"
+        "def run(i):\n    gate.wait()\n    y = k.conv2d(x, w, None, window, (38, 38)) if i % 2 else k.im2col(x, window, (38, 38))\n    done.append(y.shape)\n"
+        "callers = [threading.Thread(target=run, args=(i,)) for i in range(4)]\nfor t in callers: t.start()\nfor t in callers: t.join()\nprint(len(done))"
+    )
+    ran = python(code)
+    assert ran.stdout.strip() == "4", ran.stderr
+
+
 @pytest.mark.usefixtures("restore_threads")
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_parallel_covers_the_range_once(count: int) -> None:

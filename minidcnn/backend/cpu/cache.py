@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+importlib.import_module("numba")  # first: threads that begin with different parts of it at once would find each other's half made
 caching: Any = importlib.import_module("numba.core.caching")  # as Any: how much of numba is typed depends on its version
 SETTINGS = ("MINIDCNN_LANES",)  # environment variables that change the code
 

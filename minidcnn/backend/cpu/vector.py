@@ -16,7 +16,8 @@ from fractions import Fraction
 from typing import Any
 
 from llvmlite import binding, ir
-from numba.core import cgutils, types
+from numba import types  # first, as in cache.py
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .transforms import Matrix

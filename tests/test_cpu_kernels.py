@@ -875,14 +875,28 @@ def test_small_work_is_not_split() -> None:
 
 @pytest.mark.usefixtures("restore_threads")
 def test_threads_of_a_pool_that_is_replaced_go_home() -> None:
-    before = threading.active_count()
     for count in (4, 2, 3):
         threads.set_num_threads(count)
         threads.parallel(lambda a, b: None, 100)
     threads.set_num_threads(1)
-    for thread in [t for t in threading.enumerate() if t.name.startswith("minidcnn")]:
+    pool = [t for t in threading.enumerate() if t.name.startswith("minidcnn")]
+    for thread in pool:
         thread.join(60)
-    assert threading.active_count() <= before
+    assert not any(thread.is_alive() for thread in pool)
+
+
+def test_a_gradient_holds_no_more_memory_than_its_own(rng: np.random.Generator) -> None:
+    """Partial sums are thrown away."""
+    for window, size in (
+        (Window((2, 2), (2, 2)), (128, 130)),
+        (Window((7, 5), padding=(3, 2)), (90, 64)),
+        (Window((5, 3), dilation=(1, 2)), (120, 99)),
+    ):
+        x, y = whole(rng, (2, 8, *size), "f4"), whole(rng, (2, 16, *window.positions(size)), "f4")
+        owner = CPU.conv2d_weight(x, y, window)
+        while owner.base is not None:
+            owner = owner.base
+        assert owner.size == 16 * 8 * window.taps
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")

@@ -186,13 +186,13 @@ def _convolve(
 
         step = max(1, block_rows(k) // ow)  # lines at a time
 
-        def groups(start: int, stop: int) -> None:
+        def some_lines(start: int, stop: int) -> None:
             for a in range(start * step, min(stop * step, n * oh), step):
                 b = min(a + step, n * oh)
                 product.lines(padded, where, lines, a, b)
                 finish(y[a * ow : b * ow])
 
-        parallel(groups, -(-n * oh // step), step * ow * k * o / MULTIPLY_ADDS)
+        parallel(some_lines, -(-n * oh // step), step * ow * k * o / MULTIPLY_ADDS)
         return y
     step, times = block_rows(k), product or partial(_matmul, matrix)
 
@@ -277,7 +277,7 @@ def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int) ->
 
     step = max(1, block_rows(matrix.shape[1]) // ow)
 
-    def groups(start: int, stop: int) -> None:
+    def some_lines(start: int, stop: int) -> None:
         for first in range(start * step, min(stop * step, n * oh), step):
             last = min(first + step, n * oh)
             for a, product in enumerate(products):
@@ -285,5 +285,5 @@ def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int) ->
             if bias is not None:
                 x.reshape(len(lines), -1)[first * kh : last * kh] += bias
 
-    parallel(groups, -(-n * oh // step), step * ow * o * matrix.shape[1] / MULTIPLY_ADDS)
+    parallel(some_lines, -(-n * oh // step), step * ow * o * matrix.shape[1] / MULTIPLY_ADDS)
     return x

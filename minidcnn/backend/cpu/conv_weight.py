@@ -28,7 +28,9 @@ def weight_gradient(x: Array, y: Array, window: Window) -> Array:
             return w
     cells = patches(rows(x), x.shape[1], window, y.shape[2:])
     if cells is not None:
-        return _by_patches(cells, images(y))
+        n, oh, kh, ow, run = cells.shape
+        whole = cells.strides[0] == oh * cells.strides[1]  # lines follow each other through all images
+        return _by_patches(cells.reshape(1, n * oh, kh, ow, run) if whole else cells, images(y))
     many = x.shape[1] * y.shape[1] * window.taps > MANY
     return _by_taps(x, y, window) if many else _by_pixels(x, y, window)
 
@@ -65,27 +67,27 @@ def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
         parallel(some_lines, parts, cost / parts)
     else:
         parallel(some_items, items, cost / items)
-    _add_up(total)
-    if turned:
-        return np.ascontiguousarray(total[0].reshape(-1, high, o)[:, :run].reshape(k, o).T)
-    first: Array = total[0].reshape(o, k)
-    return first
+    w = _added_up(total)
+    return np.ascontiguousarray(w.reshape(-1, high, o)[:, :run].reshape(k, o).T) if turned else w.reshape(o, k)
 
 
-def _add_up(total: Array) -> None:
-    """The first of the sums total (S, M) = all of them."""
-    sums, count = total.shape
-    if sums > 1:
-        parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]), count, sums)
+def _added_up(total: Array) -> Array:
+    """The sum of total (S, ...) over S, in memory that holds no more than that."""
+    first: Array = total[0]
+    if len(total) == 1:
+        return first
+    flat = total.reshape(len(total), -1)
+    parallel(lambda a, b: np.add.reduce(flat[:, a:b], axis=0, out=flat[0, a:b]), first.size, len(total))
+    return first.copy()
 
 
 def _by_patches(cells: Array, g: Array) -> Array:
     """cells (N, OH, KH, OW, KW C), g (N, OH, OW, O) -> w (O, KH KW C), where columns are copies of whole lines."""
     (n, oh, kh, ow, run), o = cells.shape, g.shape[-1]
-    lines, step = n * oh, max(1, 4096 // ow)
-    few = kh * run * o > MANY
-    parts, part = (-(-run // SLICE), SLICE) if few else (1, run)
-    sums = 1 if few else min(SUMS, -(-lines // step))
+    lines, step = n * oh, max(1, max(1024, min(4096, BLOCK // (kh * run))) // ow)
+    large = kh * run * o > MANY
+    parts, part = (-(-run // SLICE), SLICE) if large else (1, run)
+    sums = 1 if large else min(SUMS, -(-lines // step))
     total, flat = np.empty((sums, o, kh, run), cells.dtype), g.reshape(lines, ow, o)
 
     def work(start: int, stop: int) -> None:
@@ -106,42 +108,34 @@ def _by_patches(cells: Array, g: Array) -> Array:
 
     with single_blas():
         parallel(work, sums * kh * parts, lines / sums * ow * part * (1 + o / MULTIPLY_ADDS))
-    _add_up(total.reshape(sums, -1))
-    first: Array = total[0].reshape(o, -1)
-    return first
+    return _added_up(total).reshape(o, -1)
 
 
 def _by_pixels(x: Array, y: Array, window: Window) -> Array:
     """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C): each block's product is added to one of a few partial sums."""
     c, (n, o, oh, ow) = x.shape[1], y.shape
     k, pixels = window.taps * c, n * oh * ow
-    image, g, at, direct = rows(x), images(y).reshape(pixels, o), geometry(window), window == Window((1, 1))
+    image, g, at = rows(x), images(y).reshape(pixels, o), geometry(window)
     step = max(1024, min(4096, BLOCK // k // 64 * 64))
     count = -(-pixels // step)
     sums = min(SUMS, count)
     total: Array = np.empty((sums, o, k), x.dtype)
 
     def work(start: int, stop: int) -> None:
-        scratch = None if direct else np.empty((min(step, pixels), k), x.dtype)
-        product = np.empty((o, k), x.dtype)
+        scratch, product = np.empty((min(step, pixels), k), x.dtype), np.empty((o, k), x.dtype)
         for s in range(start, stop):
             first, last = s * count // sums, (s + 1) * count // sums
             for block in range(first, last):
                 a, b = block * step, min(block * step + step, pixels)
-                if scratch is None:
-                    cols = image.reshape(-1, c)[a:b]
-                else:
-                    cols = scratch[: b - a]
-                    im2col(image, cols, a, oh, ow, c, at)
+                cols = scratch[: b - a]
+                im2col(image, cols, a, oh, ow, c, at)
                 np.matmul(g[a:b].T, cols, out=total[s] if block == first else product)
                 if block > first:
                     total[s] += product
 
     with single_blas():
         parallel(work, sums, pixels / sums * k * (1 + o / MULTIPLY_ADDS))
-    _add_up(total.reshape(sums, -1))
-    first: Array = total[0]
-    return first
+    return _added_up(total)
 
 
 def _by_taps(x: Array, y: Array, window: Window) -> Array:

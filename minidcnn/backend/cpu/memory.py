@@ -66,7 +66,6 @@ class Scratch(threading.local):
         array = self.arrays.get(name)
         if array is None or array.size < size:
             array = self.arrays[name] = empty((size,))
-            array[...] = (
-                0  # rows that only fill up a block are multiplied too, and what lies in fresh memory may be denormal: 20 times slower
-            )
+            # Rows that only fill up a block are multiplied as well, and what lies in fresh memory may be denormal: 20 times slower.
+            array.fill(0)
         return array[:size]

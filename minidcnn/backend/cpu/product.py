@@ -69,7 +69,8 @@ class Product:
 
         Nothing is copied: a window's runs are read where they lie in image (N, H, W C).
         """
-        wide = _scratch("wide", (stop - start) * y.shape[1] * self.wide).reshape(-1, y.shape[1], self.wide)
+        lines = stop - start if self.n < self.wide else 0
+        wide = _scratch("wide", lines * y.shape[1] * self.wide).reshape(lines, y.shape[1], self.wide)
         windows(image, at, self.packed, self.vectors, self.panels, y, first, every, wide, start, stop)
 
 

@@ -41,7 +41,7 @@ from .winograd_loops import (
 )
 
 LARGE = 1 << 16  # c o of weights that are transformed on their way, if there are
-FEW = 1024  # at most so many tiles
+FEW, TO_A_TILE = 1024, 180  # at most so many tiles, and so many of c o for each: else the transformed weights are read less often than made
 PART = 32  # channels of weights that are transformed at a time
 STEP = 64  # tiles that they meet
 L2 = int(0.15 * second_level_cache())  # numbers of transformed pixels and products in a block: 0.6 of it; the rest is for weights
@@ -162,7 +162,7 @@ def _convolve(
     flat = y.reshape(-1)
     panels = s.wide // s.columns
     last = o - (panels - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
-    if s.c * o >= LARGE and s.tiles <= FEW and last >= LANES:
+    if s.c * o >= LARGE and s.tiles <= min(FEW, s.c * o // TO_A_TILE) and last >= LANES:
         t_plane, rows = _odd((s.tiles + ADDS) * s.c), min(STEP, -(-s.tiles // ADDS) * ADDS)
         tiles = _scratch("all tiles", XI * t_plane)
         parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.c, t_plane, _scratch("patch", side)), s.tiles, XI * s.c)

@@ -197,12 +197,3 @@ conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restr
             if (o < channels && k < columns) to[o * columns + k] = tile.result[i][j];
         }
 }
-
-// parts (P, count) -> out (count,): the sum over the parts, in order. Traffic: P + 1 numbers per element.
-extern "C" __global__ void __launch_bounds__(256) sum_parts(const Sum* __restrict__ parts, Real* __restrict__ out, int part_count, int count) {
-    FOR_EACH(e, count) {
-        Sum total = 0;
-        for (int p = 0; p < part_count; p++) total += parts[p * count + e];
-        out[e] = Real(total);
-    }
-}

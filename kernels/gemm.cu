@@ -58,12 +58,3 @@ gemm(const Real* __restrict__ a, const Real* __restrict__ b, Real* __restrict__ 
             else c[to + m * columns + n] = Real(tile.result[i][j]);
         }
 }
-
-// parts (P, count) -> out (count,): the sum over the parts, in order.
-extern "C" __global__ void __launch_bounds__(256) sum_parts(const Sum* __restrict__ parts, Real* __restrict__ out, int part_count, int count) {
-    FOR_EACH(e, count) {
-        Sum total = 0;
-        for (int p = 0; p < part_count; p++) total += parts[p * count + e];
-        out[e] = Real(total);
-    }
-}

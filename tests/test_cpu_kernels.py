@@ -1007,3 +1007,12 @@ def test_the_plain_python_behind_a_kernel_gives_the_same(rng: np.random.Generato
     function: Callable[..., None] = elementwise.relu.function
     function(x, plain, 0, 50)
     np.testing.assert_array_equal(compiled, plain)
+
+
+@pytest.mark.parametrize(("variable", "value"), [("MINIDCNN_NUM_THREADS", "0"), ("MINIDCNN_CONV", "fft")])
+def test_a_training_with_a_wrong_variable_ends_before_it_begins(variable: str, value: str, tmp_path: Path) -> None:
+    """One sentence and no folder of a run."""
+    command = [sys.executable, str(Path(__file__).parent.parent / "examples" / "train_unet.py"), "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=os.environ | {variable: value}, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr.startswith(f"error: {variable} must be ") and done.stderr.count("\n") == 1

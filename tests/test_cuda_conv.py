@@ -73,7 +73,7 @@ def test_runs_of_16_bytes(case: Conv, kind: tuple[str, str], layout: str, how: d
 def test_large_tiles_in_many_steps(precision: str, late: bool) -> None:
     """Tiles of 128, more than one each way, a ring of stages that is filled several times, and a weight gradient in parts."""
     kernels = simulated(order=2, late_copies=late, precision=precision)
-    kernels._tile = lambda *_: (128, ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16').index(precision)}"))
+    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16').index(precision)}"))
     seen = fetched(kernels)
     all_three(kernels, Conv(Window((3, 2), padding=(1, 1)), (11, 27), 1, 20, 132, 1), np.float32, "channels-last", 0)
     assert seen == {f"ASYNC={int(kernels.launcher.capability >= AMPERE)}"}

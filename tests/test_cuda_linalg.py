@@ -140,7 +140,7 @@ def test_tensor_cores_round_the_factors(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_products_of_large_tiles(rng: np.random.Generator, precision: str) -> None:
     kernels = simulated(order=2, precision=precision)
-    kernels._tile_of = lambda *_: (128, ("SMALL=0", f"TENSOR={int(precision == 'tf32')}"))
+    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={int(precision == 'tf32')}"))
     a, b = rng.integers(-3, 4, (2, 130, 600)).astype(np.float32), rng.integers(-3, 4, (600, 131)).astype(np.float32)
     for left in (a, lay_out(a, "transposed")):
         for right in (b, lay_out(b, "transposed")):
@@ -151,11 +151,11 @@ def test_the_tile_by_the_work() -> None:
     """Large tiles only where there are enough of them; float64 has small ones only."""
     kernels = CudaKernels(np, lambda **_: None, "bf16")
     single, double = np.zeros(1, np.float32), np.zeros(1)
-    assert kernels._tile_of(4096, 4096, 1, single) == (128, ("SMALL=0", "TENSOR=2"))
-    assert kernels._tile_of(128, 128, 1, single) == (64, ("SMALL=1", "TENSOR=2"))
-    assert kernels._tile_of(128, 128, 500, single) == (128, ("SMALL=0", "TENSOR=2"))
-    assert kernels._tile_of(4096, 64, 500, single)[0] == 64
-    assert kernels._tile_of(4096, 4096, 1, double) == (64, ("SMALL=1", "TENSOR=0"))
+    assert kernels.tile(4096, 4096, single, 1) == (128, ("SMALL=0", "TENSOR=2"))
+    assert kernels.tile(128, 128, single, 1) == (64, ("SMALL=1", "TENSOR=2"))
+    assert kernels.tile(128, 128, single, 500) == (128, ("SMALL=0", "TENSOR=2"))
+    assert kernels.tile(4096, 64, single, 500)[0] == 64
+    assert kernels.tile(4096, 4096, double, 1) == (64, ("SMALL=1", "TENSOR=0"))
 
 
 def test_the_same_bits_in_every_order(rng: np.random.Generator) -> None:

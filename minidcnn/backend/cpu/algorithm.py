@@ -19,11 +19,17 @@ LEAST = 16  # channels on either side from which on Winograd is faster: below, l
 TILES = 3  # tiles of 4 x 4 pixels from which on it is faster: for fewer, the transform of the weight does not pay
 
 
-def algorithm(x: Array, c: int, o: int, window: Window, groups: int = 1) -> str:
-    """The name of the algorithm for one of the three convolutions of x, between c and o channels. ValueError if an unknown one is forced."""
+def forced_algorithm() -> str:
+    """The algorithm that MINIDCNN_CONV forces, or "". ValueError if there is no such algorithm."""
     forced = os.environ.get(VARIABLE, "")
     if forced and forced not in NAMES:
         raise ValueError(f"{VARIABLE} must be reference, gemm or winograd, got {forced!r}; unset it to let the shape decide")
+    return forced
+
+
+def algorithm(x: Array, c: int, o: int, window: Window, groups: int = 1) -> str:
+    """The name of the algorithm for one of the three convolutions of x, between c and o channels. ValueError if an unknown one is forced."""
+    forced = forced_algorithm()
     if forced in ("reference", "gemm") or groups > 1:
         return "reference" if forced == "reference" or groups > 1 else "gemm"
     fits = x.dtype == np.float32 and (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))

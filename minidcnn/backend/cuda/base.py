@@ -14,6 +14,8 @@ from .launcher import BLOCK, Launcher
 CHANNELS = 4  # of a thread, at most
 TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
 TENSOR_CORES = (8, 0)  # the first compute capability with those of kernels/mma.cuh
+ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
+WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a product is split into parts until there are so many
 MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest
 
 
@@ -34,6 +36,11 @@ class CudaBase(Kernels):
         if like.dtype == HALF:
             return 3 if self.launcher.capability >= TENSOR_CORES else 0
         return TENSOR[self.precision] if like.dtype.itemsize == 4 else 0
+
+    def tile(self, rows: int, columns: int, like: Array, batches: int = 1) -> tuple[int, tuple[str, ...]]:
+        """Rows and columns of a block's tile of so large products, and the definitions that choose it in kernels/tile.cuh."""
+        large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
+        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
 
     def new_images(self, n: int, c: int, size: Pair, dtype: Any) -> Array:
         """Uninitialised (N, H, W, C)."""

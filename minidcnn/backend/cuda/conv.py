@@ -7,12 +7,10 @@ import math
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..half import sum_dtype
-from .base import CudaBase, geometry
+from .base import ASYNC, WANTED_BLOCKS, CudaBase, geometry
 from .launcher import LIMIT
 
 FILE = "conv.cu"
-ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
-WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a weight gradient is split into parts until there are so many
 
 
 class CudaConv(CudaBase):
@@ -57,7 +55,7 @@ class CudaConv(CudaBase):
         offset = self._wide(offset)
         y = self.new_images(n, o, out, x.dtype)
         positions = n * math.prod(out)
-        size, defines = self._tile(positions, o, x)
+        size, defines = self.tile(positions, o, x)
         grid, at = (-(-positions // size), -(-o // size)), geometry(n, c, window, x.shape[2:], out)
         x, w = self.images(x), self._weight(w)
         defines += (self._copies(x, w, c),)
@@ -71,7 +69,7 @@ class CudaConv(CudaBase):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
         x = self.new_images(n, c, size, y.dtype)
         pixels = n * math.prod(-(-m // s) for m, s in zip(size, window.stride, strict=True))  # of the largest phase
-        tile, defines = self._tile(pixels, c, y)
+        tile, defines = self.tile(pixels, c, y)
         grid = -(-pixels // tile), -(-c // tile), math.prod(window.stride)
         at = geometry(n, c, window, size, y.shape[2:])
         y, w = self.images(y), self._weight(w)
@@ -85,7 +83,7 @@ class CudaConv(CudaBase):
         positions, columns = n * oh * ow, window.taps * c
         if groups > 1 or not self.launcher.suits(x, y):
             return super().conv2d_weight(x, y, window, groups)
-        tile, defines = self._tile(o, columns, x)
+        tile, defines = self.tile(o, columns, x)
         blocks = -(-columns // tile) * -(-o // tile)
         parts = max(1, min(-(-positions // 256), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (o * columns)))
         share = -(-positions // parts)
@@ -98,11 +96,6 @@ class CudaConv(CudaBase):
         self.launcher.launch(grid, (256,), FILE, "conv_weight", x.dtype, x, y, sums, o, share, *at, defines=defines)
         self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, parts, w.size, defines=defines)
         return nchw(w)
-
-    def _tile(self, rows: int, columns: int, like: Array) -> tuple[int, tuple[str, ...]]:
-        """Rows and columns of a block's tile, and the definitions that choose it in kernels/tile.cuh."""
-        large = like.dtype.itemsize <= 4 and columns > 64 and -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
-        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
 
     def _copies(self, a: Array, b: Array, *channels: int) -> str:
         """How kernels/tile.cuh fetches: ASYNC=1 if runs of 16 bytes are whole in both arrays, by their channels, and the device can."""

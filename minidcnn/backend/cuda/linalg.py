@@ -8,8 +8,7 @@ import numpy as np
 
 from ..arrays import Array, memory_order
 from ..half import sum_dtype
-from .base import CudaBase
-from .conv import ASYNC, WANTED_BLOCKS
+from .base import ASYNC, WANTED_BLOCKS, CudaBase
 from .launcher import LIMIT
 
 FILE = "gemm.cu"
@@ -31,7 +30,7 @@ class CudaLinalg(CudaBase):
             (a, at), (b, bt) = (self._strides(self._spread(v, leading), leading) for v in (a, b))
             axes = _merged(list(leading), at, bt)
         (_, a_outer, b_outer), (inner, a_inner, b_inner) = [(1, 0, 0)] * (2 - len(axes)) + axes
-        size, defines = self._tile_of(m, n, batches, a)
+        size, defines = self.tile(m, n, a, batches)
         blocks = batches * -(-m // size) * -(-n // size)
         parts = max(1, min(-(-k // SHORTEST), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (batches * m * n)))
         share = -(-k // (parts * STEP)) * STEP
@@ -65,11 +64,6 @@ class CudaLinalg(CudaBase):
     def _spread(self, a: Array, leading: tuple[int, ...]) -> Array:
         """`a` copied for each of the batches that it is used in."""
         return self.xp.ascontiguousarray(self.xp.broadcast_to(a, (*leading, *a.shape[-2:])))  # type: ignore[no-any-return]
-
-    def _tile_of(self, rows: int, columns: int, batches: int, like: Array) -> tuple[int, tuple[str, ...]]:
-        """Rows and columns of a block's tile, and the definitions that choose it in kernels/tile.cuh."""
-        large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
-        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
 
 
 def _run(a: Array) -> Array:

@@ -148,12 +148,15 @@ class ModuleDict(Module):
         return name in self._modules
 
     def keys(self) -> Iterable[str]:
+        """The names, in the order in which they came."""
         return self._modules.keys()
 
     def values(self) -> Iterable[Any]:
+        """The modules, in the same order."""
         return self._modules.values()
 
     def items(self) -> Iterable[tuple[str, Any]]:
+        """(name, module) of each, in the same order."""
         return self._modules.items()
 
     def pop(self, name: str) -> Any:

@@ -7,6 +7,7 @@ import numpy as np
 from .algorithm import forced_algorithm
 from .conv import CpuConv
 from .elementwise import CpuElementwise
+from .jit import forced_lanes
 from .loss import CpuLoss
 from .memory import keep_memory
 from .norm import CpuNorm
@@ -16,7 +17,7 @@ from .threads import num_threads
 
 
 class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
-    """Kernels for NumPy arrays. ValueError if MINIDCNN_NUM_THREADS or MINIDCNN_CONV is set to what it cannot be."""
+    """Kernels for NumPy arrays. ValueError if MINIDCNN_NUM_THREADS, MINIDCNN_CONV or MINIDCNN_LANES is set to what it cannot be."""
 
     name = "cpu"
 
@@ -24,6 +25,7 @@ class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
         super().__init__(np)
         num_threads()  # what the environment says wrongly is told now, not in the middle of a training
         forced_algorithm()
+        forced_lanes()
         keep_memory()
 
 

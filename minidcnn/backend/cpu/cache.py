@@ -12,9 +12,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from .jit import LANES
+
 importlib.import_module("numba")  # first: threads that begin with different parts of it at once would find each other's half made
 caching: Any = importlib.import_module("numba.core.caching")  # as Any: how much of numba is typed depends on its version
-SETTINGS = ("MINIDCNN_LANES",)  # environment variables that change the code
+SETTINGS = (LANES,)  # environment variables that change the code
 
 
 def newest_source() -> tuple[tuple[str, int, int], ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -17,7 +18,17 @@ from typing import Any, Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LANES = "MINIDCNN_LANES"
+
 _lock = threading.Lock()
+
+
+def forced_lanes() -> int:
+    """The numbers in a vector that MINIDCNN_LANES forces, or 0. ValueError if there are no such vectors."""
+    forced = os.environ.get(LANES, "")
+    if forced not in ("", "4", "8", "16"):
+        raise ValueError(f"{LANES} must be 4, 8 or 16, got {forced!r}; unset it to use what the processor has")
+    return int(forced or 0)
 
 
 class Compiled(Generic[P, R]):

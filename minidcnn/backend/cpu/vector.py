@@ -10,7 +10,6 @@ Importing this module imports numba: only kernels that are about to run do that.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -20,6 +19,7 @@ from numba import types  # first, as in cache.py
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .jit import forced_lanes
 from .transforms import Matrix
 
 _memset: Any = cgutils.memset
@@ -29,11 +29,8 @@ F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 def lanes() -> int:
     """float32 numbers in a vector register of this processor; MINIDCNN_LANES=4, 8 or 16 forces fewer or more."""
-    forced = os.environ.get("MINIDCNN_LANES", "")
-    if forced:
-        if forced not in ("4", "8", "16"):
-            raise ValueError(f"MINIDCNN_LANES must be 4, 8 or 16, got {forced!r}; unset it to use what the processor has")
-        return int(forced)
+    if forced := forced_lanes():
+        return forced
     features = binding.get_host_cpu_features()
     return 16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
 

@@ -961,7 +961,7 @@ def test_freed_memory_is_used_again_unless_the_environment_says_otherwise() -> N
     code = (
         "import resource, platform\nkernels()\n"
         "def faults():\n    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for turn in range(20):\n    if turn == 10: before = faults()\n    held = [np.ones(1 << 22, 'f4') for _ in range(4)]\n    del held\n"
+        "for turn in range(12):\n    if turn == 6: before = faults()\n    held = [np.ones(1 << size, 'f4') for size in (18, 20, 22, 24)]\n    del held\n"
         "print(platform.libc_ver()[0], faults() - before)"
     )
     libc, kept = python(code).stdout.split()

@@ -1,7 +1,7 @@
 """Memory that is freed stays with the process and is used again.
 
 glibc gives every array of more than 128 KiB fresh pages from the system, which zeroes them one fault at a time: up to a fifth of a training
-step of small channels. With this, arrays of up to 32 MiB come from the heap, which keeps what a step freed for the next one.
+step of small channels. With this, the main thread's arrays come from the heap, which keeps what a step freed for the next one.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ import numpy as np
 from ..arrays import Array
 
 VARIABLE = "MINIDCNN_KEEP_MEMORY"  # 0 leaves the allocator as it is
-THRESHOLD, KEPT = 1 << 25, (1 << 31) - 1  # bytes: the largest array that glibc lets the heap hold, and what may lie free at its end
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
+KEPT = (1 << 31) - 1  # bytes that may lie free at the heap's end
 LINE = 64  # bytes in a cache line
 
 
 def keep_memory() -> bool:
     """Tell glibc so, in the whole process; returns whether it was. What MALLOC_ variables or GLIBC_TUNABLES say is left alone."""
-    said = any(name in os.environ for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"))
+    said = any(name in os.environ for name in ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"))
     if said or os.environ.get(VARIABLE) == "0" or not sys.platform.startswith("linux"):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError):  # another C library
         return False
-    return bool(mallopt(M_MMAP_THRESHOLD, THRESHOLD) and mallopt(M_TRIM_THRESHOLD, KEPT))
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, KEPT))
 
 
 def empty(shape: Sequence[int], dtype: np.dtype[Any] | type = np.float32) -> Array:

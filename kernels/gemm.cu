@@ -35,7 +35,7 @@ struct Strided {  // element (row, k) at row * row_pitch + k * k_pitch
 
 // a (outer, inner, M, K), b (outer, inner, K, N), each at its four strides -> c (outer, inner, M, N) without gaps, or, where sums is not null,
 // sums (parts, outer, inner, M, N): part p over p share <= k < (p + 1) share.
-extern "C" __global__ void __launch_bounds__(256, 1 + SMALL)
+extern "C" __global__ void __launch_bounds__(256, WGMMA ? TOGETHER : 1 + SMALL)
 gemm(const Real* __restrict__ a, const Real* __restrict__ b, Real* __restrict__ c, Sum* __restrict__ sums, int rows, int columns, int depth,
      int share, int inner, int parts, int a_outer, int a_inner, int a_row, int a_k, int b_outer, int b_inner, int b_k, int b_column) {
     const int down = divide_up(rows, BM), across = divide_up(columns, BN);
@@ -43,15 +43,15 @@ gemm(const Real* __restrict__ a, const Real* __restrict__ b, Real* __restrict__ 
     const int m0 = rest % down * BM; rest /= down;
     const int n0 = rest % across * BN; rest /= across;
     const int part = rest % parts, z = rest / parts, batches = gridDim.x / (down * across * parts), begin = part * share;
-    Product tile;
+    ProductOf<Strided<A_ALONG_K>, Strided<B_ALONG_K>> tile;
     tile.multiply(Strided<A_ALONG_K>{a + z / inner * a_outer + z % inner * a_inner, a_row, a_k},
                   Strided<B_ALONG_K>{b + z / inner * b_outer + z % inner * b_inner, b_column, b_k}, m0, rows, n0, columns, begin,
                   min(begin + share, depth));
     const int to = z * rows * columns, to_sums = (part * batches + z) * rows * columns;
     #pragma unroll
-    for (int i = 0; i < Product::ROWS; i++)
+    for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
-        for (int j = 0; j < Product::COLUMNS; j++) {
+        for (int j = 0; j < tile.COLUMNS; j++) {
             int m = tile.row(i), n = tile.column(j);
             if (m >= rows || n >= columns) continue;
             if (sums) sums[to_sums + m * columns + n] = tile.result[i][j];

@@ -8,7 +8,7 @@
 #pragma once
 #include "mma.cuh"
 
-struct TensorCores {
+struct TensorCores : AtOnce {
     static constexpr int MT = BM / 2 / 16, NT = BN / 4 / 8;  // fragments of a warp
     static constexpr int WORDS = TENSOR == 1 ? 4 : 2;        // registers that four numbers take; two to a product
     static_assert(BM % 32 == 0 && BN % 32 == 0 && BK % 16 == 0, "whole fragments");

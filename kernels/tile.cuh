@@ -16,9 +16,12 @@
 // Per step a block reads (BM + BN) BK numbers and does 2 BM BN BK operations: with 128 x 128 tiles 64 operations a number read from device
 // memory or cache. Shared memory: 16 KiB a stage at 128 x 128 (64 bytes of every row), so three stages are just within the static limit.
 //
+// A third multiplier is wgmma's, of compute capability 9.0 (WGMMA=1, wgmma.cuh): it begins a product that goes on by itself, so the loop below begins
+// products, fetches, and lets what has begun end before the next barrier.
+//
 // Tried, and judged by registers and spills as the compiler tells them: all ks of a stage unrolled on CUDA cores (more than 200 registers instead
 // of 128, so one block on a multiprocessor instead of two); the digits of k found anew by division in every step. Weighed on paper: rows padded by
-// 16 bytes, as free of bank conflicts as lines that change places, but a quarter more shared memory. Not there: wgmma. Nothing has been timed.
+// 16 bytes, as free of bank conflicts as lines that change places, but a quarter more shared memory. Nothing has been timed.
 #pragma once
 #include "async.cuh"
 #include "common.cuh"
@@ -33,9 +36,12 @@
 #ifndef ASYNC
 #define ASYNC 0
 #endif
+#ifndef WGMMA
+#define WGMMA 0
+#endif
 constexpr int THREADS = 256, BM = SMALL ? 64 : 128, BN = BM, BK = (ASYNC || (TENSOR && sizeof(Real) == 4) ? 64 : 32) / sizeof(Real);
 constexpr int LINE = 16 / sizeof(Real), RUN = ASYNC ? LINE : 1, STAGES = ASYNC ? 3 : 2;  // LINE: numbers in 16 bytes; RUN: copied at once
-constexpr int TOGETHER = SMALL || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
+constexpr int TOGETHER = SMALL || WGMMA || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
 
 // What a row or k of an operand usually means: a number of three digits, (high * mids + mid) * lows + low, such as (tap, tap, channel).
 struct Digits { int high, mid, low; };
@@ -60,15 +66,20 @@ struct Base {
 // with (bits of) the row, or of k, so that threads that read at the same time read different banks:
 //     ALONG_K   8 threads with neighbouring rows and the same line, or 2 rows and all four lines, find their lines in all 32 banks
 //     else      threads with neighbouring rows do so anyway; those 4 ks apart, as in tensor.cuh, are 8 banks apart
-template <bool ALONG, int ROWS>
+// ATOMS: as wgmma wants it. ALONG_K it is the same; else 8 lines of each of 8 ks are an atom of 1024 bytes, in which lines change places with k.
+template <bool ALONG, int ROWS, bool ATOMS = false>
 struct Panel {
     static constexpr bool ALONG_K = ALONG;
+    static constexpr int LENGTH = ROWS;
     static constexpr unsigned LINES = BK / LINE;  // of a row, if ALONG_K
     Real* data;
 
     __device__ __forceinline__ Real* at(unsigned row, unsigned k) const {
-        return data + (ALONG_K ? row * BK + ((k / LINE ^ row / (8 / LINES) % LINES) * LINE | k % LINE)
-                               : k * ROWS + ((row / LINE ^ (TENSOR ? k / 4 % 4 * 2 : 0)) * LINE | row % LINE));
+        if constexpr (ALONG_K) return data + row * BK + ((k / LINE ^ row / (8 / LINES) % LINES) * LINE | k % LINE);
+        else if constexpr (ATOMS) {
+            const unsigned line = row / LINE, atom = k / 8 * (ROWS / LINE / 8) + line / 8;
+            return data + ((atom * 8 + k % 8) * 8 + (line % 8 ^ k % 8)) * LINE + row % LINE;
+        } else return data + k * ROWS + ((row / LINE ^ (TENSOR ? k / 4 % 4 * 2 : 0)) * LINE | row % LINE);
     }
     // The numbers k .. k + COUNT - 1 of a row, all in one line, as Sum or as they are; k is a multiple of COUNT.
     template <class Number, int COUNT>
@@ -86,9 +97,9 @@ struct Panel {
 };
 
 // Fills panels with rows row0 .. of an operand that has `rows` of them; a thread keeps to its rows, or to its ks.
-template <class Operand, int ROWS>
+template <class Operand, int ROWS, bool ATOMS>
 struct Feeder {
-    typedef Panel<Operand::ALONG_K, ROWS> To;
+    typedef Panel<Operand::ALONG_K, ROWS, ATOMS> To;
     static constexpr int COUNT = ROWS * BK / RUN / THREADS, ACROSS = (Operand::ALONG_K ? BK : ROWS) / RUN, STEP = THREADS / ACROSS;
     static_assert(COUNT * RUN * THREADS == ROWS * BK && THREADS % ACROSS == 0, "each thread copies the same number of elements");
     static constexpr int FIXED_ROWS = Operand::ALONG_K ? COUNT : 1, KS = Operand::ALONG_K ? 1 : COUNT;
@@ -136,10 +147,17 @@ struct Feeder {
     }
 };
 
+// Multiplies a stage as soon as it is there, in add(), and leaves nothing under way.
+struct AtOnce {
+    static constexpr bool ATOMS = false;
+    template <class A, class B> __device__ __forceinline__ void begin(const A&, const B&) {}  // of a product that goes on by itself
+    __device__ __forceinline__ void settle() {}                                               // before a barrier: the end of all products
+};
+
 // Multiplies a stage on CUDA cores: each thread has TM x TN results, STRIDE_M and STRIDE_N apart, so that the threads of a warp read
 // neighbouring rows. A number read from shared memory is used TM or TN times.
 template <int TM, int TN>
-struct Cores {
+struct Cores : AtOnce {
     static_assert(BM / TM * (BN / TN) == THREADS, "one thread for each TM x TN results");
     static constexpr int ROWS = TM, COLUMNS = TN, STRIDE_M = BM / TM, STRIDE_N = BN / TN;  // ROWS, COLUMNS: of `result`
     Sum result[TM][TN];
@@ -172,12 +190,22 @@ struct Cores {
 
 #if TENSOR
 #include "tensor.cuh"
-typedef TensorCores Multiplier;
+#endif
+#if WGMMA
+#include "wgmma.cuh"
+template <bool SUITED> struct MultiplierIf { typedef Warpgroups Type; };
+template <> struct MultiplierIf<false> { typedef TensorCores Type; };
+template <bool BOTH_ALONG_K> using Multiplier = typename MultiplierIf<TENSOR == 3 || BOTH_ALONG_K>::Type;
+#elif TENSOR
+template <bool BOTH_ALONG_K> using Multiplier = TensorCores;
 #else
-typedef Cores<SMALL ? 4 : 8, SMALL ? 4 : 8> Multiplier;
+template <bool BOTH_ALONG_K> using Multiplier = Cores<SMALL ? 4 : 8, SMALL ? 4 : 8>;
 #endif
 
-struct Product : Multiplier {
+// The tile of a block; ProductOf<A, B> is one that suits these operands.
+template <class Multiplier>
+struct Tile : Multiplier {
+    using Multiplier::result;
     int m0, n0;  // where the tile begins
     __device__ __forceinline__ int row(int i) const { return m0 + Multiplier::row(i); }
     __device__ __forceinline__ int column(int j) const { return n0 + Multiplier::column(j); }
@@ -185,18 +213,20 @@ struct Product : Multiplier {
     // The product over k_begin <= k < k_end of rows m_begin .. of `a` (of m_count) and rows n_begin .. of `b` (of n_count).
     template <class A, class B>
     __device__ __forceinline__ void multiply(const A& a, const B& b, int m_begin, int m_count, int n_begin, int n_count, int k_begin, int k_end) {
-        __shared__ __align__(128) Real as[STAGES][BM * BK];
-        __shared__ __align__(128) Real bs[STAGES][BN * BK];
+        __shared__ __align__(1024) Real as[STAGES][BM * BK];  // atoms of wgmma begin at multiples of their size
+        __shared__ __align__(1024) Real bs[STAGES][BN * BK];
         m0 = m_begin;
         n0 = n_begin;
         #pragma unroll
-        for (int i = 0; i < ROWS; i++)
+        for (int i = 0; i < Multiplier::ROWS; i++)
             #pragma unroll
-            for (int j = 0; j < COLUMNS; j++) result[i][j] = 0;
-        Feeder<A, BM> feed_a(a, m0, m_count, k_begin, k_end);
-        Feeder<B, BN> feed_b(b, n0, n_count, k_begin, k_end);
-        typedef typename Feeder<A, BM>::To PanelA;
-        typedef typename Feeder<B, BN>::To PanelB;
+            for (int j = 0; j < Multiplier::COLUMNS; j++) result[i][j] = 0;
+        typedef Feeder<A, BM, Multiplier::ATOMS> FeedA;
+        typedef Feeder<B, BN, Multiplier::ATOMS> FeedB;
+        typedef typename FeedA::To PanelA;
+        typedef typename FeedB::To PanelB;
+        FeedA feed_a(a, m0, m_count, k_begin, k_end);
+        FeedB feed_b(b, n0, n_count, k_begin, k_end);
         #pragma unroll
         for (int s = 0; s < STAGES - 1; s++) {  // one step ahead, or two
             if (k_begin + s * BK < k_end) {
@@ -209,22 +239,27 @@ struct Product : Multiplier {
         }
         for (int k0 = k_begin, stage = 0; k0 < k_end; k0 += BK) {
             if constexpr (ASYNC) copies_wait<STAGES - 2>();
+            this->settle();
             __syncthreads();  // now all of `stage` is there, and nobody reads the stage before it any more
             const int next = k0 + (STAGES - 1) * BK, to = stage == 0 ? STAGES - 1 : stage - 1;
+            this->begin(PanelA{as[stage]}, PanelB{bs[stage]});
             if (next < k_end) {
                 feed_a.fetch({as[to]});
                 feed_b.fetch({bs[to]});
             }
             if constexpr (ASYNC) copies_commit();  // of nothing, near the end: the wait above counts groups
-            add(PanelA{as[stage]}, PanelB{bs[stage]});
+            this->add(PanelA{as[stage]}, PanelB{bs[stage]});
             if (next < k_end) {
                 feed_a.put({as[to]});
                 feed_b.put({bs[to]});
             }
             stage = stage + 1 == STAGES ? 0 : stage + 1;
         }
+        this->settle();
     }
 };
+template <class A, class B> using ProductOf = Tile<Multiplier<A::ALONG_K && B::ALONG_K>>;
+typedef Tile<Multiplier<false>> Product;
 
 // What follows a product whose k was split into parts, in every module that has one.
 // parts (P, count) -> out (count,): the sum over the parts, in order. Traffic: P + 1 numbers per element.

@@ -34,10 +34,13 @@ def _module(code: str, options: tuple[str, ...], settings: tuple[tuple[str, Any]
     return SimModule(code, options=options, **dict(settings))
 
 
-def simulated(planted: tuple[str, str] | None = None, precision: str = "float32", **settings: Any) -> Any:
+def simulated(
+    planted: tuple[str, str] | None = None, precision: str = "float32", capability: tuple[int, int] | None = None, **settings: Any
+) -> Any:
     """CudaKernels on NumPy arrays; settings as SimModule takes them. `planted`: (text, what stands there instead) in every source with it.
 
-    On a device, settings mean nothing, and what asks for check mode or plants a bug is skipped.
+    capability: of the GPU that is simulated; one that can do what all can, and has no wgmma, without. On a device, settings mean nothing, and what
+    plants a bug is skipped.
     """
     if ON_DEVICE:
         if planted is not None:
@@ -49,7 +52,10 @@ def simulated(planted: tuple[str, str] | None = None, precision: str = "float32"
             code = code.replace(*planted)
         return _module(code, options, tuple(sorted(settings.items())))
 
-    return CudaKernels(np, module, precision)
+    kernels = CudaKernels(np, module, precision)
+    if capability is not None:
+        kernels.launcher.capability = capability
+    return kernels
 
 
 class OnDevice:

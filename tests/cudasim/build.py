@@ -14,7 +14,7 @@ from pathlib import Path
 from .translate import SimError, translate
 
 RUNTIME = Path(__file__).resolve().parent / "runtime"
-SOURCES = ("runtime.h", "device.h", "scheduler.h", "scheduler.cpp", "memory_checker.cpp")
+SOURCES = ("runtime.h", "device.h", "scheduler.h", "scheduler.cpp", "memory_checker.cpp", "warpgroup.cpp")
 COMMON = (
     "g++",
     "-std=c++17",

@@ -14,9 +14,9 @@ class SimError(RuntimeError):
 
 
 _TYPE = r"(?:const\s+|unsigned\s+|volatile\s+)*[A-Za-z_][\w:]*(?:<[^;<>]*>)?(?:\s*\*)*"
-_ALIGN = r"(?:__align__\s*\([^()]*\)\s+|alignas\([^()]*\)\s+)?"
-_DYNAMIC = re.compile(rf"extern\s+__shared__\s+{_ALIGN}({_TYPE})\s*\b(\w+)\s*\[\s*\]\s*;")
-_STATIC = re.compile(rf"__shared__\s+{_ALIGN}({_TYPE})\s*\b(\w+)\s*((?:\[[^\];]*\]\s*)*);")
+_ALIGN = r"(?:(?:__align__\s*|alignas)\((?P<align>[^()]*)\)\s+)?"
+_DYNAMIC = re.compile(rf"extern\s+__shared__\s+{_ALIGN}(?P<type>{_TYPE})\s*\b(?P<name>\w+)\s*\[\s*\]\s*;")
+_STATIC = re.compile(rf"__shared__\s+{_ALIGN}(?P<type>{_TYPE})\s*\b(?P<name>\w+)\s*(?P<dims>(?:\[[^\];]*\]\s*)*);")
 _KERNEL = re.compile(
     r"(?P<template>template\s*<[^;{}]*?>\s*)?(?:extern\s+\"C\"\s*)?__global__\s+(?:void\s+)?"
     r"(?:__launch_bounds__\s*\((?P<bounds>[^()]*)\)\s*)?(?:void\s+)?(?P<name>\w+)\s*\("
@@ -44,8 +44,8 @@ def translate(source: str, instances: Sequence[str], filename: str) -> tuple[str
     SimError for a __shared__ declaration that cannot be read.
     """
     names = [*kernel_names(source), *instances]
-    body = _DYNAMIC.sub(r"SIM_DYNAMIC_SHARED(\1, \2);", without_comments(source))
-    body = _STATIC.sub(lambda m: f"SIM_SHARED({m[1]}, {m[2]}, {m[3] or ''});".replace("\n", " "), body)
+    body = _DYNAMIC.sub(r"SIM_DYNAMIC_SHARED(\g<type>, \g<name>);", without_comments(source))
+    body = _STATIC.sub(lambda m: f"SIM_SHARED({m['type']}, {m['name']}, {m['dims']}, {m['align'] or 1});".replace("\n", " "), body)
     if left := re.search(r"\b__shared__\b", body):
         line = body[: left.start()].count("\n") + 1
         raise SimError(f"{filename}:{line}: a __shared__ declaration that the simulator cannot read; write one variable per statement")

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from .compiler import Compiler
 from .conv import CudaConv
 from .elementwise import CudaElementwise
 from .graph import Graphs
@@ -31,7 +32,7 @@ class CudaKernels(CudaConv, CudaElementwise, CudaLinalg, CudaLoss, CudaMetrics, 
 
     def __init__(self, xp: Any = None, module: Callable[..., Any] | None = None, precision: str = "float32") -> None:
         xp = importlib.import_module("cupy") if xp is None else xp
-        super().__init__(xp, module or xp.RawModule, precision)
+        super().__init__(xp, module or Compiler(xp), precision)
 
 
 __all__ = ["CudaKernels"]

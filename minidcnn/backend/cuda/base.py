@@ -9,7 +9,7 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from ..half import HALF
 from ..reference import Kernels
-from .launcher import BLOCK, Launcher
+from .launcher import BLOCK, WGMMA, Launcher
 
 CHANNELS = 4  # of a thread, at most
 TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
@@ -41,6 +41,11 @@ class CudaBase(Kernels):
         """Rows and columns of a block's tile of so large products, and the definitions that choose it in kernels/tile.cuh."""
         large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
         return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
+
+    def best(self, defines: tuple[str, ...], along_k: bool) -> tuple[str, ...]:
+        """`defines`, and WGMMA where it multiplies this tile: a large one, its runs copied whole, of float16, or of tf32 that runs along k in both factors."""
+        suits = "TENSOR=3" in defines or ("TENSOR=1" in defines and along_k)
+        return (*defines, WGMMA) if suits and {"SMALL=0", "ASYNC=1"} <= set(defines) and self.launcher.warpgroups else defines
 
     def new_images(self, n: int, c: int, size: Pair, dtype: Any) -> Array:
         """Uninitialised (N, H, W, C)."""

@@ -1,24 +1,30 @@
 """Compiles kernels, once per source and dtype, and launches them with arguments that were checked.
 
-The module class is `cupy.RawModule` on a GPU. Anything with its shape will do: the tests run the same launches, same grids and same
+Modules come from compiler.py on a GPU. Anything with the shape of `cupy.RawModule` will do: the tests run the same launches, same grids and same
 arguments, on a simulator.
 """
 
 from __future__ import annotations
 
 import functools
+import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
+from .compiler import ARCH
 from .source import source
 
 BLOCK = 256  # threads of a block, for kernels with one thread per element
 MOST_BLOCKS = 1 << 16  # threads loop over the rest
 LIMIT = (1 << 31) - (1 << 25)  # elements of an array: kernels count in 32 bits, and step past the end by a grid at most
 
+VARIABLE = "MINIDCNN_WGMMA"
+WGMMA = "WGMMA=1"  # among a module's definitions: it is compiled for sm_90a
+WARPGROUPS = (9, 0)  # the one compute capability with the instructions of kernels/wgmma.cuh
 NUMBERS = {  # dtype -> how values are stored, how they are added up
     "float32": ("float", "float"),
     "float64": ("double", "double"),
@@ -42,6 +48,11 @@ class Launcher:
         properties = runtime.getDeviceProperties(runtime.getDevice())
         return properties["major"], properties["minor"]
 
+    @functools.cached_property
+    def warpgroups(self) -> bool:
+        """Whether kernels/wgmma.cuh is to be used: the GPU has the instructions, MINIDCNN_WGMMA=0 does not say no, and they have not failed to compile."""
+        return self.capability == WARPGROUPS and os.environ.get(VARIABLE, "") != "0"
+
     def suits(self, *arrays: Array | None) -> bool:
         """Whether the kernels take these arrays: not empty, one dtype of NUMBERS, few enough elements for 32-bit counting."""
         present = [a for a in arrays if a is not None]
@@ -50,7 +61,8 @@ class Launcher:
     def function(self, file: str, kernel: str, dtype: Any, defines: Sequence[str] = ()) -> Any:
         """Kernel `kernel` of kernels/`file`, compiled for `dtype` when first asked for. RuntimeError that names both if it does not compile."""
         stored, added = NUMBERS[np.dtype(dtype).name]
-        options = ("-std=c++17", f"-DREAL={stored}", f"-DSUM={added}", *(f"-D{d}" for d in defines))
+        special = WGMMA in defines
+        options = ("-std=c++17", f"-DREAL={stored}", f"-DSUM={added}", *(f"-D{d}" for d in defines), *((ARCH,) if special else ()))
         key = (file, kernel, options)
         if key not in self._functions:
             try:
@@ -58,6 +70,14 @@ class Launcher:
             except MemoryError:
                 raise
             except Exception as error:
+                if special:  # the same tile on the tensor cores that every GPU of its generation has
+                    if self.warpgroups:
+                        warnings.warn(
+                            f"kernels for sm_90a do not compile, slower ones are used: {str(error).splitlines()[0]}", stacklevel=2
+                        )
+                    self.warpgroups = False
+                    self._functions[key] = self.function(file, kernel, dtype, [d for d in defines if d != WGMMA])
+                    return self._functions[key]
                 raise RuntimeError(f"kernel {kernel} of {file} does not compile for {np.dtype(dtype).name}: {error}") from error
         return self._functions[key]
 

@@ -42,6 +42,7 @@ class CudaLinalg(CudaBase):
         b_along, b_whole = self._runs(b, (b_outer, b_inner), (bt[-1], n), (bt[-2], k))
         copies = a_whole and b_whole and self.launcher.capability >= ASYNC
         defines += f"A_ALONG_K={int(a_along)}", f"B_ALONG_K={int(b_along)}", f"ASYNC={int(copies)}"
+        defines = self.best(defines, a_along and b_along)
         arguments = _run(a), _run(b), c, sums, m, n, k, share, inner, parts, *strides
         self.launcher.launch((blocks * parts,), (256,), FILE, "gemm", a.dtype, *arguments, defines=defines)
         if sums is not None:

@@ -49,10 +49,11 @@ constexpr int warpSize = 32;
 // -- shared memory and barriers ----------------------------------------------------------------------------------------------------
 
 // Stand where a kernel says `__shared__ T name dims;` and `extern __shared__ T name[];`.
-#define SIM_SHARED(T, name, dims)                                                                     \
+#define SIM_SHARED(T, name, dims, align)                                                              \
     static char name##_key;                                                                           \
     using name##_type = std::remove_reference_t<decltype((*(T(*) dims)nullptr))>;                     \
-    auto& name = *static_cast<name##_type*>(sim::static_shared(&name##_key, sizeof(name##_type), alignof(name##_type)))
+    auto& name = *static_cast<name##_type*>(                                                          \
+        sim::static_shared(&name##_key, sizeof(name##_type), std::max<size_t>(alignof(name##_type), align)))
 #define SIM_DYNAMIC_SHARED(T, name) T* name = static_cast<T*>(sim::dynamic_shared())
 
 inline int sim_vote(int line, sim::Vote vote, int predicate) {

@@ -81,6 +81,7 @@ void Scheduler::access(const void* address, size_t bytes, Access kind, const voi
             cell->write_epoch = epoch;
             cell->write_thread = me;
             cell->write_warp_epoch = warp_epoch;
+            cell->write_fences = threads[me].proxy_fences;
             cell->write_at = code;
             cell->written = true;
             cell->atomic = kind == ATOMIC;

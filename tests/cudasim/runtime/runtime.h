@@ -37,6 +37,15 @@ void check_access(const void* address, size_t bytes, Access kind);  // does noth
 void async_copy(void* to, const void* from, size_t bytes, size_t zeros);
 void async_commit();
 void async_wait(int groups_left);
+
+// wgmma (warpgroup.cpp). `registers` are a thread's N / 2 sums, in the order of the instruction; ACROSS: rows lie along memory, not ks.
+enum Factors { F16, TF32 };
+unsigned shared_address(const void*);  // as __cvta_generic_to_shared gives it
+void warpgroup_multiply(float* const* registers, int n, Factors, bool a_across, bool b_across, uint64_t a, uint64_t b);
+void warpgroup_fence();
+void warpgroup_commit();
+void warpgroup_wait(int groups_left);
+void proxy_fence();  // fence.proxy.async
 [[noreturn]] void trap(const char* what, int line);
 
 // -- what the loader must know of a kernel: its parameters, and how to call it ------------------------------------------------------

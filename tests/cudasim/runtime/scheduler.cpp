@@ -166,10 +166,15 @@ void Scheduler::run_block(uint32_t index) {
     released = false;
     epoch++;
     warps.assign((count + 31) / 32, Warp{});
+    warpgroups.assign((count + 127) / 128, Warpgroup{});
     for (int i = 0; i < count; i++) {
         threads[i].state = NEW;
         threads[i].copies.clear();
-        threads[i].groups = 0;
+        threads[i].groups = threads[i].product_groups = 0;
+        threads[i].begun = threads[i].committed = threads[i].waited = 0;
+        threads[i].fenced = false;
+        threads[i].sums.clear();
+        threads[i].proxy_fences = threads[i].ordered_fences = 0;
         warps[i / 32].alive |= 1u << (i & 31);
     }
     shuffle_order();
@@ -207,7 +212,7 @@ void Scheduler::report_deadlock() {
     int at_barrier = -1, at_warp = -1;
     for (int i = 0; i < count; i++) {
         if (threads[i].state == AT_BLOCK_BARRIER) at_barrier = i;
-        if (threads[i].state == AT_WARP_OPERATION) at_warp = i;
+        if (threads[i].state == AT_WARP_OPERATION || threads[i].state == AT_WGMMA_WAIT) at_warp = i;
     }
     if (!stop.exchange(true))
         snprintf(launch.error, launch.error_size,
@@ -221,6 +226,8 @@ void Scheduler::finish(int thread) {
     threads[thread].state = DONE;
     live--;
     warps[thread / 32].alive &= ~(1u << (thread & 31));
+    for (const Wgmma& product : warpgroups[thread / 128].products)
+        if (!product.done) fail("the thread exits with a wgmma never waited for, begun @code%#zx", in_library(product.code));
     if (!threads[thread].copies.empty()) fail("the thread exits with %zu cp.async copies never waited for", threads[thread].copies.size());
     if (arrived && arrived == live) release_barrier();
 }
@@ -243,6 +250,7 @@ void Scheduler::sync_block(int line, Vote kind, int* predicate) {
 void Scheduler::release_barrier() {
     for (Thread& t : threads) {
         if (t.state != AT_BLOCK_BARRIER) continue;
+        t.ordered_fences = t.proxy_fences;
         t.state = READY;
         if (t.predicate) *t.predicate = vote == ANY ? votes > 0 : vote == ALL ? votes == arrived : votes;
     }
@@ -287,6 +295,7 @@ void* Scheduler::static_shared(const void* key, size_t size, size_t align) {
     }
     if (total > launch.shared_limit) fail("%zu bytes of shared memory asked for, the limit is %zu", total, launch.shared_limit);
     size_t offset = (shared_top + align - 1) / align * align;
+    if (offset / align % 2 == 0) offset += align;  // not better aligned than was asked for
     shared_top = (offset + size + GAP + 15) / 16 * 16;
     if (shared_top > ARENA) fail("the simulator's arena of %zu bytes is too small for this block's shared memory", ARENA);
     if (shared_top > shared_high) {
@@ -341,6 +350,14 @@ void async_copy(void* to, const void* from, size_t bytes, size_t zeros) {
 }
 void async_commit() { scheduler->async_commit(); }
 void async_wait(int groups_left) { scheduler->async_wait(groups_left); }
+unsigned shared_address(const void* p) { return static_cast<unsigned>(static_cast<const char*>(p) - scheduler->arena); }
+void warpgroup_multiply(float* const* registers, int n, Factors factors, bool a_across, bool b_across, uint64_t a, uint64_t b) {
+    scheduler->warpgroup_multiply(registers, n, factors, a_across, b_across, a, b, __builtin_return_address(0));
+}
+void warpgroup_fence() { scheduler->warpgroup_fence(); }
+void warpgroup_commit() { scheduler->warpgroup_commit(); }
+void warpgroup_wait(int groups_left) { scheduler->warpgroup_wait(groups_left, __builtin_return_address(0)); }
+void proxy_fence() { scheduler->proxy_fence(); }
 void trap(const char* what, int line) { scheduler->fail("%s failed at line %d", what, line); }
 void check_access(const void* address, size_t bytes, Access kind) {
     if (scheduler->checking) scheduler->access(address, bytes, kind, __builtin_return_address(0));

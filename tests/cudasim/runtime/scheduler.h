@@ -31,7 +31,21 @@ struct Launch {
 struct Fiber { void* stack_pointer; char* stack; int thread; };
 
 struct Copy { void* to; const void* from; size_t bytes, zeros; int group; const void* code; };  // code: where it was begun
-enum State { NEW, READY, AT_BLOCK_BARRIER, AT_WARP_OPERATION, DONE };
+
+// A product that four warps have begun, or are beginning: see warpgroup.cpp.
+struct Wgmma {
+    uint64_t a, b;  // descriptors
+    int n;
+    Factors factors;
+    bool a_across, b_across;
+    const void* code;
+    bool done;
+    int begun, group[128];          // by how many threads; of each, -1 before its commit
+    std::vector<float*> registers;  // n / 2 of each
+};
+struct Warpgroup { std::vector<Wgmma> products; int waiting; };
+
+enum State { NEW, READY, AT_BLOCK_BARRIER, AT_WARP_OPERATION, AT_WGMMA_WAIT, DONE };
 struct Thread {
     State state;
     Fiber* fiber;
@@ -40,6 +54,11 @@ struct Thread {
     int* predicate;           // of a voting barrier
     std::vector<Copy> copies; // cp.async copies under way
     int groups;               // cp.async groups committed
+    size_t begun, committed, waited;  // wgmma products so far
+    int product_groups, waits_for;    // committed; up to which, at a wait
+    bool fenced;                      // wgmma.fence since the last wait
+    std::vector<float> sums;          // the registers of the last product, as wgmma left or found them
+    uint32_t proxy_fences, ordered_fences;  // fence.proxy.async so far, and before the last block barrier
 };
 struct Warp { unsigned alive; uint32_t epoch; void* payload[32]; };  // epoch: __syncwarps passed
 
@@ -48,6 +67,7 @@ constexpr int READERS = 2;
 struct Cell {
     uint64_t write_epoch, read_epoch[READERS];
     uint32_t write_block, read_block, write_thread, read_thread[READERS], write_warp_epoch, read_warp_epoch[READERS];
+    uint32_t write_fences;           // fence.proxy.async of the writer before it wrote
     const void *write_at, *read_at;  // code addresses
     bool written, atomic;
 };
@@ -68,6 +88,11 @@ public:
     void async_copy(void* to, const void* from, size_t bytes, size_t zeros, const void* code);
     void async_commit();
     void async_wait(int groups_left);
+    void warpgroup_multiply(float* const* registers, int n, Factors, bool a_across, bool b_across, uint64_t a, uint64_t b, const void* code);
+    void warpgroup_fence() { threads[current].fenced = true; }
+    void warpgroup_commit();
+    void warpgroup_wait(int groups_left, const void* code);
+    void proxy_fence() { threads[current].proxy_fences++; }
     void access(const void* address, size_t bytes, Access kind, const void* code);  // memory_checker.cpp
     [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -86,6 +111,8 @@ private:
     void shuffle_order();
     void copy(const Copy&);
     void report_deadlock();
+    std::vector<float> factor(uint64_t descriptor, int rows, Factors, bool across, const void* code);
+    void multiply(Wgmma&, int warpgroup);
 
     Cell* find_cell(char* address, size_t bytes, Access, const void* code, bool& shared, int& grain);
     [[noreturn]] void race(const char* what, const void* address, uint32_t block, uint32_t thread, const void* earlier, const void* code);
@@ -104,6 +131,7 @@ private:
     uint64_t epoch = 0, random;
     std::vector<Thread> threads;
     std::vector<Warp> warps;
+    std::vector<Warpgroup> warpgroups;
     std::vector<int> order;  // in which threads run, warp by warp
     std::vector<uint3> indices;
 

@@ -121,8 +121,8 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "the shared panels are too short": ("forward", "as[STAGES][BM * BK]", "as[STAGES][BM * BK / 2]"),
     "copies: the barrier comes before the wait": (
         "copies",
-        "            if constexpr (ASYNC) copies_wait<STAGES - 2>();\n            __syncthreads();",
-        "            __syncthreads();\n            if constexpr (ASYNC) copies_wait<STAGES - 2>();",
+        "            if constexpr (ASYNC) copies_wait<STAGES - 2>();\n            this->settle();\n            __syncthreads();",
+        "            this->settle();\n            __syncthreads();\n            if constexpr (ASYNC) copies_wait<STAGES - 2>();",
     ),
     "copies: one group too many may be under way": ("copies", "copies_wait<STAGES - 2>", "copies_wait<STAGES - 1>"),
     "copies: the last groups are not counted": (

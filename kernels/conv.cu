@@ -138,7 +138,7 @@ struct Finish {
 // -- kernels -----------------------------------------------------------------------------------------------------------------------------
 
 // x (N, H, W, C), w (O, KH, KW, C), scale and offset (O,) or null -> y (N, OH, OW, O).
-extern "C" __global__ void __launch_bounds__(256, TOGETHER)
+extern "C" __global__ void __launch_bounds__(256, ProductOf<Columns, Matrix>::BLOCKS)
 conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
              Real* __restrict__ y, int channels, int relu, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;

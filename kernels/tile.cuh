@@ -41,7 +41,7 @@
 #endif
 constexpr int THREADS = 256, BM = SMALL ? 64 : 128, BN = BM, BK = (ASYNC || (TENSOR && sizeof(Real) == 4) ? 64 : 32) / sizeof(Real);
 constexpr int LINE = 16 / sizeof(Real), RUN = ASYNC ? LINE : 1, STAGES = ASYNC ? 3 : 2;  // LINE: numbers in 16 bytes; RUN: copied at once
-constexpr int TOGETHER = SMALL || WGMMA || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
+constexpr int TOGETHER = SMALL || (WGMMA && TENSOR == 3) || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
 
 // What a row or k of an operand usually means: a number of three digits, (high * mids + mid) * lows + low, such as (tap, tap, channel).
 struct Digits { int high, mid, low; };
@@ -205,6 +205,7 @@ template <bool BOTH_ALONG_K> using Multiplier = Cores<SMALL ? 4 : 8, SMALL ? 4 :
 // The tile of a block; ProductOf<A, B> is one that suits these operands.
 template <class Multiplier>
 struct Tile : Multiplier {
+    static constexpr int BLOCKS = Multiplier::ATOMS ? 2 : TOGETHER;  // on a multiprocessor
     using Multiplier::result;
     int m0, n0;  // where the tile begins
     __device__ __forceinline__ int row(int i) const { return m0 + Multiplier::row(i); }
@@ -259,7 +260,7 @@ struct Tile : Multiplier {
     }
 };
 template <class A, class B> using ProductOf = Tile<Multiplier<A::ALONG_K && B::ALONG_K>>;
-typedef Tile<Multiplier<false>> Product;
+typedef Tile<Multiplier<false>> Product;  // that suits any operands
 
 // What follows a product whose k was split into parts, in every module that has one.
 // parts (P, count) -> out (count,): the sum over the parts, in order. Traffic: P + 1 numbers per element.

@@ -144,7 +144,7 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
     const Geometry g = GEOMETRY;
     const Finish finish{scale, offset, relu};
     const int positions = g.n * g.oh * g.ow, depth = g.kh * g.kw * g.c;
-    Product tile;
+    ProductOf<Columns, Matrix> tile;
     tile.multiply(Columns{g, x}, Matrix{w, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, channels, 0, depth);
     #pragma unroll
     for (int i = 0; i < Product::ROWS; i++)

@@ -147,9 +147,9 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
     ProductOf<Columns, Matrix> tile;
     tile.multiply(Columns{g, x}, Matrix{w, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, channels, 0, depth);
     #pragma unroll
-    for (int i = 0; i < Product::ROWS; i++)
+    for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
-        for (int j = 0; j < Product::COLUMNS; j++) {
+        for (int j = 0; j < tile.COLUMNS; j++) {
             int m = tile.row(i), o = tile.column(j);
             if (m < positions && o < channels) y[m * channels + o] = finish(tile.result[i][j], o);
         }

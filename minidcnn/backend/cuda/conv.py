@@ -60,6 +60,7 @@ class CudaConv(CudaBase):
         x, w = self.images(x), self._weight(w)
         defines += (self._copies(x, w, c),)
         arguments = (x, w, scale, offset, y, o, relu, *at)
+        defines = self.best(defines, along_k=True)
         self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, *arguments, defines=defines)
         return nchw(y)
 

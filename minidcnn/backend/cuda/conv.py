@@ -76,6 +76,7 @@ class CudaConv(CudaBase):
         y, w = self.images(y), self._weight(w)
         defines += (self._copies(y, w, o, c),)
         arguments = (y, w, None, self._wide(bias), x, o, False, *at)
+        defines = self.best(defines, along_k=False)
         self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, *arguments, defines=defines)
         return nchw(x)
 

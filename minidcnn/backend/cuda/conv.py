@@ -95,6 +95,7 @@ class CudaConv(CudaBase):
         grid, at = (-(-columns // tile), -(-o // tile), parts), geometry(n, c, window, x.shape[2:], (oh, ow))
         x, y = self.images(x), self.images(y)
         defines += (self._copies(x, y, c, o),)
+        defines = self.best(defines, along_k=False)
         self.launcher.launch(grid, (256,), FILE, "conv_weight", x.dtype, x, y, sums, o, share, *at, defines=defines)
         self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, parts, w.size, defines=defines)
         return nchw(w)

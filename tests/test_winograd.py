@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, nchw
 from minidcnn.backend.cpu import transforms, vector, winograd
+from minidcnn.backend.cpu import winograd_loops as loops
 from minidcnn.backend.cpu.jit import jit
 from minidcnn.window import Window
 
@@ -45,16 +46,43 @@ def address(array: np.ndarray) -> int:
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 @pytest.mark.parametrize("runs", [1, 3])
-def test_product_is_the_sum_of_the_products_of_its_runs(vectors: int, runs: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("more", [0, 1])
+def test_product_is_the_sum_of_the_products_of_its_runs(vectors: int, runs: int, more: int, rng: np.random.Generator) -> None:
     rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
     product = vector.make_product(rows, vectors)
-    run = jit(lambda a, ar, step, n, b, c: product(a, ar, step, n, b, c, columns + 2, k))
+    run = jit(lambda a, ar, step, n, b, c, more: product(a, ar, step, n, b, c, columns + 2, k, more))
     a, b = rng.integers(-3, 4, (runs, rows, k + 1)).astype("f4"), rng.integers(-3, 4, (runs, k, columns)).astype("f4")
     c = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
     expected = c.copy()
-    expected[:, :columns] = np.einsum("rik,rkj->ij", a[:, :, :k], b)
-    run(address(a), k + 1, rows * (k + 1), runs, address(b), address(c))
+    expected[:, :columns] = np.einsum("rik,rkj->ij", a[:, :, :k], b) + more * c[:, :columns]
+    run(address(a), k + 1, rows * (k + 1), runs, address(b), address(c), more)
     np.testing.assert_array_equal(c, expected)  # and nothing beside the block is touched
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+@pytest.mark.parametrize(("runs", "k"), [(1, 5), (1, 2 * loops.DEEP + 7), (3, loops.DEEP - 1), (7, loops.DEEP // 3), (2, 2 * loops.DEEP)])
+def test_products_in_parts_that_fit_the_cache_lose_no_part(vectors: int, runs: int, k: int, rng: np.random.Generator) -> None:
+    rows, columns = 2 * vector.ROWS[vectors - 1], vectors * vector.LANES
+    a, b = rng.integers(-3, 4, (runs, rows, k)).astype("f4"), rng.integers(-3, 4, (runs, k, columns)).astype("f4")
+    c = np.full((rows, columns), 7, "f4")
+    expected = np.einsum("rik,rkj->ij", a, b)
+    loops.multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 0)
+    np.testing.assert_array_equal(c, expected)
+    loops.multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 1)
+    np.testing.assert_array_equal(c, 2 * expected)
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [4, 8, 12, 16, 20, 28, 48])
+@pytest.mark.parametrize("k", [3, 2 * loops.LONG + 5])
+def test_sums_of_any_multiple_of_four_rows(vectors: int, rows: int, k: int, rng: np.random.Generator) -> None:
+    columns = vectors * vector.LANES
+    a, b = rng.integers(-3, 4, (k, rows)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
+    c = rng.integers(-3, 4, (rows + 1, columns + 2)).astype("f4")
+    expected = c.copy()
+    expected[:rows, :columns] += a.T @ b[:, :columns]
+    loops.add(address(a), 1, rows, address(b), columns + 1, address(c), columns + 2, k, rows, vectors)
+    np.testing.assert_array_equal(c, expected)
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])

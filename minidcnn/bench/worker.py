@@ -205,7 +205,7 @@ def machine() -> dict[str, float]:
     def products(start: int, stop: int) -> None:
         c = np.empty((ROWS[-1], columns), np.float32)
         for _ in range(start, stop):  # rows 0 apart: the same block again and again
-            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4)
+            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0)
 
     source, target = (np.ones(1 << 26, np.float32) for _ in range(2))
     part = source.size // 64

@@ -130,9 +130,10 @@ def windows(image, at, packed, vectors, panels, y, first, every, wide, start, st
             a, step = image.ctypes.data + 4 * (p // at.oh * image.shape[1] + p % at.oh * at.row) * line, wide.shape[2]
             to = y[first + every * p] if direct else wide[p - start]
             c = to.ctypes.data + 4 * panel * columns
-            multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, whole, vectors)
+            multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, whole, vectors, np.int64(0))
             if whole < count:  # the last block does some windows again
-                multiply(a + 4 * last * at.step, at.step, at.gap * line, at.runs, b, c + 4 * last * step, step, at.run, block, vectors)
+                a, c = a + 4 * last * at.step, c + 4 * last * step
+                multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, block, vectors, np.int64(0))
     if not direct:
         for p in range(start, stop):
             some_columns(wide[p - start], y[first + every * p])

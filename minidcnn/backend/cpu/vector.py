@@ -45,23 +45,31 @@ def panel_vectors(n: int) -> int:
 
 
 def make_product(rows: int, vectors: int) -> Callable[..., None]:
-    """product(a, a_row, a_run, runs, b, c, c_row, k): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
+    """product(a, a_row, a_run, runs, b, c, c_row, k, more): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
 
     columns = vectors * LANES. Run r of a begins at a + r a_run, what it meets in b follows what the run before met. All of c stays in
     registers: each step along k loads `vectors` vectors of b and broadcasts `rows` numbers of a. runs and k must be at least 1.
+    Unless `more` is 0, the sum is added to what c holds, as if it went on: the same bits as in one go.
     """
 
-    def body(bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any) -> None:
+    def body(bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, more: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
         columns = I64(vectors * LANES)
+        before = bd.block
+        with bd.if_then(bd.icmp_signed("!=", more, I64(0))):
+            held, loaded = _load_block(bd, cp, c_row, rows, vectors), bd.block
+        start = [bd.phi(_vector(LANES)) for _ in held]
+        for phi, value in zip(start, held, strict=True):
+            phi.add_incoming(_constant(0, LANES), before)
+            phi.add_incoming(value, loaded)
         with _Loop(bd, I64(0), runs, 1, skip=False) as outer:
-            sums = [outer.carry(_constant(0, LANES)) for _ in range(rows * vectors)]
+            sums = [outer.carry(value) for value in start]
             a_at, b_at = bd.gep(ap, [bd.mul(outer.index, a_run)]), bd.gep(bp, [bd.mul(bd.mul(outer.index, k), columns)])
             sums = _multiply_add(bd, sums, a_at, a_row, I64(1), b_at, columns, k, rows, vectors)
             outer.update(sums)
         _store_block(bd, sums, cp, c_row, rows, vectors)
 
-    return _intrinsic(body)
+    return _intrinsic(body, 9)
 
 
 def make_sum(rows: int, vectors: int) -> Callable[..., None]:
@@ -72,7 +80,7 @@ def make_sum(rows: int, vectors: int) -> Callable[..., None]:
 
     def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
-        sums = [_load(bd, cp, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
+        sums = _load_block(bd, cp, c_row, rows, vectors)
         sums = _multiply_add(bd, sums, ap, a_row, a_k, bp, b_k, k, rows, vectors)
         _store_block(bd, sums, cp, c_row, rows, vectors)
 
@@ -92,6 +100,10 @@ def _multiply_add(bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: An
             new += [_fma(bd, factor, columns[j], sums[r * vectors + j], LANES) for j in range(vectors)]
         loop.update(new)
     return new
+
+
+def _load_block(bd: Any, c: Any, c_row: Any, rows: int, vectors: int) -> list[Any]:
+    return [_load(bd, c, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
 
 
 def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vectors: int) -> None:
@@ -185,7 +197,7 @@ def make_fill() -> Callable[..., None]:
 
 
 def _intrinsic(body: Callable[..., None], count: int = 8) -> Callable[..., None]:
-    """A numba function of `count` int64 arguments, 8 or 11, whose code `body` writes."""
+    """A numba function of `count` int64 arguments, 8, 9 or 11, whose code `body` writes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         body(builder, *arguments)
@@ -194,6 +206,8 @@ def _intrinsic(body: Callable[..., None], count: int = 8) -> Callable[..., None]
     made = types.void(*[types.int64] * count), generate
     if count == 8:
         return intrinsic(lambda typing, a, b, c, d, e, f, g, h: made)
+    if count == 9:
+        return intrinsic(lambda typing, a, b, c, d, e, f, g, h, i: made)
     return intrinsic(lambda typing, a, b, c, d, e, f, g, h, i, j, k: made)
 
 

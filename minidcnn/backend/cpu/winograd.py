@@ -21,7 +21,7 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .layout import plain
 from .memory import Scratch, empty, second_level_cache
-from .threads import MULTIPLY_ADDS, parallel
+from .threads import MULTIPLY_ADDS, num_threads, parallel
 from .transforms import OUT, TAPS, XI
 from .vector import LANES, ROWS, panel_vectors
 from .winograd_loops import (
@@ -40,10 +40,11 @@ from .winograd_loops import (
     weight_stream,
 )
 
-LARGE = 1 << 16  # c o of weights that are transformed on their way, if there are
-FEW, TO_A_TILE = 1024, 180  # at most so many tiles, and so many of c o for each: else the transformed weights are read less often than made
-PART = 32  # channels of weights that are transformed at a time
-STEP = 64  # tiles that they meet
+LARGE = 1 << 14  # c o of weights that do not stay in L2
+MANY = 144  # tiles of a block that is worth reading large weights for
+STEP = 256  # tiles that meet weights on their way
+PART = (32, 128)  # channels of weights that are transformed at a time, at least and at most
+HIGH = (64, 128)  # channels
 L2 = int(0.15 * second_level_cache())  # numbers of transformed pixels and products in a block: 0.6 of it; the rest is for weights
 SUMS, PARTS = 1 << 19, 8  # numbers in a sum of weights of which each part of the tiles may have its own, and parts
 _scratch = Scratch()
@@ -77,7 +78,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
     flat, side = w.reshape(-1), XI * max(s.c, s.o)
-    step = _block(s, 1)
+    step = _fit(s)
     high = -(-s.c // ADDS) * ADDS
     plane = _odd(high * s.wide)
 
@@ -92,7 +93,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
         blocks = -(-s.tiles // step)
         parts = min(PARTS, blocks)
         total = _scratch("sums", parts * XI * plane).reshape(parts, -1)
-        t_plane, g_plane = _odd(step * s.c), _odd(step * s.wide)
+        t_plane, g_plane = _odd(step * s.row), _odd(step * s.g_row)
 
         def some(start: int, stop: int) -> None:
             tiles, products = _scratch("tiles", XI * t_plane + ADDS), _scratch("products", XI * g_plane)
@@ -117,18 +118,19 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
         parallel(some, parts, XI * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
         gather(total, parts)
         return nchw(w)
-    held = max(STEP, min(s.tiles, TILES // (XI * (s.c + s.wide))))  # tiles at a time
-    t_plane, g_plane = _odd(held * s.c), _odd(held * s.wide)
+    held = max(64, min(s.tiles, TILES // (XI * (s.c + s.wide))))  # tiles at a time
+    t_plane, g_plane = _odd(held * s.row), _odd(held * s.g_row)
     tiles, products = _scratch("all tiles", XI * t_plane + ADDS), _scratch("all gradients", XI * g_plane)
 
     def transform(first: int, start: int, stop: int) -> None:
         patch = _scratch("patch", side)
-        input_tiles(images, s, first + start, stop - start, tiles, start * s.c, t_plane, patch)
-        gradient_tiles(gradients, s, first + start, stop - start, products, start * s.wide, g_plane, patch)
+        input_tiles(images, s, first + start, stop - start, tiles, start * s.row, t_plane, patch)
+        gradient_tiles(gradients, s, first + start, stop - start, products, start * s.g_row, g_plane, patch)
 
     if held >= s.tiles:
         parallel(partial(transform, 0), s.tiles, XI * (s.c + s.wide))
-        part = max(LANES, min(64, -(-s.c // 4) // LANES * LANES))
+        wanted = s.c * (s.wide // s.columns) // (2 * num_threads())  # two items a thread, if they do not become too small
+        part = min(HIGH[1], max(HIGH[0], _up(wanted, LANES)))
         size = _odd(part * s.columns)
 
         def items(start: int, stop: int) -> None:
@@ -162,35 +164,43 @@ def _convolve(
     flat = y.reshape(-1)
     panels = s.wide // s.columns
     last = o - (panels - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
-    if s.c * o >= LARGE and s.tiles <= min(FEW, s.c * o // TO_A_TILE) and last >= LANES:
-        t_plane, rows = _odd((s.tiles + ADDS) * s.c), min(STEP, -(-s.tiles // ADDS) * ADDS)
+    block = ROWS[s.vectors - 1]
+    if s.c * o >= LARGE and s.tiles <= o and last >= LANES:  # transformed pixels are fewer numbers than transformed weights
+        steps = max(-(-s.tiles // STEP), -(-num_threads() // panels))
+        rows = _up(-(-s.tiles // steps), block)
+        part = min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
+        t_plane = _odd((s.tiles + block) * s.row)
         tiles = _scratch("all tiles", XI * t_plane)
-        parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.c, t_plane, _scratch("patch", side)), s.tiles, XI * s.c)
-        u_plane, p_plane = _odd(PART * s.columns), _odd(rows * s.columns)
+        parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.row, t_plane, _scratch("patch", side)), s.tiles, XI * s.c)
+        u_plane, p_plane = _odd(part * s.columns), _odd(rows * s.columns)
 
         def stream(start: int, stop: int) -> None:
-            u, products, block = _scratch("u", XI * u_plane), _scratch("products", XI * p_plane), _scratch("block", BLOCK)
+            u, products, square = _scratch("u", XI * u_plane), _scratch("products", XI * p_plane), _scratch("block", BLOCK)
             patch = _scratch("patch", side)
             weight_stream(
-                weights, turned, tiles, t_plane, finish, flat, s, PART, rows, u, u_plane, products, p_plane, block, patch, start, stop
+                weights, turned, tiles, t_plane, finish, flat, s, part, rows, u, u_plane, products, p_plane, square, patch, start, stop
             )
 
         parallel(stream, panels * -(-s.tiles // rows), XI * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
         return nchw(y)
-    parts = -(-s.c // STEP)
-    u_plane = _odd(-(-s.c // LANES) * LANES * s.columns)
+    parts = -(-s.c // HIGH[0])
+    u_plane = _odd(_up(s.c, LANES) * s.columns)
     u = _scratch("all weights", panels * XI * u_plane)
 
     def transform(start: int, stop: int) -> None:
-        block = _scratch("block", BLOCK)
+        square = _scratch("block", BLOCK)
         for item in range(start, stop):
-            panel, first = item // parts, item % parts * STEP
+            panel, first = item // parts, item % parts * HIGH[0]
             at = panel * XI * u_plane + first * s.columns
-            filters(weights, s, turned, panel, first, min(STEP, s.c - first), u, at, u_plane, block)
+            filters(weights, s, turned, panel, first, min(HIGH[0], s.c - first), u, at, u_plane, square)
 
-    parallel(transform, panels * parts, 8 * min(STEP, s.c) * s.columns)
-    step = _block(s, ROWS[s.vectors - 1])
-    t_plane, p_plane = _odd(step * s.c), _odd(step * s.wide)
+    parallel(transform, panels * parts, 8 * min(HIGH[0], s.c) * s.columns)
+    step = max(block, _fit(s))
+    if s.c * o >= LARGE:
+        count = _up(-(-s.tiles // MANY), num_threads())
+        step = max(step, -(-s.tiles // count))
+    step = _up(step, block)
+    t_plane, p_plane = _odd(step * s.row), _odd(step * s.wide)
 
     def blocks(start: int, stop: int) -> None:
         tiles, products, patch = _scratch("tiles", XI * t_plane), _scratch("products", XI * p_plane), _scratch("patch", side)
@@ -218,12 +228,23 @@ def _shape(x: Array, o: int, padding: Pair, out: Pair) -> Shape:
     th, tw = -(-out[0] // OUT), -(-out[1] // OUT)
     vectors = panel_vectors(o)
     columns = vectors * LANES
-    return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, -(-o // columns) * columns)
+    wide = _up(o, columns)
+    return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, wide, _row(c), _row(wide))
 
 
-def _block(s: Shape, rows: int) -> int:
-    """Tiles in a block: as many as fill L2's share, a multiple of the rows of a product."""
-    return -(-max(12, L2 // (XI * (s.c + s.wide))) // rows) * rows
+def _row(size: int) -> int:
+    """`size`, or so much more that a part of many rows does not share a quarter of L1's sets or less."""
+    return size if size < 256 else _odd(size)
+
+
+def _fit(s: Shape) -> int:
+    """Tiles whose transformed pixels and products fill L2's share."""
+    return max(12, L2 // (XI * (s.c + s.wide)))
+
+
+def _up(size: int, multiple: int) -> int:
+    """`size` rounded up to a multiple."""
+    return -(-size // multiple) * multiple
 
 
 def _odd(size: int) -> int:

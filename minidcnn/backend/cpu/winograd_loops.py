@@ -21,12 +21,13 @@ from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
 from .vector import LANES, ROWS, make_fill, make_product, make_sum, make_transform, make_transpose
 
 ROWS1, ROWS2, ROWS3, ROWS4 = ROWS
+DEEP, LONG = 128, 64  # numbers along k at a time in products and in sums: four vectors of so many fill 32 and 16 KiB
 ADDS = 4  # rows of a sum of products are a multiple of this
 ADD1, ADD2, ADD3, ADD4 = (min(ADDS, rows) & ~1 for rows in ROWS)
 product1, product2, product3, product4 = (make_product(rows, vectors) for vectors, rows in enumerate(ROWS, 1))
 add1, add2, add3, add4 = (make_sum(rows, vectors) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
 TALL1, TALL2 = (16, 8) if LANES == 16 else (4, 4)  # with one or two vectors, more rows spare loads where their number allows
-tall1, tall2 = make_sum(TALL1, 1), make_sum(TALL2, 2)
+tall1, tall2, tall4 = make_sum(TALL1, 1), make_sum(TALL2, 2), make_sum(ROWS4, 4)
 input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, fetch=True)
 affine_map = make_transform(A_T, affine=True, fetch=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
@@ -54,6 +55,8 @@ class Shape(NamedTuple):
     vectors: int  # in a row of a panel
     columns: int  # of a panel
     wide: int  # columns of all panels
+    row: int  # numbers from one tile's transformed pixels to the next one's
+    g_row: int  # the same of its gradients
 
 
 class Finish(NamedTuple):
@@ -95,7 +98,7 @@ def input_tiles(x, s, first, count, tiles, at, plane, patch):  # type: ignore[no
         else:
             copy_patch(x, base, patch, s.h, s.w, c, h0, w0, np.int64(SIDE))
             source, row = patch.ctypes.data, SIDE * c
-        to = tiles.ctypes.data + 4 * (at + q * c)
+        to = tiles.ctypes.data + 4 * (at + q * s.row)
         input_map(source, row, c, to, SIDE * plane, plane, 0, whole)
         if whole < c:  # the last channels once more, with those before them
             input_map(source, row, c, to, SIDE * plane, plane, c - LANES, c)
@@ -114,7 +117,7 @@ def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore
         else:
             copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, np.int64(OUT))
             source, row = patch.ctypes.data, OUT * o
-        to = tiles.ctypes.data + 4 * (at + q * s.wide)
+        to = tiles.ctypes.data + 4 * (at + q * s.g_row)
         gradient_map(source, row, o, to, SIDE * plane, plane, 0, whole)
         if whole < o:
             gradient_map(source, row, o, to, SIDE * plane, plane, o - LANES, o)
@@ -237,31 +240,57 @@ def back(sums, row, plane, w, s, o0, c0, count, rest, block):  # type: ignore[no
 
 
 @njit
-def multiply(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
-    """to (rows, columns) = sum over the runs of a (rows, k) b (k, columns), all addresses, as make_product has it.
+def multiply(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
+    """to (rows, columns) = sum over the runs of a (rows, k) b (k, columns), all addresses, as make_product has it, or += it if `more`.
 
-    Rows are rounded up to the block that fits the registers.
+    Rows are rounded up to the block that fits the registers. What all rows meet of b at a time fits L1.
     """
+    together = max(DEEP // k, 1)  # runs
+    for r in range(0, runs, together):
+        count, part = min(together, runs - r), (k + DEEP - 1) // DEEP
+        part = (k + part - 1) // part
+        for k0 in range(0, k, part):
+            a0, b0 = a + 4 * (r * a_run + k0), b + 4 * (r * k + k0) * vectors * LANES
+            blocks(a0, a_row, a_run, count, b0, to, to_row, min(part, k - k0), rows, vectors, more)
+            more = np.int64(1)
+
+
+@njit
+def blocks(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
+    """The same without a thought for L1."""
     if vectors == 4:
         for t in range(0, rows, ROWS4):
-            product4(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
+            product4(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
     elif vectors == 3:
         for t in range(0, rows, ROWS3):
-            product3(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
+            product3(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
     elif vectors == 2:
         for t in range(0, rows, ROWS2):
-            product2(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
+            product2(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
     else:
         for t in range(0, rows, ROWS1):
-            product1(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k)
+            product1(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
 
 
 @njit
 def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
-    """to (rows, columns) += a (rows, k) b (k, columns), all addresses; rows are rounded up to ADDS."""
+    """to (rows, columns) += a (rows, k) b (k, columns), all addresses; rows are rounded up to ADDS. What all rows meet of b at a time fits L1."""
+    for q in range(0, k, LONG):
+        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(LONG, k - q), rows, vectors)
+
+
+@njit
+def add_some(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
+    """The same without a thought for L1."""
     if vectors == 4:
-        for t in range(0, rows, ADD4):
-            add4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+        t = 0
+        while t < rows:
+            if rows - t == ADD4 or rows - t == 2 * ADD4:  # any even number but 2 is a sum of fours and sixes
+                add4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+                t += ADD4
+            else:
+                tall4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+                t += ROWS4
     elif vectors == 3:
         for t in range(0, rows, ADD3):
             add3(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
@@ -293,7 +322,7 @@ def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_
             a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
             for panel in range(s.wide // s.columns):
                 b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
-                multiply(a, s.c, np.int64(0), np.int64(1), b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors)
+                multiply(a, s.row, np.int64(0), np.int64(1), b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors, np.int64(0))
         output_tiles(products, s.wide, p_plane, finish, y, s, first, count, np.int64(0), s.o, patch)
 
 
@@ -307,15 +336,13 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
     for item in range(start, stop):
         panel, first = item // steps, item % steps * step
         count = min(step, s.tiles - first)
-        for i in range(XI * p_plane):
-            products[i] = 0
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
             filters(w, s, turned, panel, c0, channels, u, np.int64(0), u_plane, block)
             for xi in range(XI):
-                a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.c + c0)
+                a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + c0)
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
-                add(a, s.c, np.int64(1), b, s.columns, to, s.columns, channels, count, s.vectors)
+                multiply(a, s.row, np.int64(0), np.int64(1), b, to, s.columns, channels, count, s.vectors, c0)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
 
@@ -327,7 +354,7 @@ def some_sums(tiles, t_plane, gradients, g_plane, s, count, total, plane, start,
     for item in range(start, stop):
         xi, j0 = item // panels, item % panels * s.columns
         a, b = tiles.ctypes.data + 4 * xi * t_plane, gradients.ctypes.data + 4 * (xi * g_plane + j0)
-        add(a, np.int64(1), s.c, b, s.wide, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors)
+        add(a, np.int64(1), s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors)
 
 
 @njit
@@ -370,5 +397,5 @@ def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, bl
             sums[i] = 0
         for xi in range(XI):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
-            add(a, np.int64(1), s.c, b, s.wide, sums.ctypes.data + 4 * xi * plane, s.columns, s.tiles, count, s.vectors)
+            add(a, np.int64(1), s.row, b, s.g_row, sums.ctypes.data + 4 * xi * plane, s.columns, s.tiles, count, s.vectors)
         back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

@@ -26,9 +26,12 @@
 #include "async.cuh"
 #include "common.cuh"
 
-// SMALL=1 is for few results and for double: less waste at the edges, more blocks.
+// SMALL=1 is for few results and for double: less waste at the edges, more blocks. TALL=1 beside it is for many rows of few columns by wgmma.
 #ifndef SMALL
 #define SMALL 0
+#endif
+#ifndef TALL
+#define TALL 0
 #endif
 #ifndef TENSOR
 #define TENSOR 0
@@ -39,7 +42,7 @@
 #ifndef WGMMA
 #define WGMMA 0
 #endif
-constexpr int THREADS = 256, BM = SMALL ? 64 : 128, BN = BM, BK = (ASYNC || (TENSOR && sizeof(Real) == 4) ? 64 : 32) / sizeof(Real);
+constexpr int THREADS = 256, BM = SMALL && !TALL ? 64 : 128, BN = SMALL ? 64 : 128, BK = (ASYNC || (TENSOR && sizeof(Real) == 4) ? 64 : 32) / sizeof(Real);
 constexpr int LINE = 16 / sizeof(Real), RUN = ASYNC ? LINE : 1, STAGES = ASYNC ? 3 : 2;  // LINE: numbers in 16 bytes; RUN: copied at once
 constexpr int TOGETHER = SMALL || (WGMMA && TENSOR == 3) || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor, as far as registers go
 

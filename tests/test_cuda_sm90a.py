@@ -26,7 +26,8 @@ runs = pytest.mark.skipif(bool(why_no_simulator()), reason=why_no_simulator() or
 
 HOPPER = (9, 0)
 F16, TF32 = "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16", "wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32"
-LARGE = ("SMALL", "0"), ("ASYNC", "1"), ("WGMMA", "1")
+LARGE = ("SMALL", "0"), ("WGMMA", "1"), ("ASYNC", "1")
+TALL = ("SMALL", "1"), ("TALL", "1"), ("WGMMA", "1"), ("ASYNC", "1")
 
 # -- what the compiler makes of it ----------------------------------------------------------------------------------------------------------
 
@@ -43,6 +44,8 @@ def test_products_compile_for_two_blocks_on_a_multiprocessor(along: str, tensor:
     defines = *LARGE, ("TENSOR", tensor), ("A_ALONG_K", along[0]), ("B_ALONG_K", along[1])
     _, log = compile_kernels("gemm.cu", "sm_90a", "float16" if tensor == "3" else "float32", *defines)
     assert max(judged(log)) <= 65536 // (2 * 256)
+    _, log = compile_kernels("gemm.cu", "sm_90a", "float16" if tensor == "3" else "float32", *TALL, *defines[3:])
+    assert max(judged(log)) <= 65536 // (3 * 256) // 8 * 8  # three
     text = by_kernel(ptx("gemm.cu", "sm_90a", *defines, ("REAL", "Half" if tensor == "3" else "float")))
     turned = f", 1, 1, 1, {1 - int(along[0])}, {1 - int(along[1])};" if tensor == "3" else ", 1, 1, 1;"
     found = re.findall(r"(wgmma\.mma_async\S+) [^;]*?(, 1, 1, 1[^;]*;)", text["gemm"])
@@ -52,6 +55,20 @@ def test_products_compile_for_two_blocks_on_a_multiprocessor(along: str, tensor:
     assert text["gemm"].count("wgmma.wait_group.sync.aligned \t0") + text["gemm"].count("wgmma.wait_group.sync.aligned 0") == 2
     assert "fence.proxy.async" in text["gemm"] and "mma.sync" not in text["gemm"]
     assert "wgmma" not in text["sum_parts"]
+
+
+@pytest.mark.parametrize("tensor", ["1", "3"])
+def test_convolutions_compile(tensor: str) -> None:
+    """All that a module has: in tf32 only one of the three is wgmma's, and the others are as without it."""
+    dtype = "float16" if tensor == "3" else "float32"
+    for shape in (LARGE, TALL):
+        _, log = compile_kernels("conv.cu", "sm_90a", dtype, *shape, ("TENSOR", tensor))
+        judged(log)
+    text = by_kernel(ptx("conv.cu", "sm_90a", *LARGE, ("TENSOR", tensor), ("REAL", "Half" if tensor == "3" else "float")))
+    for name in ("conv_forward", "conv_transposed", "conv_weight"):
+        own = tensor == "3" or name == "conv_forward"
+        assert (f"wgmma.mma_async.sync.aligned.m64n128k{'16' if tensor == '3' else '8'}" in text[name]) == own
+        assert ("mma.sync" in text[name]) != own
 
 
 def test_products_that_wait_for_each_other_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,6 +131,28 @@ def test_small_tiles_and_broken_runs_do_without() -> None:
     for m, k, n in ((64, 64, 64), (2048, 60, 2048), (2048, 64, 2044)):
         kernels.matmul(np.zeros((m, k), np.float16), np.zeros((k, n), np.float16))
     assert seen == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("product", "tile"),
+    [
+        ((1 << 15, 64, 128, 1), ((128, 128), "SMALL=0")),
+        ((1 << 15, 64, 64, 1), ((128, 64), "TALL=1")),  # few columns
+        ((1 << 15, 64, 8, 1), ((128, 64), "TALL=1")),
+        ((1024, 64, 512, 1), ((64, 64), "SMALL=1")),  # few tiles
+        ((1024, 64, 1152, 1), ((128, 64), "TALL=1")),  # twice as many
+        ((512, 1 << 13, 576, 1), ((128, 128), "SMALL=0")),  # few tiles, but k may be split
+        ((128, 64, 64, 200), ((128, 64), "TALL=1")),
+        ((64, 1 << 13, 576, 1), ((64, 64), "SMALL=1")),  # half of each tile would be zeros
+    ],
+)
+def test_its_tile_follows_the_work(product: tuple[int, int, int, int], tile: tuple[tuple[int, int], str]) -> None:
+    kernels = simulated(capability=HOPPER)
+    m, k, n, batches = product
+    size, defines = kernels.tile(m, n, np.zeros(1, np.float16), batches)
+    shape, defines = kernels.best(size, (*defines, "ASYNC=1"), m, n, batches * -(-k // 256), along_k=False)
+    assert shape == tile[0] and tile[1] in defines and ("WGMMA=1" in defines) == (shape != (64, 64))
+    assert len({d.split("=")[0] for d in defines}) == len(defines)
 
 
 @pytest.mark.parametrize(("said", "expected"), [("0", False), ("1", True), ("", True)])

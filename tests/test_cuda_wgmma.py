@@ -1,6 +1,6 @@
 """Convolutions, products and whole steps by wgmma, against the reference: on the simulator of a GPU of compute capability 9.0, or on a real one.
 
-Tiles of 128 are asked for whatever the size. Small whole numbers are exact in float16 and tf32, so most results are the reference's, bit for bit.
+Its tiles are asked for whatever the size. Small whole numbers are exact in float16 and tf32, so most results are the reference's, bit for bit.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ moments = st.sampled_from(
 )
 
 
-def hopper(precision: str = "float32", **how: Any) -> tuple[Any, set[tuple[str, bool]]]:
-    """Kernels that ask for large tiles, and (kernel, whether by wgmma) of all that they launch; a GPU without wgmma skips the test."""
+def hopper(precision: str = "float32", large: bool = True, **how: Any) -> tuple[Any, set[tuple[str, bool]]]:
+    """Kernels that ask for tiles of 128, or 128 x 64, and (kernel, whether by wgmma) of all that they launch; a GPU without wgmma skips the test."""
     kernels = simulated(precision=precision, capability=None if ON_DEVICE else HOPPER, **how)
     if kernels.launcher.capability != HOPPER:
         pytest.skip("wgmma needs a GPU of compute capability 9.0")
@@ -51,7 +51,12 @@ def hopper(precision: str = "float32", **how: Any) -> tuple[Any, set[tuple[str, 
         launch(grid, block, file, kernel, *rest, defines=defines, **named)
 
     kernels.launcher.launch = spy
-    kernels.tile = lambda rows, columns, like, *_: (128, ("SMALL=0", f"TENSOR={kernels.tensor(like)}"))
+    kernels.tile = lambda rows, columns, like, *_: (128 if large else 64, (f"SMALL={int(not large)}", f"TENSOR={kernels.tensor(like)}"))
+    if not large:
+        best = kernels.best
+        kernels.best = lambda size, defines, rows, columns, times, along_k: best(
+            size, defines, max(rows, 65), min(columns, 64), 1 << 10, along_k
+        )
     return kernels, seen
 
 
@@ -61,9 +66,9 @@ def whole_runs(case: Conv, line: int) -> Conv:
 
 
 @settings(max_examples=24)
-@given(case=convs(), layout=layouts, how=moments, seed=seeds)
-def test_the_three_convolutions_of_float16(case: Conv, layout: str, how: dict[str, Any], seed: int) -> None:
-    kernels, seen = hopper(**how)
+@given(case=convs(), layout=layouts, how=moments, large=st.booleans(), seed=seeds)
+def test_the_three_convolutions_of_float16(case: Conv, layout: str, how: dict[str, Any], large: bool, seed: int) -> None:
+    kernels, seen = hopper(large=large, **how)
     case = whole_runs(case, 8)
     all_three(kernels, case, HALF, layout, seed)
     assert seen == ({(name, True) for name in ("conv_forward", "conv_transposed", "conv_weight")} if case.batch else set())
@@ -79,10 +84,11 @@ def test_convolution_of_tf32(case: Conv, layout: str, how: dict[str, Any], seed:
     assert seen == ({("conv_forward", True), ("conv_transposed", False), ("conv_weight", False)} if case.batch else set())
 
 
+@pytest.mark.parametrize("large", [True, False])
 @pytest.mark.parametrize("precision", ["float16", "tf32"])
-def test_several_tiles_in_many_steps(precision: str) -> None:
+def test_several_tiles_in_many_steps(precision: str, large: bool) -> None:
     """More than one tile each way, a ring of stages that is filled several times, and a weight gradient in parts."""
-    kernels, seen = hopper(precision, order=2)
+    kernels, seen = hopper(precision, large, order=2)
     case = Conv(Window((3, 2), padding=(1, 1)), (11, 27), 1, 24, 136, 1)
     all_three(kernels, case, HALF if precision == "float16" else SINGLE, "channels-last", 0)
     assert ("conv_forward", True) in seen

@@ -42,10 +42,22 @@ class CudaBase(Kernels):
         large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
         return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
 
-    def best(self, defines: tuple[str, ...], along_k: bool) -> tuple[str, ...]:
-        """`defines`, and WGMMA where it multiplies this tile: a large one, its runs copied whole, of float16, or of tf32 that runs along k in both factors."""
-        suits = "TENSOR=3" in defines or ("TENSOR=1" in defines and along_k)
-        return (*defines, WGMMA) if suits and {"SMALL=0", "ASYNC=1"} <= set(defines) and self.launcher.warpgroups else defines
+    def best(self, size: int, defines: tuple[str, ...], rows: int, columns: int, times: int, along_k: bool) -> tuple[Pair, tuple[str, ...]]:
+        """Rows and columns of a tile and its definitions: those that `tile` gave, or where wgmma multiplies them, the one that suits it.
+
+        wgmma takes float16, and tf32 that runs `along_k` in both factors, if runs are copied whole; its tiles have 128 rows. times: how many such products
+        there are, or parts that they may be split into.
+        """
+        factors = "TENSOR=3" in defines or ("TENSOR=1" in defines and along_k)
+        if not (factors and "ASYNC=1" in defines and self.launcher.warpgroups):
+            return (size, size), defines
+        if size == 128:
+            return (128, 128), (*defines, WGMMA)
+        others = tuple(d for d in defines if d != "SMALL=1")
+        for across, shape in ((128, ("SMALL=0",)), (64, ("SMALL=1", "TALL=1"))):
+            if rows > 64 and columns > across - 64 and times * -(-rows // 128) * -(-columns // across) >= WANTED_BLOCKS // 2:
+                return (128, across), (*shape, *others, WGMMA)
+        return (size, size), defines
 
     def new_images(self, n: int, c: int, size: Pair, dtype: Any) -> Array:
         """Uninitialised (N, H, W, C)."""

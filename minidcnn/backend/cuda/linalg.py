@@ -30,19 +30,19 @@ class CudaLinalg(CudaBase):
             (a, at), (b, bt) = (self._strides(self._spread(v, leading), leading) for v in (a, b))
             axes = _merged(list(leading), at, bt)
         (_, a_outer, b_outer), (inner, a_inner, b_inner) = [(1, 0, 0)] * (2 - len(axes)) + axes
+        a_along, a_whole = self._runs(a, (a_outer, a_inner), (at[-2], m), (at[-1], k))
+        b_along, b_whole = self._runs(b, (b_outer, b_inner), (bt[-1], n), (bt[-2], k))
+        copies = a_whole and b_whole and self.launcher.capability >= ASYNC
         size, defines = self.tile(m, n, a, batches)
-        blocks = batches * -(-m // size) * -(-n // size)
+        defines += f"A_ALONG_K={int(a_along)}", f"B_ALONG_K={int(b_along)}", f"ASYNC={int(copies)}"
+        (down, across), defines = self.best(size, defines, m, n, batches * -(-k // SHORTEST), a_along and b_along)
+        blocks = batches * -(-m // down) * -(-n // across)
         parts = max(1, min(-(-k // SHORTEST), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (batches * m * n)))
         share = -(-k // (parts * STEP)) * STEP
         parts = -(-k // share)
         c: Array = self.xp.empty((*leading, m, n), a.dtype)
         sums = self.xp.empty((parts, c.size), sum_dtype(a.dtype)) if parts > 1 else None
         strides = a_outer, a_inner, *at[-2:], b_outer, b_inner, *bt[-2:]
-        a_along, a_whole = self._runs(a, (a_outer, a_inner), (at[-2], m), (at[-1], k))
-        b_along, b_whole = self._runs(b, (b_outer, b_inner), (bt[-1], n), (bt[-2], k))
-        copies = a_whole and b_whole and self.launcher.capability >= ASYNC
-        defines += f"A_ALONG_K={int(a_along)}", f"B_ALONG_K={int(b_along)}", f"ASYNC={int(copies)}"
-        defines = self.best(defines, a_along and b_along)
         arguments = _run(a), _run(b), c, sums, m, n, k, share, inner, parts, *strides
         self.launcher.launch((blocks * parts,), (256,), FILE, "gemm", a.dtype, *arguments, defines=defines)
         if sums is not None:

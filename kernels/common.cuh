@@ -37,6 +37,26 @@ __device__ __forceinline__ int position_of(int p, int a, int s, int d, int m) {
     return i < m ? i : -1;
 }
 
+// The windows along an axis that touch padded pixel `p`, by ascending tap: their position i, and how far into them p lies.
+struct Touching {
+    int i, offset;
+    __device__ __forceinline__ Touching(int p, int stride, int positions) : i(min(p / stride, positions - 1)), offset(p - i * stride) {}
+    __device__ __forceinline__ bool more(int kernel, int dilation) const { return i >= 0 && offset <= (kernel - 1) * dilation; }
+    __device__ __forceinline__ void next(int stride) { i--; offset += stride; }
+    __device__ __forceinline__ int tap(int dilation) const { return dilation == 1 ? offset : offset % dilation ? -1 : offset / dilation; }  // -1: between taps
+};
+
+// What happens to the sum of a convolution on its way to memory: v scale + offset by channel, then ReLU (NaN stays NaN). Either array may be null.
+struct Finish {
+    const Sum *scale, *offset;
+    int relu;
+    __device__ __forceinline__ Real operator()(Sum v, int channel) const {
+        if (scale) v *= scale[channel];
+        if (offset) v += offset[channel];
+        return Real(relu && v <= Sum(0) ? Sum(0) : v);
+    }
+};
+
 __device__ __forceinline__ Sum warp_sum(Sum v) {
     #pragma unroll
     for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);

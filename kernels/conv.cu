@@ -1,21 +1,29 @@
 // Convolution as a closed triple, by implicit GEMM on channels-last images: forward, transposed (= gradient of the input), gradient of
-// the weight. Weights lie in (O, KH, KW, C) memory. Products are tiles of tile.cuh: blocks of 256 threads, each with BM x BN results.
+// the weight. Weights lie in (O, KH, KW, C/G) memory. Products are tiles of tile.cuh: blocks of 256 threads, each with BM x BN results. Each of
+// the G groups of channels has a product of its own, all in one launch: what is said of channels is said of those of a group.
 //
 // conv_forward      rows: positions (n, i, j); columns: output channels; k = (tap, input channel).
-//                   Grid (tiles of positions, tiles of channels).
+//                   Grid (tiles of positions, tiles of channels, groups).
 // conv_transposed   rows: pixels; columns: input channels; k = (tap, output channel). At stride s a pixel is touched by every s-th tap
 //                   only, so the pixels are sorted into sh x sw phases (theorem T6 of docs/math) and each phase runs over its own taps:
-//                   no multiplication by inserted zeros. Grid (tiles of one phase's pixels, tiles of channels, phases).
+//                   no multiplication by inserted zeros. Grid (tiles of one phase's pixels, tiles of channels, groups x phases).
 // conv_weight       rows: output channels; columns: (tap, input channel); k = positions, split into parts that are added up in order by
-//                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts).
+//                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts x groups).
 // Bias, the scale and offset of batch norm in inference, and ReLU are applied on the way to memory and move nothing more.
 //
-// Operations: 2 N OH OW O KH KW C each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and
+// Operations: 2 N OH OW O KH KW C/G each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and
 // columns of both operands over all of k, (BM + BN) K numbers, an image's pixel KH KW times, nearly all of them from the L2 cache; results are
 // written once, those of conv_weight once for each part.
-// Not chosen: columns in device memory (im2col and gemm), KH KW times the images. Counted in the assembly, not timed: two divisions for each
+// Not chosen: columns in device memory (im2col and a product), KH KW times the images; tiles for groups of few channels (direct.cu). Counted in the assembly, not timed: two divisions for each
 // element of conv_transposed are gone (Phase), and those of k in every step (Digits). Nothing here has been timed.
 #include "tile.cuh"
+
+#ifndef GROUPED
+#define GROUPED 0
+#endif
+// The channels of a group, in and out; without groups what is known anyway, so that nothing more is kept in registers.
+#define GROUP_PARAMETERS int inputs_, int outputs_
+#define GROUP const int inputs = GROUPED ? inputs_ : g.c, outputs = GROUPED ? outputs_ : channels
 
 // -- operands: rules that say where the element of a row and a k lies, or that it is zero (tile.cuh) -----------------------------------------
 
@@ -30,7 +38,8 @@ struct Columns {  // im2col: rows are positions, k is (tap, channel)
     static constexpr bool ALONG_K = true;
     const Geometry& g;
     const Real* data;
-    Base positions{g.oh, g.ow}, taps{g.kw, g.c};
+    int inputs;
+    Base positions{g.oh, g.ow}, taps{g.kw, inputs};
     __device__ __forceinline__ Outer outer(int m) const { return positions.split(m); }
     __device__ __forceinline__ Inner inner(int k) const { return taps.split(k); }
     __device__ __forceinline__ void advance(Inner& k) const { taps.advance(k); }
@@ -42,19 +51,20 @@ struct ColumnsTransposed {  // im2col the other way round: rows are (tap, channe
     static constexpr bool ALONG_K = false;
     const Geometry& g;
     const Real* data;
-    Base positions{g.oh, g.ow}, taps{g.kw, g.c};
+    int inputs;
+    Base positions{g.oh, g.ow}, taps{g.kw, inputs};
     __device__ __forceinline__ Outer outer(int k) const { return taps.split(k); }
     __device__ __forceinline__ Inner inner(int m) const { return positions.split(m); }
     __device__ __forceinline__ void advance(Inner& m) const { positions.advance(m); }
     __device__ __forceinline__ const Real* find(const Outer& k, const Inner& m) const { return pixel(g, data, m, k); }
 };
 
-struct Matrix {  // rows of `pitch` numbers, k along them
+struct Matrix {  // rows first .. of `pitch` numbers, k along them
     typedef int Outer, Inner;
     static constexpr bool ALONG_K = true;
     const Real* data;
-    int pitch;
-    __device__ __forceinline__ Outer outer(int row) const { return row * pitch; }
+    int first, pitch;
+    __device__ __forceinline__ Outer outer(int row) const { return (first + row) * pitch; }
     __device__ __forceinline__ Inner inner(int k) const { return k; }
     __device__ __forceinline__ void advance(Inner& k) const { k += BK; }
     __device__ __forceinline__ const Real* find(Outer row, Inner k) const { return data + row + k; }
@@ -92,8 +102,8 @@ struct Gradients {  // rows are the pixels of a phase, k is (tap of the phase, o
     const Geometry& g;
     const Phase &ph, &pw;
     const Real* data;
-    int channels;
-    Base taps{pw.taps, channels};
+    int channels, outputs;  // from pixel to pixel, of the group
+    Base taps{pw.taps, outputs};
     __device__ __forceinline__ Outer outer(int m) const {
         Digits p = Base{ph.pixels, pw.pixels}.split(m);
         return {p.high, p.mid + ph.shift, p.low + pw.shift};
@@ -113,87 +123,85 @@ struct PhaseWeights {  // rows are input channels, k is (tap of the phase, outpu
     const Geometry& g;
     const Phase &ph, &pw;
     const Real* data;
-    int channels;
-    Base taps{pw.taps, channels};
+    int inputs, outputs;
+    Base taps{pw.taps, outputs};
     __device__ __forceinline__ Outer outer(int c) const { return c; }
     __device__ __forceinline__ Inner inner(int k) const { return taps.split(k); }
     __device__ __forceinline__ void advance(Inner& k) const { taps.advance(k); }
     __device__ __forceinline__ const Real* find(Outer c, const Inner& t) const {
         int a = ph.tap + t.high * ph.step, b = pw.tap + t.mid * pw.step;
-        return data + ((t.low * g.kh + a) * g.kw + b) * g.c + c;
-    }
-};
-
-// What happens to a sum on its way to memory: v scale + offset by channel, then ReLU (NaN stays NaN). Either array may be null.
-struct Finish {
-    const Sum *scale, *offset;
-    int relu;
-    __device__ __forceinline__ Real operator()(Sum v, int channel) const {
-        if (scale) v *= scale[channel];
-        if (offset) v += offset[channel];
-        return Real(relu && v <= Sum(0) ? Sum(0) : v);
+        return data + ((t.low * g.kh + a) * g.kw + b) * inputs + c;
     }
 };
 
 // -- kernels -----------------------------------------------------------------------------------------------------------------------------
 
-// x (N, H, W, C), w (O, KH, KW, C), scale and offset (O,) or null -> y (N, OH, OW, O).
+// x (N, H, W, C), w (O, KH, KW, C/G), scale and offset (O,) or null -> y (N, OH, OW, O).
 extern "C" __global__ void __launch_bounds__(256, ProductOf<Columns, Matrix>::BLOCKS)
 conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
-             Real* __restrict__ y, int channels, int relu, GEOMETRY_PARAMETERS) {
+             Real* __restrict__ y, int channels, int relu, GROUP_PARAMETERS, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const Finish finish{scale, offset, relu};
-    const int positions = g.n * g.oh * g.ow, depth = g.kh * g.kw * g.c;
+    GROUP;
+    const int group = GROUPED ? blockIdx.z : 0, positions = g.n * g.oh * g.ow, depth = g.kh * g.kw * inputs, first = group * outputs;
     ProductOf<Columns, Matrix> tile;
-    tile.multiply(Columns{g, x}, Matrix{w, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, channels, 0, depth);
+    tile.multiply(Columns{g, x + group * inputs, inputs}, Matrix{w, first, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, outputs, 0,
+                  depth);
     #pragma unroll
     for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
         for (int j = 0; j < tile.COLUMNS; j++) {
             int m = tile.row(i), o = tile.column(j);
-            if (m < positions && o < channels) y[m * channels + o] = finish(tile.result[i][j], o);
+            if (m < positions && o < outputs) y[m * channels + first + o] = finish(tile.result[i][j], first + o);
         }
 }
 
-// y (N, OH, OW, O), w (O, KH, KW, C), scale and offset (C,) or null -> x (N, H, W, C).
+// y (N, OH, OW, O), w (O, KH, KW, C/G), scale and offset (C,) or null -> x (N, H, W, C).
 extern "C" __global__ void __launch_bounds__(256, ASYNC ? TOGETHER : 1 + SMALL)
 conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
-                Real* __restrict__ x, int channels, int relu, GEOMETRY_PARAMETERS) {
+                Real* __restrict__ x, int channels, int relu, GROUP_PARAMETERS, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const Finish finish{scale, offset, relu};
-    const Phase ph(blockIdx.z / g.sw, g.h, g.kh, g.sh, g.ph, g.dh), pw(blockIdx.z % g.sw, g.w, g.kw, g.sw, g.pw, g.dw);
-    const int pixels = g.n * ph.pixels * pw.pixels, depth = ph.taps * pw.taps * channels, m0 = blockIdx.x * BM;
+    GROUP;
+    const int phases = g.sh * g.sw, group = GROUPED ? blockIdx.z / phases : 0, phase = blockIdx.z - group * phases;
+    const Phase ph(phase / g.sw, g.h, g.kh, g.sh, g.ph, g.dh), pw(phase % g.sw, g.w, g.kw, g.sw, g.pw, g.dw);
+    const int pixels = g.n * ph.pixels * pw.pixels, depth = ph.taps * pw.taps * outputs, m0 = blockIdx.x * BM;
     if (m0 >= pixels) return;  // the grid is made for the largest phase
     Product tile;
-    tile.multiply(Gradients{g, ph, pw, y, channels}, PhaseWeights{g, ph, pw, w, channels}, m0, pixels, blockIdx.y * BN, g.c, 0, depth);
+    tile.multiply(Gradients{g, ph, pw, y + group * outputs, channels, outputs},
+                  PhaseWeights{g, ph, pw, w + group * outputs * g.kh * g.kw * inputs, inputs, outputs}, m0, pixels, blockIdx.y * BN, inputs, 0, depth);
+    const int first = group * inputs;
     #pragma unroll
     for (int i = 0; i < Product::ROWS; i++) {
         int m = tile.row(i);
         if (m >= pixels) continue;
         int v = m % pw.pixels, u = m / pw.pixels % ph.pixels, n = m / (pw.pixels * ph.pixels);
-        int at = ((n * g.h + ph.first + u * g.sh) * g.w + pw.first + v * g.sw) * g.c;
+        int at = ((n * g.h + ph.first + u * g.sh) * g.w + pw.first + v * g.sw) * g.c + first;
         #pragma unroll
         for (int j = 0; j < Product::COLUMNS; j++) {
             int c = tile.column(j);
-            if (c < g.c) x[at + c] = finish(tile.result[i][j], c);
+            if (c < inputs) x[at + c] = finish(tile.result[i][j], first + c);
         }
     }
 }
 
-// x (N, H, W, C), y (N, OH, OW, O) -> parts (P, O, KH, KW, C), part p over the positions p share .. (p + 1) share - 1.
+// x (N, H, W, C), y (N, OH, OW, O) -> parts (P, O, KH, KW, C/G), part p over the positions p share .. (p + 1) share - 1.
 extern "C" __global__ void __launch_bounds__(256, TOGETHER)
-conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restrict__ parts, int channels, int share, GEOMETRY_PARAMETERS) {
+conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restrict__ parts, int channels, int share, GROUP_PARAMETERS,
+            GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    const int positions = g.n * g.oh * g.ow, columns = g.kh * g.kw * g.c, begin = blockIdx.z * share;
+    GROUP;
+    const int groups = GROUPED ? g.c / inputs : 1, group = blockIdx.z % groups, part = blockIdx.z / groups, first = group * outputs;
+    const int positions = g.n * g.oh * g.ow, columns = g.kh * g.kw * inputs, begin = part * share;
     Product tile;
-    tile.multiply(MatrixTransposed{y, channels}, ColumnsTransposed{g, x}, blockIdx.y * BM, channels, blockIdx.x * BN, columns, begin,
-                  min(begin + share, positions));
-    Sum* to = parts + blockIdx.z * channels * columns;
+    tile.multiply(MatrixTransposed{y + first, channels}, ColumnsTransposed{g, x + group * inputs, inputs}, blockIdx.y * BM, outputs, blockIdx.x * BN,
+                  columns, begin, min(begin + share, positions));
+    Sum* to = parts + (part * channels + first) * columns;
     #pragma unroll
     for (int i = 0; i < Product::ROWS; i++)
         #pragma unroll
         for (int j = 0; j < Product::COLUMNS; j++) {
             int o = tile.row(i), k = tile.column(j);
-            if (o < channels && k < columns) to[o * columns + k] = tile.result[i][j];
+            if (o < outputs && k < columns) to[o * columns + k] = tile.result[i][j];
         }
 }

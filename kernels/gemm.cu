@@ -1,4 +1,4 @@
-// Batched matrix products C[z] = A[z] B[z]: matmul, linear layers and, behind im2col, grouped convolutions.
+// Batched matrix products C[z] = A[z] B[z]: matmul and linear layers.
 //
 // gemm        rows, columns and k of each product are strides apart, so that a transposed factor, or one whose batches are spread over its
 //             memory, is read where it lies. Batches are counted by two axes, with a stride each; a factor that is the same for all has

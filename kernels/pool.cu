@@ -21,15 +21,6 @@
 #endif
 typedef TAP Tap;
 
-// The windows along an axis that touch padded pixel `p`, by ascending tap: their position i, and how far into them p lies.
-struct Touching {
-    int i, offset;
-    __device__ __forceinline__ Touching(int p, int stride, int positions) : i(min(p / stride, positions - 1)), offset(p - i * stride) {}
-    __device__ __forceinline__ bool more(int kernel, int dilation) const { return i >= 0 && offset <= (kernel - 1) * dilation; }
-    __device__ __forceinline__ void next(int stride) { i--; offset += stride; }
-    __device__ __forceinline__ int tap(int dilation) const { return dilation == 1 ? offset : offset % dilation ? -1 : offset / dilation; }  // -1: between taps
-};
-
 // x (N, H, W, C) -> maxima y and winning taps, (N, OH, OW, C). Padding is -inf, the first maximum wins, NaN wins over all.
 extern "C" __global__ void __launch_bounds__(256)
 max_pool(const Real* __restrict__ x, Real* __restrict__ y, Tap* __restrict__ taps, GEOMETRY_PARAMETERS) {

@@ -111,8 +111,11 @@ def test_time_and_memory_are_the_devices_own(cupy: Any) -> None:
 
 def test_operations_from_the_arguments_of_a_launch() -> None:
     geometry = (2, 3, 9, 8, 5, 4, 3, 2, 1, 1, 0, 0, 1, 1)
-    assert operations("conv_forward", (None, None, None, None, 7, *geometry)) == 2 * (2 * 5 * 4) * 7 * 3 * (3 * 2)
-    assert operations("conv_weight", (None, None, None, 7, 999, *geometry)) == 2 * (2 * 5 * 4) * 7 * 3 * (3 * 2)
+    assert operations("conv_forward", (None, None, None, None, 7, 3, 7, *geometry)) == 2 * (2 * 5 * 4) * 7 * 3 * (3 * 2)
+    assert operations("conv_weight", (None, None, None, 7, 999, 3, 7, *geometry)) == 2 * (2 * 5 * 4) * 7 * 3 * (3 * 2)
+    in_groups = (2, 30, *geometry[2:])
+    for kernel in ("conv_transposed", "direct_transposed"):
+        assert operations(kernel, (None, None, None, None, None, 60, False, 5, 10, *in_groups)) == 2 * (2 * 5 * 4) * 60 * 5 * (3 * 2)
     assert operations("relu", (None, None, 5)) == 0
 
 

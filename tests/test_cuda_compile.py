@@ -17,7 +17,10 @@ from minidcnn.backend.cuda.source import folder, source
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
 QUICK = ("sm_75", "sm_80", "sm_90a", "sm_120")  # in the usual run; the others in the exhaustive one
 VARIANTS = {
-    "conv.cu": tuple((("SMALL", s), ("ASYNC", a)) for s in "01" for a in "01"),
+    "conv.cu": (
+        *((("SMALL", s), ("ASYNC", a)) for s in "01" for a in "01"),
+        *((("SMALL", s), ("ASYNC", a), ("GROUPED", "1")) for s, a in ("01", "00", "11")),
+    ),
     "gemm.cu": tuple(
         (("SMALL", s), ("ASYNC", c), ("A_ALONG_K", a), ("B_ALONG_K", b))
         for s, c, a, b in [(s, "1", a, b) for s in "01" for a in "01" for b in "01"] + [("0", "0", "0", "1"), ("1", "0", "1", "0")]
@@ -118,7 +121,8 @@ def by_kernel(text: str) -> dict[str, str]:
 def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, instruction: str, small: str, arch: str) -> None:
     defines = ("TENSOR", tensor), ("SMALL", small), ("REAL", NUMBERS[dtype][0])
     for fetch in "01" if dtype == "float32" else "":  # of float16 there is nothing else, and it was checked above
-        check_spills("conv.cu", arch, dtype, *defines[:2], ("ASYNC", fetch))
+        for grouped in "01" if small == "0" else "0":  # large tiles have the fewest registers left
+            check_spills("conv.cu", arch, dtype, *defines[:2], ("ASYNC", fetch), ("GROUPED", grouped))
     kernels = by_kernel(ptx("conv.cu", arch, *defines))
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         assert instruction in kernels[name]

@@ -1,4 +1,4 @@
-"""The inside of the GPU's convolutions: operands that are copied by 16 bytes or number by number, and what finishes the sums."""
+"""The inside of the GPU's convolutions: operands that are copied by 16 bytes or number by number, groups, and what finishes the sums."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from simulated import ON_DEVICE, simulated, why_not
 from strategies import Conv, convs, integers, lay_out, layouts, seeds
 from test_cuda_kernels import REFERENCE, same
 
+from minidcnn.backend import Kernels
+from minidcnn.backend.cuda import conv as cuda_conv
 from minidcnn.backend.cuda.base import geometry
 from minidcnn.backend.cuda.source import source
 from minidcnn.window import Window
@@ -27,6 +29,19 @@ copies = st.sampled_from([{**how, "late_copies": late} for how in ({"order": 0},
 numbers = st.sampled_from(
     [("float32", "float32"), ("float32", "tf32"), ("float32", "bf16"), ("float64", "float32"), ("float16", "float32")]
 )
+
+
+def launched(kernels: Any) -> list[str]:
+    """The kernels that are launched from now on."""
+    seen: list[str] = []
+    launch = kernels.launcher.launch
+
+    def spy(grid: Any, block: Any, file: str, kernel: str, *arguments: Any, **named: Any) -> None:
+        seen.append(kernel)
+        launch(grid, block, file, kernel, *arguments, **named)
+
+    kernels.launcher.launch = spy
+    return seen
 
 
 def fetched(kernels: Any) -> set[str]:
@@ -47,11 +62,13 @@ def all_three(kernels: Any, case: Conv, dtype: Any, layout: str, seed: int) -> N
     out = case.window.positions(case.size)
     x, w, y = (lay_out(integers(shape, seed + i, dtype, most=3), layout) for i, shape in enumerate((case.x, case.w, case.y)))
     scale, offset, back = (integers((c,), seed, dtype) for c in (case.outputs, case.outputs, case.channels))
-    same(kernels.conv2d(x, w, offset, case.window, out), REFERENCE.conv2d(x, w, offset, case.window, out))
-    affine = (x, w, scale, offset, True, case.window, out)
+    forward = (x, w, offset, case.window, out, case.groups)
+    same(kernels.conv2d(*forward), REFERENCE.conv2d(*forward))
+    affine = (x, w, scale, offset, True, case.window, out, case.groups)
     same(kernels.conv2d_affine(*affine), REFERENCE.conv2d_affine(*affine))
-    same(kernels.conv_transpose2d(y, w, back, case.window, case.size), REFERENCE.conv_transpose2d(y, w, back, case.window, case.size))
-    same(kernels.conv2d_weight(x, y, case.window), REFERENCE.conv2d_weight(x, y, case.window))
+    backward = (y, w, back, case.window, case.size, case.groups)
+    same(kernels.conv_transpose2d(*backward), REFERENCE.conv_transpose2d(*backward))
+    same(kernels.conv2d_weight(x, y, case.window, case.groups), REFERENCE.conv2d_weight(x, y, case.window, case.groups))
 
 
 @given(case=convs(), kind=numbers, layout=layouts, how=copies, old=st.booleans(), seed=seeds)
@@ -143,10 +160,98 @@ def test_threads_of_a_warp_read_different_banks(tensor: int) -> None:
                 assert passes(across[lane % 16 + 16 * j, k], 1) == passes(across[lane // 16 + 16 * j, k], 1) == 1
 
 
+# -- groups -------------------------------------------------------------------------------------------------------------------------------
+
+TILES = {"conv_forward", "conv_transposed", "conv_weight", "sum_parts"}
+DIRECT = {"direct_forward", "direct_transposed", "direct_weight", "sum_parts"}
+
+
+@given(case=convs(), groups=st.integers(2, 3), lines=st.booleans(), kind=numbers, layout=layouts, how=copies, seed=seeds)
+def test_groups_in_tiles(case: Conv, groups: int, lines: bool, kind: tuple[str, str], layout: str, how: dict[str, Any], seed: int) -> None:
+    """Each group by tiles of its own, however few its channels: copied by 16 bytes where they are whole lines of the group."""
+    dtype = np.dtype(kind[0])
+    line = 16 // dtype.itemsize if lines else 1
+    channels, outputs = (groups * line * c // case.groups for c in (case.channels, case.outputs))
+    case = dataclasses.replace(case, groups=groups, channels=channels, outputs=outputs)
+    kernels = simulated(precision=kind[1], **how)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cuda_conv, "FEW", 0)
+        seen, used = fetched(kernels), launched(kernels)
+        all_three(kernels, case, dtype, layout, seed)
+    assert set(used) - {"normalize"} == (TILES if case.batch else set())  # by a scale that is float16, what float16 images are not
+    if case.batch and lines:
+        assert seen == {f"ASYNC={int(kernels.launcher.capability >= AMPERE)}"}
+
+
+@given(case=convs(), groups=st.integers(2, 40), kind=numbers, layout=layouts, how=copies, seed=seeds)
+def test_groups_of_few_channels(case: Conv, groups: int, kind: tuple[str, str], layout: str, how: dict[str, Any], seed: int) -> None:
+    """Up to more channels than a warp has lanes, depthwise among them: no tiles, no columns in memory, no matrix product."""
+    channels, outputs = (groups * c // case.groups for c in (case.channels, case.outputs))
+    case = dataclasses.replace(case, groups=groups, channels=channels, outputs=outputs)
+    kernels = simulated(precision=kind[1], **how)
+    used = launched(kernels)
+    all_three(kernels, case, np.dtype(kind[0]), layout, seed)
+    assert set(used) - {"normalize"} == (DIRECT if case.batch else set())
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "expected"), [(1, 1, DIRECT), (7, 7, DIRECT), (8, 1, TILES), (1, 8, TILES), (8, 8, TILES)])
+def test_channels_decide_about_tiles(inputs: int, outputs: int, expected: set[str]) -> None:
+    kernels = simulated(**CHECKED)
+    used = launched(kernels)
+    all_three(kernels, Conv(Window((2, 3), (1, 2), (1, 1)), (5, 6), 2, 3 * inputs, 3 * outputs, 3), np.float32, "channels-last", 0)
+    assert set(used) == expected
+
+
+def test_more_groups_than_a_grid_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks along the third axis are phases or parts of all groups: too many groups go without tiles, and there are no more parts than fit."""
+    monkeypatch.setattr(cuda_conv, "MOST", 11)
+    case = Conv(Window((3, 2), padding=(1, 1)), (23, 30), 2, 4 * 8, 4 * 8, 4)  # in 3 parts
+    kernels = simulated()
+    used, launch, blocks = launched(kernels), kernels.launcher.launch, []
+
+    def spy(grid: Any, *arguments: Any, **named: Any) -> None:
+        blocks.extend(grid[2:])
+        launch(grid, *arguments, **named)
+
+    kernels.launcher.launch = spy
+    all_three(kernels, case, np.float32, "channels-last", 0)
+    assert set(used) == TILES and max(blocks) == 8
+    used.clear()
+    window = Window((3, 2), (3, 1), (1, 1))
+    all_three(kernels, dataclasses.replace(case, window=window), np.float32, "channels-last", 0)
+    assert set(used) == DIRECT
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_groups_of_many_channels_in_large_tiles(precision: str, late: bool) -> None:
+    """Tiles of 128, more than one of each group in every direction."""
+    kernels = simulated(order=2, late_copies=late, precision=precision)
+    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16').index(precision)}"))
+    used = launched(kernels)
+    all_three(kernels, Conv(Window((2, 1)), (7, 27), 1, 2 * 68, 2 * 132, 2), np.float32, "channels-last", 0)
+    assert set(used) == TILES
+
+
+def test_a_depthwise_gradient_in_many_parts() -> None:
+    """Each part has rows of several images, and the bits do not depend on the order of blocks."""
+    x, y = (np.random.default_rng(i).standard_normal((3, 70, 17, 9)).astype(np.float32) for i in range(2))
+    window = Window((5, 3), padding=(2, 1))
+    results = [simulated(order=order).conv2d_weight(x, y, window, 70) for order in (0, 1, 2)]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+    exact = Kernels(np).conv2d_weight(x.astype(np.float64), y.astype(np.float64), window, 70)
+    size = Kernels(np).conv2d_weight(abs(x).astype(np.float64), abs(y).astype(np.float64), window, 70)
+    assert (abs(results[0] - exact) <= 3 * 17 * 9 * 2.0**-24 * size).all()
+
+
+# -- what finishes the sums -----------------------------------------------------------------------------------------------------------------
+
+
 @given(case=convs(), relu=st.booleans(), seed=seeds)
 def test_the_transposed_kernel_finishes_as_the_forward_one(case: Conv, relu: bool, seed: int) -> None:
     """Scale, offset and ReLU of conv_transposed, which has the same finish, although no layer of ours asks for it yet."""
-    case = dataclasses.replace(case, batch=2, groups=1)
+    case = dataclasses.replace(case, batch=2)
     y, w = integers(case.y, seed, np.float32), integers(case.w, seed + 1, np.float32)
     scale, offset = integers((case.channels,), seed + 2, np.float32), integers((case.channels,), seed + 3, np.float32)
     kernels = simulated(mode="check")
@@ -154,11 +259,13 @@ def test_the_transposed_kernel_finishes_as_the_forward_one(case: Conv, relu: boo
 
     def finished(grid: Any, block: Any, file: str, kernel: str, dtype: Any, *arguments: Any, **named: Any) -> None:
         x, at = arguments[4:6], arguments[7:]
-        assert at == geometry(2, case.channels, case.window, case.size, case.y[2:])
+        assert at[2:] == geometry(2, case.channels, case.window, case.size, case.y[2:])
         launch(grid, block, file, kernel, dtype, *arguments[:2], *map(there, (scale, offset)), *x, relu, *at, **named)
 
     there = kernels.launcher.xp.asarray
     kernels.launcher.launch = finished
-    result = kernels.conv_transpose2d(y, w, None, case.window, case.size)
-    plain = REFERENCE.conv_transpose2d(y, w, None, case.window, case.size) * scale.reshape(1, -1, 1, 1) + offset.reshape(1, -1, 1, 1)
+    result = kernels.conv_transpose2d(y, w, None, case.window, case.size, case.groups)
+    plain = REFERENCE.conv_transpose2d(y, w, None, case.window, case.size, case.groups) * scale.reshape(1, -1, 1, 1) + offset.reshape(
+        1, -1, 1, 1
+    )
     same(result, np.maximum(plain, 0) if relu else plain)

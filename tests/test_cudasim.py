@@ -30,6 +30,8 @@ LARGE_X, LARGE_Y = (RNG.standard_normal((2, c, h, 16)).astype(np.float32) for c,
 WIDE, LABELS = RNG.standard_normal((2, 40, 7, 14)).astype(np.float32), RNG.integers(-1, 40, (2, 7, 14))
 POOLED = Window((3, 3), (2, 2), (1, 1))
 X16, W16, Y12 = (RNG.standard_normal(shape).astype(np.float32) for shape in ((2, 16, *SIZE), (12, 16, 3, 2), (2, 12, *OUT)))
+W8, W2 = (RNG.standard_normal((o, c, 3, 2)).astype(np.float32) for o, c in ((12, 8), (24, 2)))  # two groups by tiles, eight without
+Y24 = RNG.standard_normal((2, 24, *OUT)).astype(np.float32)
 BY_CHANNEL = np.linspace(-1, 2, 7, dtype=np.float32)
 AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
 
@@ -82,6 +84,12 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "copies of a weight": lambda k: k.conv2d_weight(X16, Y12, WINDOW),
     "transposed": lambda k: k.conv_transpose2d(Y, W, None, WINDOW, SIZE),
     "weight": lambda k: k.conv2d_weight(LARGE_X, LARGE_Y, WINDOW),  # more than 256 positions: in parts
+    "groups": lambda k: k.conv2d(X16, W8, None, WINDOW, OUT, 2),
+    "groups to gradients": lambda k: k.conv_transpose2d(Y12, W8, None, WINDOW, SIZE, 2),
+    "groups of a weight": lambda k: k.conv2d_weight(X16, Y12, WINDOW, 2),
+    "direct": lambda k: k.conv2d(X16, W2, None, WINDOW, OUT, 8),
+    "direct to gradients": lambda k: k.conv_transpose2d(Y24, W2, None, WINDOW, SIZE, 8),
+    "direct weight": lambda k: k.conv2d_weight(X16, Y24, WINDOW, 8),
     "im2col": lambda k: k.im2col(X, WINDOW, OUT),
     "col2im": lambda k: k.col2im(Kernels(np).im2col(X, WINDOW, OUT), WINDOW, SIZE),
     "max_pool": lambda k: k.max_pool2d(X, POOLED, (4, 5))[0],
@@ -157,10 +165,50 @@ PLANTED: dict[str, tuple[str, str, str]] = {
         "if (offset) v += offset[channel];\n        if (scale) v *= scale[channel];",
     ),
     "ReLU is forgotten": ("affine", "relu && v <= Sum(0) ? Sum(0) : v", "v"),
-    "results beyond the last position are written": ("forward", "if (m < positions && o < channels) y", "if (o < channels) y"),
-    "results beyond the last channel are written": ("forward", "if (m < positions && o < channels) y", "if (m < positions) y"),
-    "all parts of a weight gradient share one place": ("weight", "parts + blockIdx.z * channels * columns", "parts"),
+    "results beyond the last position are written": ("forward", "if (m < positions && o < outputs) y", "if (o < outputs) y"),
+    "results beyond the last channel are written": ("forward", "if (m < positions && o < outputs) y", "if (m < positions) y"),
+    "all parts of a weight gradient share one place": ("weight", "parts + (part * channels + first) * columns", "parts + first * columns"),
     "parts of a weight gradient overlap": ("weight", "min(begin + share, positions)", "min(begin + share + 1, positions)"),
+    "groups: the first one's images for all": ("groups", "x + group * inputs, inputs}, Matrix", "x, inputs}, Matrix"),
+    "groups: the first one's weights for all": ("groups", "Matrix{w, first, depth}", "Matrix{w, 0, depth}"),
+    "groups: all write into the first one": ("groups", "y[m * channels + first + o]", "y[m * channels + o]"),
+    "groups: the first one's gradients for all": ("groups to gradients", "y + group * outputs, channels", "y, channels"),
+    "groups: the first one's weights in all gradients": ("groups to gradients", "w + group * outputs * g.kh * g.kw * inputs", "w"),
+    "groups: all gradients in the first one": ("groups to gradients", "* g.c + first;", "* g.c;"),
+    "groups: counted as phases": ("groups to gradients", "phase = blockIdx.z - group * phases", "phase = blockIdx.z % g.sw"),
+    "groups: a weight from the first one's images": (
+        "groups of a weight",
+        "x + group * inputs, inputs}, blockIdx.y",
+        "x, inputs}, blockIdx.y",
+    ),
+    "groups: a weight from the first one's gradients": ("groups of a weight", "MatrixTransposed{y + first,", "MatrixTransposed{y,"),
+    "groups: all weights in the first one": ("groups of a weight", "(part * channels + first) * columns", "part * channels * columns"),
+    "groups: counted as parts": (
+        "groups of a weight",
+        "group = blockIdx.z % groups, part = blockIdx.z / groups",
+        "group = 0, part = blockIdx.z",
+    ),
+    "direct: the first group's images for all": ("direct", "first = o / outputs * inputs;", "first = 0;"),
+    "direct: a group as wide as its results": ("direct", "first = o / outputs * inputs;", "first = o / outputs * outputs;"),
+    "direct: weights of the next result": ("direct", "Sum(weight[c * channels])", "Sum(weight[c])"),
+    "direct: padding is read": ("direct", "if (v < 0 || v >= g.w) continue;\n                const", "const"),
+    "direct: gradients of the wrong group": ("direct to gradients", "first = c / inputs * outputs;", "first = c / inputs * inputs;"),
+    "direct: taps in the order of windows": ("direct to gradients", "(a * g.kw + b) * outputs * g.c", "(b * g.kh + a) * outputs * g.c"),
+    "direct: a weight from the first group's images": ("direct weight", "c = o / outputs * inputs + t % inputs", "c = t % inputs"),
+    "direct: a weight's taps and channels exchanged": ("direct weight", "b = t / inputs % g.kw", "b = t % g.kw"),
+    "direct: a weight beyond the last": ("direct weight", "if (o >= channels || t >= depth) return;", "if (t >= depth) return;"),
+    "direct: all parts of a weight share one place": ("direct weight", "parts[(blockIdx.z * depth + t)", "parts[t"),
+    "direct: a weight's rows beyond its part": ("direct weight", "min((int)(blockIdx.z + 1) * share, g.n * g.oh)", "g.n * g.oh"),
+    "direct: a weight's windows beyond the last": (
+        "direct weight",
+        "last(min(divide_up(max(size + padding - tap * dilation, 0), stride), positions))",
+        "last(divide_up(max(size + padding - tap * dilation, 0), stride))",
+    ),
+    "direct: a weight's windows in the padding": (
+        "direct weight",
+        "first(divide_up(max(padding - tap * dilation, 0), stride))",
+        "first(0)",
+    ),
     "padding above the image is not tested": ("forward", "return h >= 0 && h < g.h", "return h < g.h"),
     "padding below the image is not tested": ("max_pool", "if (h < 0 || h >= g.h) continue;", "if (h < 0) continue;"),
     "a tap of the wrong phase": ("transposed", "a = ph.tap + t.high * ph.step", "a = ph.tap + t.high"),

@@ -121,19 +121,21 @@ def test_tiles_of_every_kind(capability: tuple[int, int], small: bool, channels:
         np.testing.assert_array_equal(got, expected)
 
 
-def test_a_convolution_with_batch_norm_is_rounded_once() -> None:
+@pytest.mark.parametrize(("groups", "kernel"), [(1, "conv_forward"), (2, "conv_forward"), (4, "direct_forward")])
+def test_a_convolution_with_batch_norm_is_rounded_once(groups: int, kernel: str) -> None:
     """scale and offset are float32, and only the end is float16: nearer to the exact result than the reference, which rounds in between."""
-    x, w, window = normal(2, 8, 6, 9), normal(5, 8, 3, 3, seed=1), minidcnn.window.Window((3, 3), padding=(1, 1))
-    scale, offset = (normal(5, seed=i, dtype=SINGLE) for i in (2, 3))
+    window = minidcnn.window.Window((3, 3), padding=(1, 1))
+    x, w = normal(2, 16, 6, 9), normal(12, 16 // groups, 3, 3, seed=1)
+    scale, offset = (normal(12, seed=i, dtype=SINGLE) for i in (2, 3))
     kernels, launched = simulated(mode="check"), []
     launch = kernels.launcher.launch
     kernels.launcher.launch = lambda *args, **named: (launched.append(args[3]), launch(*args, **named))
-    got = kernels.conv2d_affine(x, w, scale, offset, True, window, (6, 9))
+    got = kernels.conv2d_affine(x, w, scale, offset, True, window, (6, 9), groups)
     wide = [a.astype(np.float64) for a in (x, w, scale, offset)]
-    exact = REFERENCE.conv2d_affine(*wide, True, window, (6, 9))
-    assert launched == ["conv_forward"] and got.dtype == HALF
+    exact = REFERENCE.conv2d_affine(*wide, True, window, (6, 9), groups)
+    assert launched == [kernel] and got.dtype == HALF
     within(got, exact, U * abs(exact) + 2.0**-18)
-    assert abs(REFERENCE.conv2d_affine(x, w, scale, offset, True, window, (6, 9)) - exact).max() > abs(got - exact).max()
+    assert abs(REFERENCE.conv2d_affine(x, w, scale, offset, True, window, (6, 9), groups) - exact).mean() > abs(got - exact).mean()
 
 
 @given(

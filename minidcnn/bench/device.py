@@ -99,8 +99,8 @@ def operations(kernel: str, arguments: tuple[Any, ...]) -> int:
     if kernel == "gemm":
         product, depth = arguments[2], arguments[6]
         return int(2 * product.size * depth)
-    if kernel not in ("conv_forward", "conv_transposed", "conv_weight"):
+    if kernel not in (f"{way}_{what}" for way in ("conv", "direct") for what in ("forward", "transposed", "weight")):
         return 0
-    n, c, _, _, oh, ow, kh, kw = arguments[-PIXELS:][:8]
+    inputs, _, n, _, _, _, oh, ow, kh, kw = arguments[-PIXELS - 2 :][:10]  # inputs: of a group
     outputs = next(a for a in arguments if isinstance(a, int))
-    return int(2 * n * oh * ow * outputs * c * kh * kw)
+    return int(2 * n * oh * ow * outputs * inputs * kh * kw)

@@ -1,4 +1,4 @@
-"""Convolution on the GPU: kernels/conv.cu (implicit GEMM) and kernels/im2col.cu."""
+"""Convolution on the GPU: kernels/conv.cu (implicit GEMM), kernels/direct.cu (groups of few channels) and kernels/im2col.cu."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import math
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..half import sum_dtype
-from .base import ASYNC, WANTED_BLOCKS, CudaBase, geometry
-from .launcher import LIMIT
+from .base import ASYNC, MOST, WANTED_BLOCKS, CudaBase, geometry
+from .launcher import BLOCK, LIMIT
 
-FILE = "conv.cu"
+FILE, DIRECT = "conv.cu", "direct.cu"
+FEW = 8  # channels of a group, in and out, below which tiles are mostly empty
 
 
 class CudaConv(CudaBase):
-    """im2col, col2im and the three convolutions; groups go through im2col and CudaLinalg's matrix product, as in the reference."""
+    """im2col, col2im and the three convolutions. Groups are tiled one by one, or, of few channels, not at all."""
 
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         n, c = x.shape[:2]
@@ -35,72 +36,106 @@ class CudaConv(CudaBase):
         return nchw(x)
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
-        if groups > 1 or not self._convolves(x, w, bias, out):
+        if not self._convolves(x, w, bias, out):
             return super().conv2d(x, w, bias, window, out, groups)
-        return self._forward(x, w, None, bias, False, window, out)
+        return self._forward(x, w, None, bias, False, window, out, groups)
 
     def conv2d_affine(
         self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: Pair, groups: int = 1
     ) -> Array:
-        if groups > 1 or not self._convolves(x, w, None, out) or {scale.dtype, offset.dtype} != {sum_dtype(x.dtype)}:
+        if not self._convolves(x, w, None, out) or {scale.dtype, offset.dtype} != {sum_dtype(x.dtype)}:
             return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
-        return self._forward(x, w, scale, offset, relu, window, out)
+        return self._forward(x, w, scale, offset, relu, window, out, groups)
 
     def _convolves(self, x: Array, w: Array, bias: Array | None, out: Pair) -> bool:
         return self.launcher.suits(x, w, bias) and len(x) * math.prod(out) * len(w) < LIMIT
 
-    def _forward(self, x: Array, w: Array, scale: Array | None, offset: Array | None, relu: bool, window: Window, out: Pair) -> Array:
+    def _forward(
+        self, x: Array, w: Array, scale: Array | None, offset: Array | None, relu: bool, window: Window, out: Pair, groups: int
+    ) -> Array:
         """ReLU(scale conv2d(x, w) + offset) in one kernel; what is None or False is left out."""
-        n, c, o = *x.shape[:2], len(w)
-        offset = self._wide(offset)
-        y = self.new_images(n, o, out, x.dtype)
-        positions = n * math.prod(out)
-        size, defines = self.tile(positions, o, x)
-        at = geometry(n, c, window, x.shape[2:], out)
-        x, w = self.images(x), self._weight(w)
-        defines += (self._copies(x, w, c),)
-        (down, across), defines = self.best(size, defines, positions, o, 1, along_k=True)
-        grid = -(-positions // down), -(-o // across)
-        arguments = (x, w, scale, offset, y, o, relu, *at)
-        self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, *arguments, defines=defines)
+        (n, c), o, inputs = x.shape[:2], len(w), w.shape[1]
+        outputs, offset = o // groups, self._wide(offset)
+        y, at = self.new_images(n, o, out, x.dtype), (inputs, outputs, *geometry(n, c, window, x.shape[2:], out))
+        x = self.images(x)
+        if self._directly(groups, inputs, outputs, window):
+            w = self.xp.ascontiguousarray(w.transpose(2, 3, 1, 0))  # (KH, KW, C/G, O)
+            self.over_rows((n * out[0], out[1], o), DIRECT, "direct_forward", x.dtype, x, w, scale, offset, y, o, relu, *at)
+            return nchw(y)
+        positions, w = n * math.prod(out), self._weight(w)
+        size, defines = self.tile(positions, outputs, x, groups)
+        defines += self._copies(x, w, inputs), f"GROUPED={int(groups > 1)}"
+        (down, across), defines = self.best(size, defines, positions, outputs, groups, along_k=True)
+        grid = -(-positions // down), -(-outputs // across), groups
+        self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, x, w, scale, offset, y, o, relu, *at, defines=defines)
         return nchw(y)
 
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
-        (n, o), c = y.shape[:2], w.shape[1]
-        if groups > 1 or not self.launcher.suits(y, w, bias) or n * math.prod(size) * c >= LIMIT:
+        (n, o), inputs = y.shape[:2], w.shape[1]
+        c, outputs = inputs * groups, o // groups
+        if not self.launcher.suits(y, w, bias) or n * math.prod(size) * c >= LIMIT:
             return super().conv_transpose2d(y, w, bias, window, size, groups)
-        x = self.new_images(n, c, size, y.dtype)
+        x, at = self.new_images(n, c, size, y.dtype), (inputs, outputs, *geometry(n, c, window, size, y.shape[2:]))
+        y, bias = self.images(y), self._wide(bias)
+        if self._directly(groups, inputs, outputs, window):
+            parted = w.reshape(groups, outputs, inputs, *window.kernel)
+            w = self.xp.ascontiguousarray(parted.transpose(3, 4, 1, 0, 2))  # (KH, KW, O/G, G, C/G)
+            self.over_rows((n * size[0], size[1], c), DIRECT, "direct_transposed", y.dtype, y, w, None, bias, x, o, False, *at)
+            return nchw(x)
+        w = self._weight(w)
         pixels = n * math.prod(-(-m // s) for m, s in zip(size, window.stride, strict=True))  # of the largest phase
-        tile, defines = self.tile(pixels, c, y)
-        at = geometry(n, c, window, size, y.shape[2:])
-        y, w = self.images(y), self._weight(w)
-        defines += (self._copies(y, w, o, c),)
-        (down, across), defines = self.best(tile, defines, pixels, c, 1, along_k=False)
-        grid = -(-pixels // down), -(-c // across), math.prod(window.stride)
-        arguments = (y, w, None, self._wide(bias), x, o, False, *at)
-        self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, *arguments, defines=defines)
+        tile, defines = self.tile(pixels, inputs, y, groups)
+        defines += self._copies(y, w, outputs, inputs), f"GROUPED={int(groups > 1)}"
+        (down, across), defines = self.best(tile, defines, pixels, inputs, groups, along_k=False)
+        grid = -(-pixels // down), -(-inputs // across), groups * math.prod(window.stride)
+        self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, y, w, None, bias, x, o, False, *at, defines=defines)
         return nchw(x)
 
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
         (n, c), (o, oh, ow) = x.shape[:2], y.shape[1:]
-        positions, columns = n * oh * ow, window.taps * c
-        if groups > 1 or not self.launcher.suits(x, y):
+        if not self.launcher.suits(x, y):
             return super().conv2d_weight(x, y, window, groups)
-        tile, defines = self.tile(o, columns, x)
-        at = geometry(n, c, window, x.shape[2:], (oh, ow))
+        inputs, outputs = c // groups, o // groups
+        positions, columns = n * oh * ow, window.taps * inputs
+        at = inputs, outputs, *geometry(n, c, window, x.shape[2:], (oh, ow))
         x, y = self.images(x), self.images(y)
-        defines += (self._copies(x, y, c, o),)
-        (down, across), defines = self.best(tile, defines, o, columns, -(-positions // 256), along_k=False)
-        blocks = -(-columns // across) * -(-o // down)
-        parts = max(1, min(-(-positions // 256), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (o * columns)))
+        if self._directly(groups, inputs, outputs, window):
+            return self._weight_directly(x, y, window, at)
+        tile, defines = self.tile(outputs, columns, x, groups)
+        defines += self._copies(x, y, inputs, outputs), f"GROUPED={int(groups > 1)}"
+        (down, across), defines = self.best(tile, defines, outputs, columns, groups * -(-positions // 256), along_k=False)
+        blocks = -(-columns // across) * -(-outputs // down) * groups
+        parts = max(1, min(-(-positions // 256), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (o * columns), MOST // groups))
         share = -(-positions // parts)
         parts = -(-positions // share)
-        w = self.xp.empty((o, *window.kernel, c), x.dtype)
+        w = self.xp.empty((o, *window.kernel, inputs), x.dtype)
         sums = self.xp.empty((parts, o, columns), sum_dtype(x.dtype))
-        grid = -(-columns // across), -(-o // down), parts
+        grid = -(-columns // across), -(-outputs // down), parts * groups
         self.launcher.launch(grid, (256,), FILE, "conv_weight", x.dtype, x, y, sums, o, share, *at, defines=defines)
         self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, parts, w.size, defines=defines)
         return nchw(w)
+
+    def _directly(self, groups: int, inputs: int, outputs: int, window: Window) -> bool:
+        """Whether groups of so many channels are computed without tiles: they are small, or more than a grid of tiles has room for."""
+        return groups > 1 and (max(inputs, outputs) < FEW or groups * math.prod(window.stride) > MOST)
+
+    def _weight_directly(self, x: Array, y: Array, window: Window, at: tuple[int, ...]) -> Array:
+        """conv2d_weight of x (N, H, W, C) and y (N, OH, OW, O); a block has up to 32 output channels and as many columns as threads are left for."""
+        inputs, (n, oh, _, o) = at[0], y.shape
+        columns = window.taps * inputs
+        across = min(32, 1 << (o - 1).bit_length())
+        tall = -(-columns // (BLOCK // across))
+        down = -(-columns // tall)
+        wide, rows = -(-o // across), n * oh
+        # a thread has one result, and so little to do at a time that it takes more of them to fill a GPU than tiles
+        parts = max(1, min(rows, -(-4 * WANTED_BLOCKS // (wide * tall)), (LIMIT - 1) // (o * columns)))
+        share = -(-rows // parts)
+        parts = -(-rows // share)
+        w = self.xp.empty((*window.kernel, inputs, o), x.dtype)
+        sums = self.xp.empty((parts, columns, o), sum_dtype(x.dtype))
+        self.launcher.launch((wide, tall, parts), (across, down), DIRECT, "direct_weight", x.dtype, x, y, sums, o, share, *at)
+        self.launcher.over(w.size, DIRECT, "sum_parts", x.dtype, sums, w, parts, w.size)
+        return w.transpose(3, 2, 0, 1)  # type: ignore[no-any-return]
 
     def _copies(self, a: Array, b: Array, *channels: int) -> str:
         """How kernels/tile.cuh fetches: ASYNC=1 if runs of 16 bytes are whole in both arrays, by their channels, and the device can."""

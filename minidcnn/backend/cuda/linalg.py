@@ -17,7 +17,7 @@ STEP = 16  # they are multiples of it, so that no run of 16 bytes is cut
 
 
 class CudaLinalg(CudaBase):
-    """matmul, with the precision of convolutions; so also convolutions in groups, which are products behind im2col."""
+    """matmul, with the precision of convolutions."""
 
     def matmul(self, a: Array, b: Array) -> Array:
         leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])

@@ -565,8 +565,26 @@ def test_cross_entropy_of_ignored_pixels_is_zero_whatever_their_logits() -> None
     assert not dx[..., ::2].any() and dx[..., 1].all()
 
 
+@given(shapes, st.sampled_from(["i8", "u1", "?", "i4"]), st.sampled_from([-100, 0, 2, 255]), st.sampled_from([*FLOATS, "f2"]), seeds)
+def test_targets_and_what_belongs_to_their_classes(shape, labels, ignore, dtype, seed) -> None:
+    """Classes, what is none, and ignored ones: the same come out, and the same is the first that is wrong."""
+    rng = np.random.default_rng(seed)
+    classes, pixels = shape[1], (shape[0], *shape[2:])
+    for low, high in ((0, classes), (-2, classes + 2), (254, 257)):
+        target = rng.integers(low, high, pixels).astype(labels)
+        before = target.copy()
+        clean, wrong = CPU.clean_target(target, classes, ignore)
+        expected = REFERENCE.clean_target(target, classes, ignore)
+        np.testing.assert_array_equal(clean, expected[0], strict=True)
+        assert wrong == expected[1] and wrong.shape == expected[1].shape == ()
+        np.testing.assert_array_equal(target, before)
+        near("at_class", rng.standard_normal(classes).astype(dtype), clean)
+
+
 def test_a_target_that_is_no_class_is_an_error() -> None:
     x, target, weight = np.zeros((1, 2, 1, 1)), np.full((1, 1, 1), 2), np.ones(2)
+    with pytest.raises(IndexError, match="a target is no class"):
+        CPU.at_class(weight, target)
     with pytest.raises(IndexError, match="a target is no class"):
         CPU.cross_entropy(x, target, weight, 0.0)
     with pytest.raises(IndexError, match="a target is no class"):
@@ -682,6 +700,8 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
     yield from (("batch_norm_stats", mean), ("batch_norm_stats", variance))
     yield "batch_norm_apply", CPU.batch_norm_apply(x, mean, 1 / variance, of_class, of_class)
     yield from (("batch_norm_grad", v) for v in CPU.batch_norm_grad(x * x, x, mean, 1 / variance, of_class))
+    clean, wrong = CPU.clean_target(taps_of(x), 29, 3)
+    yield from (("clean_target", clean), ("clean_target", wrong), ("at_class", CPU.at_class(of_class, clean)))
     losses, top, logs = CPU.cross_entropy(x, taps_of(x), of_class, 0.1)
     yield from (("cross_entropy", losses), ("cross_entropy", logs))
     yield "cross_entropy_grad", CPU.cross_entropy_grad(losses, x, top, logs, taps_of(x), of_class, 0.1)

@@ -6,6 +6,7 @@ memory: im2col copies runs, matrix products need no transposes and kernels vecto
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -17,7 +18,8 @@ Array: TypeAlias = NDArray[Any]  #: a NumPy array or, where the backend is CuPy,
 
 def is_cupy(array: object) -> bool:
     """Whether `array` is a CuPy array, asked without importing CuPy."""
-    return type(array).__module__.partition(".")[0] == "cupy"
+    kind = type(array)
+    return kind is not np.ndarray and kind.__module__.partition(".")[0] == "cupy"
 
 
 def nhwc(x: Array) -> Array:
@@ -46,8 +48,18 @@ def memory_order(x: Array) -> tuple[int, ...] | None:
     """The permutation of axes under which `x` lies in C order, slowest axis first, or None if no permutation does that."""
     if x.flags.c_contiguous:
         return tuple(range(x.ndim))
-    order = tuple(sorted(range(x.ndim), key=lambda axis: (-abs(x.strides[axis]), axis)))
-    return order if x.transpose(order).flags.c_contiguous else None
+    return _order(x.shape, x.strides, x.itemsize)
+
+
+@lru_cache(1024)
+def _order(shape: tuple[int, ...], strides: tuple[int, ...], run: int) -> tuple[int, ...] | None:
+    """The same, of numbers `run` bytes apart."""
+    order = tuple(sorted(range(len(shape)), key=lambda axis: (-abs(strides[axis]), axis)))
+    for axis in reversed(order):
+        if shape[axis] > 1 and strides[axis] != run:
+            return None
+        run *= shape[axis]
+    return order
 
 
 def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
@@ -62,4 +74,4 @@ def is_channels_last(x: Array) -> bool:
 
 def float_dtype(dtype: Any) -> bool:
     """Whether `dtype` is a floating-point dtype, the only kind that carries gradients."""
-    return bool(np.issubdtype(dtype, np.floating))
+    return bool(np.dtype(dtype).kind == "f")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class SgdRule:
+class SgdRule(NamedTuple):
     """torch.optim.SGD's settings."""
 
     lr: float
@@ -17,8 +16,7 @@ class SgdRule:
     nesterov: bool = False
 
 
-@dataclass(frozen=True)
-class AdamRule:
+class AdamRule(NamedTuple):
     """torch.optim.Adam's settings or, `decoupled`, those of AdamW."""
 
     lr: float

@@ -5,6 +5,7 @@ NumPy's own elementwise functions are left alone: in pieces shared by two thread
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from ..arrays import Array, inverse, is_channels_last, memory_order, nchw
 from ..reference import Kernels
 from .jit import jit
-from .layout import FLOATS, images, plain, suits
+from .layout import images, plain, suits
 from .memory import empty
 from .threads import parallel
 
@@ -24,16 +25,11 @@ class CpuElementwise(Kernels):
     """Sums over pixels or over everything, ReLU and its gradient, channels joined."""
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
-        order = memory_order(x)
-        if x.dtype not in FLOATS or x.size < LARGE or order is None:
-            return super().sum(x, axes, keepdims)
-        if len(axes) == x.ndim:
-            total = np.asarray(_sums(plain(x.transpose(order)).reshape(-1, 1)).astype(x.dtype)[0])
-            return total.reshape((1,) * x.ndim if keepdims else ())
-        if x.ndim == 4 and set(axes) == {0, 2, 3}:
-            c = x.shape[1]
-            totals = _sums(images(x).reshape(-1, c)).astype(x.dtype)
-            return totals.reshape(1, c, 1, 1) if keepdims else totals
+        if x.ndim == 4 and set(axes) == {0, 2, 3} and suits(x):
+            totals = _sums(images(x).reshape(-1, x.shape[1]))
+            return totals.reshape(1, -1, 1, 1) if keepdims else totals
+        if len(axes) == x.ndim and x.size >= LARGE and suits(x) and (order := memory_order(x)) is not None:
+            return _sums(plain(x.transpose(order)).reshape(-1, 1)).reshape((1,) * x.ndim if keepdims else ())
         return super().sum(x, axes, keepdims)
 
     def relu(self, x: Array) -> Array:
@@ -56,18 +52,16 @@ class CpuElementwise(Kernels):
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         first = arrays[0]
-        sizes = [a.shape[1] for a in arrays if a.ndim == 4]
-        fits = first.ndim == 4 and axis == 1 and len(sizes) == len(arrays) and sum(sizes) * first[:, :1].size >= LARGE
-        if not fits or not suits(*arrays) or any(a.shape[2:] != first.shape[2:] or len(a) != len(first) for a in arrays):
+        fits = axis == 1 and all(a.ndim == 4 and is_channels_last(a) for a in arrays) and suits(*arrays)
+        if not fits or sum(a.size for a in arrays) < LARGE or len({(len(a), *a.shape[2:]) for a in arrays}) > 1:
             return super().concatenate(arrays, axis)
-        if not all(is_channels_last(a) for a in arrays):
-            return super().concatenate(arrays, axis)
-        y = empty((first[:, 0].size, sum(sizes)), first.dtype)
-        parts = list(zip([images(a).reshape(len(y), -1) for a in arrays], np.cumsum([0, *sizes]).tolist(), strict=False))
+        sizes = [a.shape[1] for a in arrays]
+        y = empty((first.size // sizes[0], sum(sizes)), first.dtype)
+        parts = list(zip([images(a).reshape(len(y), -1) for a in arrays], itertools.accumulate(sizes, initial=0), strict=False))
 
         def join(start: int, stop: int) -> None:
             for part, at in parts:
-                y[start:stop, at : at + part.shape[1]] = part[start:stop]
+                put_channels(part, y, at, start, stop)
 
         parallel(join, len(y), 2 * y.shape[1])
         return nchw(y.reshape(len(first), *first.shape[2:], -1))
@@ -91,8 +85,17 @@ def some_channels(x: Array, y: Array, first: int, start: int, stop: int) -> None
             to[k] = line[k]
 
 
+@jit
+def put_channels(x: Array, y: Array, first: int, start: int, stop: int) -> None:
+    """The columns of y (P, C) from `first` on = x (P, C'), for rows `start` up to `stop`: what undoes some_channels."""
+    for p in range(start, stop):
+        line, to = x[p], y[p, first : first + x.shape[1]]
+        for k in range(line.size):
+            to[k] = line[k]
+
+
 def _sums(x: Array) -> Array:
-    """x (P, C) -> sums (C,) in float64, of blocks cut by shape alone: the same for any number of threads."""
+    """x (P, C) -> sums (C,), added up in float64, in blocks cut by shape alone: the same for any number of threads."""
     pixels, c = x.shape
     folded = max(1, LANES // c)  # pixels side by side in a row of the kernel: it runs along rows
     whole = pixels // folded * folded
@@ -106,8 +109,21 @@ def _sums(x: Array) -> Array:
             sum_lines(lines[i * step : (i + 1) * step], sums[i])
 
     parallel(work, blocks, step * lines.shape[1])
-    total: Array = sums.reshape(-1, c).sum(axis=0) + x[whole:].sum(axis=0, dtype=np.float64)
-    return total
+    totals: Array = np.empty(c, x.dtype)
+    join_sums(sums.reshape(-1, c), x[whole:], totals)
+    return totals
+
+
+@jit
+def join_sums(sums: Array, rest: Array, totals: Array) -> None:
+    """totals (C,) = the sums of the rows of `sums` (S, C), in float64, and of `rest` (P, C)."""
+    for k in range(totals.size):
+        total = 0.0
+        for s in range(sums.shape[0]):
+            total += sums[s, k]
+        for p in range(rest.shape[0]):
+            total += rest[p, k]
+        totals[k] = total
 
 
 @jit

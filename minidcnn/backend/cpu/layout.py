@@ -15,8 +15,12 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 def suits(*arrays: Array | None) -> bool:
     """Whether the compiled kernels take these arrays: not empty, all float32 or all float64 in the machine's byte order."""
-    dtypes = {a.dtype for a in arrays if a is not None}
-    return len(dtypes) == 1 and dtypes.pop() in FLOATS and all(a.size > 0 for a in arrays if a is not None)
+    some = [a for a in arrays if a is not None]
+    kind = some[0].dtype
+    for a in some:
+        if a.dtype != kind or a.size == 0:
+            return False
+    return kind in FLOATS
 
 
 def plain(x: Array) -> Array:

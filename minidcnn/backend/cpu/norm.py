@@ -6,8 +6,6 @@ number of threads.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ..arrays import Array
@@ -27,25 +25,24 @@ class CpuNorm(Kernels):
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         if not suits(x) or x.ndim < 2:
             return super().batch_norm_stats(x)
-        c, lines = x.shape[1], _lines(_pixels(x))
-        step, blocks = _blocks(lines)
-        means, squares = np.empty((blocks, lines.shape[1])), np.empty((blocks, lines.shape[1]))
-        parallel(lambda a, b: block_stats(lines, step, means, squares, a, b), blocks, 2 * step * lines.shape[1])
-        counts = np.minimum(step, len(lines) - np.arange(blocks) * step).reshape(-1, 1, 1)
-        mean, square = means.reshape(blocks, -1, c), squares.reshape(blocks, -1, c)
-        pixels = x.size // c
-        total: Array = (mean * counts).sum((0, 1)) / pixels
-        spread: Array = (square + counts * (mean - total) ** 2).sum((0, 1)) / pixels  # Chan, Golub & LeVeque 1979
-        return total, spread
+        lines = _lines(x)
+        count, length = lines.shape
+        step, blocks = _blocks(count, length)
+        of_blocks, stats = np.empty((2, blocks, length)), np.empty((2, x.shape[1]))
+        parallel(lambda a, b: block_stats(lines, step, of_blocks, a, b), blocks, 2 * step * length)
+        join_stats(of_blocks, count, step, stats)
+        return stats[0], stats[1]
 
     def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         if not suits(x, weight, bias) or x.ndim < 2:
             return super().batch_norm_apply(x, mean, rstd, weight, bias, relu)
-        lines = _lines(_pixels(x))
-        y, folded = empty(lines.shape, lines.dtype), lines.shape[1] // x.shape[1]
-        center, scale, offset = (_repeated(v, folded, x.dtype) for v in (mean, rstd * weight, bias))
-        least = x.dtype.type(0 if relu else -np.inf)
-        parallel(lambda a, b: normalize(lines, y, center, scale, offset, least, a, b), len(lines), lines.shape[1])
+        lines = _lines(x)
+        (count, length), kind = lines.shape, x.dtype
+        y, of = empty((count, length), kind), np.empty((3, length), kind)
+        coefficients(plain(mean), plain(rstd), plain(weight), plain(bias), of)
+        center, scale, offset = of
+        least = kind.type(0 if relu else -np.inf)
+        parallel(lambda a, b: normalize(lines, y, center, scale, offset, least, a, b), count, length)
         return _images(y, x)
 
     def batch_norm_grad(
@@ -53,45 +50,32 @@ class CpuNorm(Kernels):
     ) -> tuple[Array, Array, Array]:
         if not suits(g, x, weight, gate) or x.ndim < 2:
             return super().batch_norm_grad(g, x, mean, rstd, weight, gate)
-        kind, c, count = x.dtype, x.shape[1], x.size // x.shape[1]
-        slopes, lines = _lines(_pixels(g)), _lines(_pixels(x))
-        folded = lines.shape[1] // c
-        at, spread, scale = (_repeated(v, folded, kind) for v in (mean, rstd, rstd * weight))
-        offset, gated = scale if gate is None else _repeated(gate, folded, kind), gate is not None
-        step, blocks = _blocks(lines)
-        sums = np.empty((2, blocks, lines.shape[1]))
-        parallel(
-            lambda a, b: gradient_sums(slopes, lines, at, spread, scale, offset, gated, step, sums, a, b), blocks, 2 * step * lines.shape[1]
-        )
-        dbias, dweight = sums.reshape(2, -1, c).sum(1)
-        by_one, by_z = (_repeated(v, folded, kind) for v in (dbias / count, dweight / count))
-        dx = empty(lines.shape, lines.dtype)
-        parallel(
-            lambda a, b: gradient(slopes, lines, dx, at, spread, scale, offset, gated, by_one, by_z, a, b),
-            len(lines),
-            2 * lines.shape[1],
-        )
-        return _images(dx, x), dweight.astype(kind), dbias.astype(kind)
+        slopes, lines, kind, gated = _lines(g), _lines(x), x.dtype, gate is not None
+        count, length = lines.shape
+        step, blocks = _blocks(count, length)
+        of, sums, dx = np.empty((6, length), kind), np.empty((2, blocks, length)), empty((count, length), kind)
+        coefficients(plain(mean), plain(rstd), plain(weight), plain(weight if gate is None else gate), of)
+        parallel(lambda a, b: gradient_sums(slopes, lines, of, gated, step, sums, a, b), blocks, 2 * step * length)
+        dweight, dbias = np.empty_like(weight), np.empty_like(weight)
+        join_gradient(sums, count, dweight, dbias, of)
+        parallel(lambda a, b: gradient(slopes, lines, dx, of, gated, a, b), count, 2 * length)
+        return _images(dx, x), dweight, dbias
 
 
-def _pixels(x: Array) -> Array:
-    """x (N, C, ...) -> (pixels, C), a view of channels-last images, else a copy."""
-    return plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
-
-
-def _lines(pixels: Array) -> Array:
-    """(pixels, C) -> (lines, L) with as many pixels in a line as divide their number and fit LANES: loops run along lines."""
-    count, c = pixels.shape
-    folded = 1
-    while folded * 2 * c <= LANES and count % (folded * 2) == 0:
+def _lines(x: Array) -> Array:
+    """x (N, C, ...) -> (lines, L), a view of channels-last images, else a copy, with as many pixels in a line as divide their number and
+    fit LANES: loops run along lines."""
+    c, folded = x.shape[1], 1
+    pixels = x.size // c
+    while folded * 2 * c <= LANES and pixels % (folded * 2) == 0:
         folded *= 2
-    return pixels.reshape(-1, folded * c)
+    return plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, folded * c)
 
 
-def _blocks(lines: Array) -> tuple[int, int]:
+def _blocks(count: int, length: int) -> tuple[int, int]:
     """Lines in a block, and blocks."""
-    step = max(1, BLOCK // lines.shape[1])
-    return step, -(-len(lines) // step)
+    step = max(1, BLOCK // length)
+    return step, -(-count // step)
 
 
 def _images(lines: Array, like: Array) -> Array:
@@ -100,19 +84,26 @@ def _images(lines: Array, like: Array) -> Array:
     return lines.reshape(shape).transpose(0, -1, *range(1, like.ndim - 1))
 
 
-def _repeated(v: Array, times: int, dtype: np.dtype[Any]) -> Array:
-    """v (C,) `times` times one after the other, as `dtype`; np.tile takes ten times as long for so few numbers."""
-    lines = np.empty((times, len(v)), dtype)
-    lines[...] = v
-    return lines.reshape(-1)
+# What follows works on a few numbers for each channel, or on all; for so few, NumPy's calls would take longer than the work.
 
 
 @jit
-def block_stats(x: Array, step: int, mean: Array, square: Array, start: int, stop: int) -> None:
-    """mean, square (blocks, L): per column the mean of a block of `step` lines of x, and the sum of squared distances to it."""
+def coefficients(mean: Array, rstd: Array, weight: Array, bias: Array, of: Array) -> None:
+    """of (3 or more, L): the mean, scale = rstd weight, and the bias of each column of lines, then rstd; each (C,), repeated."""
+    c = mean.size
+    for k in range(of.shape[1]):
+        i = k % c
+        of[0, k], of[1, k], of[2, k] = mean[i], rstd[i] * weight[i], bias[i]
+        if of.shape[0] > 3:
+            of[3, k] = rstd[i]
+
+
+@jit
+def block_stats(x: Array, step: int, stats: Array, start: int, stop: int) -> None:
+    """stats (2, blocks, L): per column the mean of a block of `step` lines of x, and the sum of squared distances to it."""
     for block in range(start, stop):
         first, last = block * step, min(x.shape[0], (block + 1) * step)
-        center, spread = mean[block], square[block]
+        center, spread = stats[0, block], stats[1, block]
         for k in range(center.size):
             center[k] = 0
             spread[k] = 0
@@ -130,6 +121,27 @@ def block_stats(x: Array, step: int, mean: Array, square: Array, start: int, sto
 
 
 @jit
+def join_stats(of_blocks: Array, count: int, step: int, stats: Array) -> None:
+    """stats (2, C): mean and variance, from those of blocks (2, blocks, L) of `count` lines (Chan, Golub & LeVeque 1979)."""
+    c, (_, blocks, length) = stats.shape[1], of_blocks.shape
+    pixels = count * (length // c)
+    stats[...] = 0
+    for block in range(blocks):
+        lines = min(step, count - block * step)
+        for k in range(length):
+            stats[0, k % c] += of_blocks[0, block, k] * lines
+    for i in range(c):
+        stats[0, i] /= pixels
+    for block in range(blocks):
+        lines = min(step, count - block * step)
+        for k in range(length):
+            d = of_blocks[0, block, k] - stats[0, k % c]
+            stats[1, k % c] += of_blocks[1, block, k] + lines * (d * d)
+    for i in range(c):
+        stats[1, i] /= pixels
+
+
+@jit
 def normalize(x: Array, y: Array, mean: Array, scale: Array, bias: Array, least: float, start: int, stop: int) -> None:
     """y (P, L) = (x - mean) scale + bias but at least `least`, for lines `start` up to `stop`."""
     for p in range(start, stop):
@@ -140,14 +152,12 @@ def normalize(x: Array, y: Array, mean: Array, scale: Array, bias: Array, least:
 
 
 @jit
-def gradient_sums(
-    g: Array, x: Array, mean: Array, rstd: Array, scale: Array, bias: Array, gated: bool, step: int, sums: Array, start: int, stop: int
-) -> None:
+def gradient_sums(g: Array, x: Array, of: Array, gated: bool, step: int, sums: Array, start: int, stop: int) -> None:
     """sums (2, blocks, L): per column the sums over a block of g and of g z, with z = (x - mean) rstd.
 
     `gated`: g counts as 0 where (x - mean) scale + bias is not above 0.
     """
-    zero = g.dtype.type(0)
+    mean, scale, bias, rstd, zero = of[0], of[1], of[2], of[3], g.dtype.type(0)
     for block in range(start, stop):
         of_g, of_gz = sums[0, block], sums[1, block]
         for k in range(of_g.size):
@@ -163,11 +173,25 @@ def gradient_sums(
 
 
 @jit
-def gradient(
-    g: Array, x: Array, dx: Array, mean: Array, rstd: Array, scale: Array, bias: Array, gated: bool, b: Array, w: Array, start: int, stop: int
-) -> None:  # fmt: skip
+def join_gradient(sums: Array, count: int, dweight: Array, dbias: Array, of: Array) -> None:
+    """dweight, dbias (C,) = the sums over blocks (2, blocks, L) of `count` lines; of (6, L): behind what is there, dbias and dweight by pixel."""
+    c, (_, blocks, length) = dbias.size, sums.shape
+    pixels = count * (length // c)
+    for i in range(c):
+        one, by_z = 0.0, 0.0
+        for block in range(blocks):
+            for k in range(i, length, c):
+                one += sums[0, block, k]
+                by_z += sums[1, block, k]
+        dbias[i], dweight[i] = one, by_z
+        for k in range(i, length, c):
+            of[4, k], of[5, k] = one / pixels, by_z / pixels
+
+
+@jit
+def gradient(g: Array, x: Array, dx: Array, of: Array, gated: bool, start: int, stop: int) -> None:
     """dx (P, L) = scale (g - b - z w), for lines `start` up to `stop`; `gated` as above."""
-    zero = g.dtype.type(0)
+    mean, scale, bias, rstd, b, w, zero = of[0], of[1], of[2], of[3], of[4], of[5], g.dtype.type(0)
     for p in range(start, stop):
         slope, line, to = g[p], x[p], dx[p]
         for k in range(to.size):

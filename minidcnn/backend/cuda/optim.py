@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ class CudaOptim(CudaBase):
                 super().sgd_step(*step)
             else:
                 first, rule = step[3:]
-                rows.append((arrays, (first, *astuple(rule))))
+                rows.append((arrays, (first, *rule)))
         self._launch("sgd_step", rows)
 
     def adam_steps(self, steps: Sequence[tuple[Any, ...]]) -> None:
@@ -45,7 +44,7 @@ class CudaOptim(CudaBase):
                 super().adam_step(*step)
                 continue
             t, rule = step[5:]
-            rows.append((arrays, (*rule.corrected(t), *astuple(rule))))
+            rows.append((arrays, (*rule.corrected(t), *rule)))
         self._launch("adam_step", rows)
 
     def _launch(self, kernel: str, rows: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> None:

@@ -26,6 +26,9 @@ class OptimKernels(BaseKernels):
         """Equally shaped arrays cut into the same blocks, in the memory order of the first; None stays None."""
         leader = arrays[0]
         assert leader is not None
+        if self.xp is np and leader.size <= BLOCK:
+            yield arrays
+            return
         order = memory_order(leader) or tuple(range(leader.ndim))
         stack = [tuple(None if a is None else a.transpose(order) for a in arrays)]
         while stack:

@@ -10,7 +10,7 @@ import contextlib
 import heapq
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -86,46 +86,15 @@ class Function:
 
     def outputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Apply to tensors; all outputs."""
-        result = self.forward(*(t._array for t in inputs))
+        result = self.forward(*[t._array for t in inputs])
         arrays: tuple[Array, ...] = result if isinstance(result, tuple) else (result,)
         storage = inputs[0]._storage if self.view else None
-        if not (_mode.enabled and any(t.requires_grad for t in inputs)):
-            return tuple(Tensor.wrap(a, storage=storage) for a in arrays)
-        node = Node(self, inputs)
-        tensors = tuple(
-            Tensor.wrap(a, node=node if i < self.differentiable else None, index=i, storage=storage) for i, a in enumerate(arrays)
-        )
+        if not _mode.enabled or True not in [t.requires_grad for t in inputs]:
+            return tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
+        node, last = Node(self, inputs), self.differentiable
+        tensors = tuple([Tensor.wrap(a, node if i < last else None, i, storage) for i, a in enumerate(arrays)])
         node.save(inputs, tensors)
         return tensors
-
-
-class Saved:
-    """An array kept for the backward pass, with what is needed to make a tensor of it again and to notice that it changed."""
-
-    __slots__ = ("array", "output", "storage", "tensor", "version")
-
-    def __init__(self, tensor: Tensor, output: int | None) -> None:
-        self.array = tensor._array
-        self.storage = tensor._storage
-        self.version = tensor._storage.version
-        self.tensor = tensor if output is None else None  # an output points to its node: kept here it would be a cycle
-        self.output = output
-        self.storage.needed += 1
-
-    def __del__(self) -> None:
-        self.storage.needed -= 1
-
-    def unpack(self, node: Node) -> Tensor:
-        if self.storage.version != self.version:
-            raise RuntimeError(
-                f"backward: an array of shape {self.array.shape} that {type(node.function).__name__} needs was changed in place after the "
-                f"forward pass; change it after backward(), or work on a copy"
-            )
-        if self.tensor is not None:
-            return self.tensor
-        assert self.output is not None
-        differentiable = self.output < node.function.differentiable
-        return Tensor.wrap(self.array, node=node if differentiable else None, index=self.output, storage=self.storage)
 
 
 class Node:
@@ -136,27 +105,53 @@ class Node:
 
     def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
         self.function = function
-        # an edge leads to a leaf (a Tensor), to an output of another node, or, for inputs without gradient, nowhere
-        self.edges: list[Tensor | tuple[Node, int] | None] = [
-            (t._node, t._index) if t._node is not None else t if t.requires_grad else None for t in inputs
-        ]
         self.serial = next(Node.count)  # later nodes have larger ones
-        self.depth: int = 1 + max((e[0].depth for e in self.edges if isinstance(e, tuple)), default=0)
-        self.saved: list[Saved] = []
-        self.freed = False
+        self.depth, self.freed = 1, False
+        # an edge leads to a leaf (a Tensor), to an output of another node, or, for inputs without gradient, nowhere
+        self.edges: list[Tensor | tuple[Node, int] | None] = []
+        for t in inputs:
+            if t._node is None:
+                self.edges.append(t if t.requires_grad else None)
+            else:
+                self.edges.append((t._node, t._index))
+                self.depth = max(self.depth, t._node.depth + 1)
+        # what the backward pass needs, with its version, to notice changes, and as which output, else -1; without its node: that were a cycle
+        self.saved: list[tuple[Tensor, int, int]] = []
 
     def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        kept = [Saved(inputs[i], None) for i in self.function.needs_inputs if i < len(inputs)]
-        self.saved = kept + [Saved(outputs[i], i) for i in self.function.needs_outputs]
+        """Keep what the function says it needs; optional inputs may be absent."""
+        self.keep([inputs[i] for i in self.function.needs_inputs if i < len(inputs)])
+        if self.function.needs_outputs:
+            self.keep([outputs[i].detach() for i in self.function.needs_outputs], self.function.needs_outputs)
+
+    def keep(self, tensors: Iterable[Tensor], outputs: Iterable[int] = itertools.repeat(-1)) -> None:
+        """Keep tensors for the backward pass, whose arrays are read-only until then; `outputs`: which outputs they are, if they are."""
+        for tensor, output in zip(tensors, outputs, strict=False):
+            storage = tensor._storage
+            storage.needed += 1
+            self.saved.append((tensor, storage.version, output))
 
     def pull(self, grads: list[Tensor | None]) -> Sequence[Gradient]:
         """The gradients of the inputs from those of the outputs."""
-        needed = [s.unpack(self) for s in self.saved]
-        g = grads[0] if self.function.differentiable == 1 else tuple(grads[: self.function.differentiable])
-        return self.function.vjp(g, *needed)
+        needed, last = [], self.function.differentiable
+        for tensor, version, output in self.saved:
+            if tensor._storage.version != version:
+                raise RuntimeError(
+                    f"backward: an array of shape {tensor.shape} that {type(self.function).__name__} needs was changed in place after the "
+                    f"forward pass; change it after backward(), or work on a copy"
+                )
+            needed.append(Tensor.wrap(tensor._array, self, output, tensor._storage) if 0 <= output < last else tensor)
+        return self.function.vjp(grads[0] if last == 1 else tuple(grads[:last]), *needed)
 
     def free(self) -> None:
+        """Let go of what was kept, and of the graph behind."""
+        for tensor, _, _ in self.saved:
+            tensor._storage.needed -= 1
         self.saved, self.edges, self.freed = [], [], True
+
+    def __del__(self) -> None:
+        for tensor, _, _ in self.saved:
+            tensor._storage.needed -= 1
 
 
 # -- the backward pass ----------------------------------------------------------------------------------------------------

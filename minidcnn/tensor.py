@@ -26,11 +26,8 @@ watch = _Watch()
 class Storage:
     """What tensors that share memory share: how often it was changed, and how many backward passes still need it."""
 
-    __slots__ = ("needed", "version")
-
-    def __init__(self) -> None:
-        self.version = 0
-        self.needed = 0
+    version = 0
+    needed = 0
 
 
 class Tensor:
@@ -71,7 +68,7 @@ class Tensor:
         self._owned = False  # whether a running backward pass allocated it as a sum and may add to it in place
 
     @classmethod
-    def wrap(cls, array: Array, *, node: Node | None = None, index: int = 0, storage: Storage | None = None) -> Tensor:
+    def wrap(cls, array: Array, node: Node | None = None, index: int = 0, storage: Storage | None = None) -> Tensor:
         """A tensor around `array` itself, without a copy: for the engine and for functions, which own the arrays they pass."""
         tensor = cls.__new__(cls)
         tensor._array = np.asarray(array) if isinstance(array, np.generic) else array  # NumPy turns 0-d results into scalars

@@ -8,8 +8,7 @@ size n, kernel k, stride s, padding p and dilation d, tap a of position i touche
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 Pair: TypeAlias = tuple[int, int]
 Slices: TypeAlias = tuple[slice, slice]
@@ -17,6 +16,8 @@ Slices: TypeAlias = tuple[slice, slice]
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 0) -> Pair:
     """An int or a pair of ints as (height, width). ValueError if it is neither or below `minimum`, TypeError if not integers."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= minimum:
+        return value  # as nearly always
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
     if len(values) == 1:
         values = (values[0], values[0])
@@ -30,8 +31,7 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 0) -> Pair:
     return height, width
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A window sliding over an image; every field is (height, width).
 
     `ceil_mode` (pooling) keeps a last window that hangs over the right or lower edge, if it starts inside the image or its left padding.
@@ -62,7 +62,8 @@ class Window:
     @property
     def span(self) -> Pair:
         """Pixels from the first tap to the last: d (k - 1) + 1 per axis."""
-        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))  # type: ignore[return-value]
+        (kh, kw), (dh, dw) = self.kernel, self.dilation
+        return dh * (kh - 1) + 1, dw * (kw - 1) + 1
 
     @property
     def taps(self) -> int:

@@ -330,8 +330,8 @@ def kept(output: Tensor, batch: int) -> int:
         if node is None or id(node) in seen:
             continue
         seen.add(id(node))
-        for saved in node.saved:
-            a = saved.array
+        for tensor, *_ in node.saved:
+            a = tensor._array
             if a.ndim == 4 and len(a) == batch and a.dtype.kind == "f":
                 arrays[a.ctypes.data] = a
         nodes += [edge[0] for edge in node.edges if isinstance(edge, tuple)]

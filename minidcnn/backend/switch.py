@@ -81,7 +81,8 @@ def _make(name: str, which: str, precision: str) -> Kernels:
 
 def kernels_of(array: Array) -> Kernels:
     """The kernels that work on `array`: the only place in the library that asks what kind of array it has."""
-    return kernels("cupy" if is_cupy(array) else "numpy")
+    name = "cupy" if is_cupy(array) else "numpy"
+    return _made.get((name, _which, _precision)) or kernels(name)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

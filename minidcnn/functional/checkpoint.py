@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..autograd import Function, Gradient, Node, Saved, _key, _walk, enable_grad, is_grad_enabled
+from ..autograd import Function, Gradient, Node, _key, _walk, enable_grad, is_grad_enabled
 from ..backend import random_state, set_random_state
 from ..tensor import Tensor, watch
 
@@ -43,7 +43,7 @@ def checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
     shapes, state = tuple(t.shape for t in computed), tuple({id(t): t for t in changed}.values())
     tensors = (*inputs, *read)
     node = Node(Checkpoint(function, len(inputs), shapes, random, state, len(shapes)), tensors)
-    node.saved = [Saved(t, None) for t in tensors]
+    node.keep(tensors)
     index = iter(range(len(shapes)))
     outputs = tuple(
         Tensor.wrap(t._array, node=node, index=next(index), storage=t._storage) if isinstance(t, Tensor) and t.requires_grad else t

@@ -38,7 +38,9 @@ def operands(name: str, *values: Operand) -> list[Tensor]:
     tensors = [as_tensor(v, like) for v in values]
     check_backend(name, *tensors)
     dtype = result_dtype(*tensors)
-    tensors = [t if t.dtype == dtype else cast(t, dtype) for t in tensors]
+    tensors = [cast(t, dtype) for t in tensors]
+    if len({t.shape for t in tensors}) == 1:
+        return tensors
     try:
         shape = np.broadcast_shapes(*(t.shape for t in tensors))
     except ValueError:
@@ -61,7 +63,7 @@ def mixed(x: Any, *parameters: Tensor | None) -> tuple[Any, ...]:
 
     Weights keep the digits that small steps need, and images decide what is computed in. The gradient of a weight goes back to float32.
     """
-    if getattr(x, "dtype", None) != HALF:
+    if not isinstance(x, Tensor) or x.dtype != HALF:
         return parameters
     return tuple(cast(p, HALF) if p is not None and p.dtype == sum_dtype(HALF) else p for p in parameters)
 
@@ -78,9 +80,11 @@ def rounded(y: Tensor, x: Tensor) -> Tensor:
 
 def check_backend(name: str, *tensors: Tensor) -> None:
     """TypeError unless all tensors live on one backend."""
-    if len({is_cupy(t._array) for t in tensors}) > 1:
-        places = ", ".join(t.backend for t in tensors)
-        raise TypeError(f"{name}: the tensors live on different backends ({places}); move one with .to()")
+    first = tensors[0]._array
+    for t in tensors:
+        if type(t._array) is not type(first) and is_cupy(t._array) != is_cupy(first):
+            places = ", ".join(t.backend for t in tensors)
+            raise TypeError(f"{name}: the tensors live on different backends ({places}); move one with .to()")
 
 
 def axes_of(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

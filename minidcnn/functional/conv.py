@@ -8,7 +8,8 @@ At fixed weight, conv_transpose2d is the adjoint of conv2d; at fixed input, conv
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from ..autograd import Function, Gradient, is_grad_enabled
@@ -18,6 +19,8 @@ from ..window import Pair, Window, pair, same_padding
 from .common import check_backend, mixed
 from .reduce import sum
 from .shape import reshape
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,8 @@ def conv2d(
     ValueError if channels, groups or sizes do not fit (the message says which), TypeError for other mixtures of dtypes, or of backends.
     """
     weight, bias = mixed(input, weight, bias)
-    x, window, out, batched = _prepare(input, weight, bias, stride, padding, dilation, groups)
-    inputs = (x, weight) if bias is None else (x, weight, bias)
-    y = Conv2d(window, out, groups, _hw(x))(*inputs)
+    x, function, batched = _prepare(input, weight, bias, stride, padding, dilation, groups)
+    y = function(x, weight) if bias is None else function(x, weight, bias)
     return y if batched else reshape(y, y.shape[1:])
 
 
@@ -157,11 +159,12 @@ def conv2d_affine(
     if is_grad_enabled() and any(t.requires_grad for t in (input, weight, scale, offset)):
         raise RuntimeError("conv2d_affine: has no gradient; use conv2d, batch_norm and relu, or call it within no_grad()")
     (weight,) = mixed(input, weight)
-    x, window, out, batched = _prepare(input, weight, None, stride, padding, dilation, groups)
+    x, f, batched = _prepare(input, weight, None, stride, padding, dilation, groups)
     for what, v in (("scale", scale), ("offset", offset)):
-        _check_bias("conv2d_affine", x, v, weight.shape[0], what, sum_dtype(x.dtype))
+        _check_channels("conv2d_affine", v.shape, weight.shape[0], what)
+        _check_kind("conv2d_affine", x, v, what, sum_dtype(x.dtype))
     kernels = kernels_of(x._array)
-    y = Tensor.wrap(kernels.conv2d_affine(x._array, weight._array, scale._array, offset._array, relu, window, out, groups))
+    y = Tensor.wrap(kernels.conv2d_affine(x._array, weight._array, scale._array, offset._array, relu, f.window, f.out, groups))
     return y if batched else reshape(y, y.shape[1:])
 
 
@@ -173,23 +176,36 @@ def _prepare(
     padding: int | Sequence[int] | str,
     dilation: int | Sequence[int],
     groups: int,
-) -> tuple[Tensor, Window, Pair, bool]:
-    """The arguments of conv2d checked: (input (N, C, H, W), window, output size, whether the input had a batch axis)."""
+) -> tuple[Tensor, Conv2d, bool]:
+    """The arguments of conv2d checked: (input (N, C, H, W), the function, whether the input had a batch axis)."""
     x, batched = images("conv2d", input)
-    o, c = _check_weight("conv2d", x, weight, groups)
-    if c * groups != x.shape[1]:
+    _check_weight("conv2d", x, weight, bias, groups)
+    if isinstance(padding, str):
+        window = Window.of(weight.shape[2:], stride, 0, dilation, name="conv2d")
+        window, more = _named_padding(window, padding)
+    else:
+        window, more = Window.of(weight.shape[2:], stride, padding, dilation, name="conv2d"), (0, 0)
+    function = _conv2d(input.shape, weight.shape, None if bias is None else bias.shape, window, more, groups)
+    if more != (0, 0):
+        from .pad import pad
+
+        x = pad(x, (0, more[1], 0, more[0]))
+    return x, function, batched
+
+
+@lru_cache(1024)
+def _conv2d(input: Shape, weight: Shape, bias: Shape | None, window: Window, more: Pair, groups: int) -> Conv2d:
+    """The function for these shapes, checked once for each geometry; `more`: rows and columns by which the input is padded first."""
+    (c, h, w), (o, share) = input[-3:], weight[:2]
+    if share * groups != c:
         raise ValueError(
-            f"conv2d: weight expects {c * groups} input channels, got {x.shape[1]} (input {input.shape}, weight {weight.shape}, groups {groups})"
+            f"conv2d: weight expects {share * groups} input channels, got {c} (input {input}, weight {weight}, groups {groups})"
         )
     if o % groups:
         raise ValueError(f"conv2d: {o} output channels cannot be divided into {groups} groups; groups must divide both channel counts")
-    _check_bias("conv2d", x, bias, o)
-    if isinstance(padding, str):
-        window = Window.of(weight.shape[2:], stride, 0, dilation, name="conv2d")
-        x, window = _pad_by_name(x, window, padding)
-    else:
-        window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv2d")
-    return x, window, window.positions(_hw(x), "conv2d"), batched
+    _check_channels("conv2d", bias, o)
+    size = (h + more[0], w + more[1])
+    return Conv2d(window, window.positions(size, "conv2d"), groups, size)
 
 
 def conv_transpose2d(
@@ -211,45 +227,48 @@ def conv_transpose2d(
     """
     y, batched = images("conv_transpose2d", input)
     weight, bias = mixed(y, weight, bias)
-    c, o = _check_weight("conv_transpose2d", y, weight, groups)
-    if c != y.shape[1]:
+    _check_weight("conv_transpose2d", y, weight, bias, groups)
+    window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv_transpose2d")
+    extra = pair(output_padding, "conv_transpose2d: output_padding")
+    wanted = None if output_size is None else pair(tuple(output_size)[-2:], "conv_transpose2d: output_size")
+    function = _conv_transpose2d(input.shape, weight.shape, None if bias is None else bias.shape, window, extra, wanted, groups)
+    x = function(y, weight) if bias is None else function(y, weight, bias)
+    return x if batched else reshape(x, x.shape[1:])
+
+
+@lru_cache(1024)
+def _conv_transpose2d(
+    input: Shape, weight: Shape, bias: Shape | None, window: Window, extra: Pair, wanted: Pair | None, groups: int
+) -> ConvTranspose2d:
+    """The function for these shapes, checked once for each geometry; `extra`: output_padding, unless `wanted`, the output size, is given."""
+    (c, *out), (first, share) = input[-3:], weight[:2]
+    if first != c:
         raise ValueError(
-            f"conv_transpose2d: weight expects {c} input channels, got {y.shape[1]} (input {input.shape}, weight {weight.shape}: the weight of "
-            f"a transposed convolution is (in, out / groups, KH, KW))"
+            f"conv_transpose2d: weight expects {first} input channels, got {c} (input {input}, weight {weight}: the weight of a transposed "
+            f"convolution is (in, out / groups, KH, KW))"
         )
     if c % groups:
         raise ValueError(
             f"conv_transpose2d: {c} input channels cannot be divided into {groups} groups; groups must divide both channel counts"
         )
-    _check_bias("conv_transpose2d", y, bias, o * groups)
-    window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv_transpose2d")
-    out = _hw(y)
-    if min(out) < 1:
-        raise ValueError(f"conv_transpose2d: input {input.shape} has no pixels")
-    least = window.image_size(out)
-    if output_size is None:
-        extra = pair(output_padding, "conv_transpose2d: output_padding")
-    else:
-        wanted = pair(tuple(output_size)[-2:], "conv_transpose2d: output_size")
+    _check_channels("conv_transpose2d", bias, share * groups)
+    positions = (out[0], out[1])
+    if min(positions) < 1:
+        raise ValueError(f"conv_transpose2d: input {input} has no pixels")
+    least, limits = window.image_size(positions), tuple(map(max, window.stride, window.dilation))
+    if wanted is not None:
         extra = (wanted[0] - least[0], wanted[1] - least[1])
-    limits = tuple(max(s, d) for s, d in zip(window.stride, window.dilation, strict=True))
     if any(not 0 <= e < limit for e, limit in zip(extra, limits, strict=True)):
-        if output_size is not None:
+        if wanted is not None:
             last = tuple(n + limit - 1 for n, limit in zip(least, limits, strict=True))
-            raise ValueError(
-                f"conv_transpose2d: output_size {tuple(output_size)} cannot be reached from input {input.shape}; possible are {least} to {last}"
-            )
+            raise ValueError(f"conv_transpose2d: output_size {wanted} cannot be reached from input {input}; possible are {least} to {last}")
         raise ValueError(
             f"conv_transpose2d: output_padding {extra} must be smaller than stride {window.stride} or dilation {window.dilation}"
         )
-    size = window.image_size(out, extra)
+    size = window.image_size(positions, extra)
     if min(size) < 1:
-        raise ValueError(
-            f"conv_transpose2d: input {input.shape} with padding {window.padding} gives an output of size {size}; use less padding"
-        )
-    inputs = (y, weight) if bias is None else (y, weight, bias)
-    x = ConvTranspose2d(window, size, groups, out)(*inputs)
-    return x if batched else reshape(x, x.shape[1:])
+        raise ValueError(f"conv_transpose2d: input {input} with padding {window.padding} gives an output of size {size}; use less padding")
+    return ConvTranspose2d(window, size, groups, positions)
 
 
 def conv2d_weight(
@@ -353,38 +372,35 @@ def _hw(x: Tensor) -> Pair:
     return x.shape[-2], x.shape[-1]
 
 
-def _check_weight(name: str, x: Tensor, weight: Tensor, groups: int) -> tuple[int, int]:
-    check_backend(name, x, weight)
+def _check_weight(name: str, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+    """What shapes do not tell, and the axes of the weight."""
     if weight.ndim != 4:
         raise ValueError(f"{name}: weight must have 4 axes, got shape {weight.shape}")
     if groups < 1:
         raise ValueError(f"{name}: groups must be at least 1, got {groups}")
-    if x.dtype != weight.dtype:
-        raise TypeError(f"{name}: input is {x.dtype} but weight is {weight.dtype}; cast one with .astype()")
-    return weight.shape[0], weight.shape[1]
+    _check_kind(name, x, weight, "weight", x.dtype)
+    if bias is not None:
+        _check_kind(name, x, bias, "bias", x.dtype)
 
 
-def _check_bias(name: str, x: Tensor, bias: Tensor | None, channels: int, what: str = "bias", dtype: Any = None) -> None:
-    if bias is None:
-        return
-    if bias.shape != (channels,):
-        raise ValueError(f"{name}: {what} must have shape ({channels},) for {channels} output channels, got {bias.shape}")
-    check_backend(name, x, bias)
-    if bias.dtype != (x.dtype if dtype is None else dtype):
-        raise TypeError(f"{name}: input is {x.dtype} but {what} is {bias.dtype}; cast one with .astype()")
+def _check_kind(name: str, x: Tensor, other: Tensor, what: str, dtype: Any) -> None:
+    check_backend(name, x, other)
+    if other.dtype != dtype:
+        raise TypeError(f"{name}: input is {x.dtype} but {what} is {other.dtype}; cast one with .astype()")
 
 
-def _pad_by_name(x: Tensor, window: Window, padding: str) -> tuple[Tensor, Window]:
-    """padding="same" or "valid" as numbers; where 'same' is uneven, the odd pixel is padded first, on the right."""
+def _check_channels(name: str, shape: Shape | None, channels: int, what: str = "bias") -> None:
+    if shape not in (None, (channels,)):
+        raise ValueError(f"{name}: {what} must have shape ({channels},) for {channels} output channels, got {shape}")
+
+
+def _named_padding(window: Window, padding: str) -> tuple[Window, Pair]:
+    """padding="same" or "valid" as numbers, and what is padded before: where 'same' is uneven, the odd pixel, below and on the right."""
     if padding == "valid":
-        return x, window
+        return window, (0, 0)
     if padding != "same":
         raise ValueError(f'conv2d: padding "{padding}" is unknown; use an int, a pair, "same" or "valid"')
     if window.stride != (1, 1):
         raise ValueError(f'conv2d: padding="same" needs stride 1, got {window.stride}; give the padding as numbers')
     (top, bottom), (left, right) = same_padding(window)
-    if (top, left) != (bottom, right):
-        from .pad import pad
-
-        x = pad(x, (0, right - left, 0, bottom - top))
-    return x, replace(window, padding=(top, left))
+    return window._replace(padding=(top, left)), (bottom - top, right - left)

@@ -190,17 +190,15 @@ def batch_norm(
     x = floating("batch_norm", input)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: input must be (N, C, ...), got shape {x.shape}")
-    given = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
-    for name, t in given.items():
+    shape, kind = x.shape, x.dtype
+    for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
         if t is None:
             continue
         check_backend("batch_norm", x, t)
-        if t.shape != (x.shape[1],):
-            raise ValueError(
-                f"batch_norm: {name} must have one value for each of {x.shape[1]} channels, got shape {t.shape} (input {x.shape})"
-            )
-        if name in ("weight", "bias") and t.dtype not in (x.dtype, sum_dtype(x.dtype)):
-            raise TypeError(f"batch_norm: input is {x.dtype} but {name} is {t.dtype}; cast one with .astype()")
+        if t.shape != (shape[1],):
+            raise ValueError(f"batch_norm: {name} must have one value for each of {shape[1]} channels, got shape {t.shape} (input {shape})")
+        if t.dtype != kind and t.dtype != sum_dtype(kind) and (t is weight or t is bias):
+            raise TypeError(f"batch_norm: input is {kind} but {name} is {t.dtype}; cast one with .astype()")
     kernels = kernels_of(x._array)
     if weight is None or bias is None:
         one, zero = _one_zero(x)
@@ -222,7 +220,7 @@ def batch_norm(
     mean, variance = kernels.batch_norm_stats(x._array)
     for running, batch in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
         if running is not None:
-            running._array[...] = (1 - momentum) * running._array.astype("float64") + momentum * batch
+            running._array[...] = (1 - momentum) * running._array.astype(kernels.xp.float64) + momentum * batch
             running.changed()
     function = BatchNormReLU if relu else BatchNorm
     return function(mean, 1 / kernels.xp.sqrt(variance + eps), eps)(x, weight, bias)

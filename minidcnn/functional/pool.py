@@ -144,18 +144,24 @@ def max_pool2d(
     ValueError if padding exceeds half the window or the window does not fit.
     """
     x, batched = images("max_pool2d", input)
-    window = _pool_window("max_pool2d", kernel_size, stride, padding, dilation, ceil_mode)
-    size = (x.shape[2], x.shape[3])
-    out = window.positions(size, "max_pool2d")
-    window.first_taps(size, out, "max_pool2d")
     _check_floating("max_pool2d", x)
-    y, taps = MaxPool2d(window, out, size).outputs(x)
+    function = _max_pool2d(x.shape[2:], Window.of(kernel_size, stride, padding, dilation, ceil_mode, name="max_pool2d"))
+    y, taps = function.outputs(x)
     if not batched:
         y = reshape(y, y.shape[1:])
     if not return_indices:
         return y
-    indices = kernels_of(taps._array).plane_indices(taps._array, window, size)
+    indices = kernels_of(taps._array).plane_indices(taps._array, function.window, function.size)
     return y, Tensor.wrap(indices if batched else indices[0])
+
+
+@lru_cache(1024)
+def _max_pool2d(size: Pair, window: Window) -> MaxPool2d:
+    """The function for images of this size, checked once for each geometry."""
+    _check_padding("max_pool2d", window)
+    out = window.positions(size, "max_pool2d")
+    window.first_taps(size, out, "max_pool2d")
+    return MaxPool2d(window, out, size)
 
 
 def max_unpool2d(
@@ -219,7 +225,8 @@ def avg_pool2d(
     """
     x, batched = images("avg_pool2d", input)
     _check_floating("avg_pool2d", x)
-    window = _pool_window("avg_pool2d", kernel_size, stride, padding, 1, ceil_mode)
+    window = Window.of(kernel_size, stride, padding, 1, ceil_mode, name="avg_pool2d")
+    _check_padding("avg_pool2d", window)
     if divisor_override is not None and divisor_override == 0:
         raise ValueError("avg_pool2d: divisor_override must not be 0")
     size = (x.shape[2], x.shape[3])
@@ -271,10 +278,8 @@ def _check_floating(name: str, x: Tensor) -> None:
         raise TypeError(f"{name}: input must be floating-point, got {x.dtype}; cast with .astype()")
 
 
-def _pool_window(name: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Window:
-    window = Window.of(kernel_size, stride, padding, dilation, ceil_mode, name=name)
+def _check_padding(name: str, window: Window) -> None:
     if any(2 * p > span for p, span in zip(window.padding, window.span, strict=True)):
         raise ValueError(
             f"{name}: padding {window.padding} must be at most half the window's span {window.span}, or some windows see padding only"
         )
-    return window

@@ -85,7 +85,7 @@ class Cat(Function):
         return kernels_of(xs[0]).concatenate(xs, self.dim)
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        starts = [0, *np.cumsum(self.sizes).tolist()]
+        starts = itertools.accumulate(self.sizes, initial=0)
         if self.dim == 1 and g.ndim == 4:
             return tuple(lambda a=a, b=b: _part(g, a, b) for a, b in itertools.pairwise(starts))
         before = (slice(None),) * self.dim

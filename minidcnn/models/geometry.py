@@ -9,7 +9,7 @@ segmentation", 2017; the published networks write the numbers out).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 
 from .. import nn
@@ -68,7 +68,7 @@ def window_of(layer: nn.Module) -> Window | None:
             if any(before != after for before, after in sides):
                 raise ValueError(f'{type(layer).__name__}: padding="same" of kernel {layer.kernel_size} is not the same on both sides')
             padding = (sides[0][0], sides[1][0])
-        return replace(window, padding=padding)
+        return window._replace(padding=padding)
     if isinstance(layer, nn.MaxPool2d):
         return Window.of(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.ceil_mode)
     if isinstance(layer, nn.AvgPool2d):

@@ -95,7 +95,7 @@ class Sequential(_Listed):
             self.add_module(name, module)
 
     def forward(self, input: Any) -> Any:
-        return run(list(self), input)
+        return run(list(self._modules.values()), input)
 
 
 class ModuleList(_Listed):

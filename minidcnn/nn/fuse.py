@@ -22,7 +22,9 @@ def run(modules: Sequence[Module], x: Any) -> Any:
     """The modules in turn, from first to last."""
     at = 0
     while at < len(modules):
-        count, x = _convolution(modules, at, x) or _norm(modules, at, x) or (1, modules[at](x))
+        kind = type(modules[at])
+        together = _norm if kind is BatchNorm2d else _convolution if kind is Conv2d and not is_grad_enabled() else None
+        count, x = (together and together(modules, at, x)) or (1, modules[at](x))
         at += count
     return x
 
@@ -30,7 +32,7 @@ def run(modules: Sequence[Module], x: Any) -> Any:
 def _convolution(modules: Sequence[Module], at: int, x: Any) -> tuple[int, Any] | None:
     """A convolution in inference with what follows: how many modules ran, and the result. None if that is not what stands there."""
     conv: Any = modules[at]
-    if is_grad_enabled() or not _follow(modules, at, Conv2d):
+    if not _follow(modules, at, Conv2d):
         return None
     norm: Any = modules[at + 1] if _follow(modules, at + 1, BatchNorm2d) else None
     used = 1 if norm is None else 2

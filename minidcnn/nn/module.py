@@ -62,6 +62,8 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward(self, ...)")
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
+        if not self._hooks and not self._pre_hooks:
+            return self.forward(*inputs, **kwargs)
         for pre in tuple(self._pre_hooks.values()):
             changed = pre(self, inputs)
             if changed is not None:

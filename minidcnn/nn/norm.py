@@ -67,18 +67,17 @@ class BatchNorm2d(Module):
         """input: (N, num_features, H, W) -> the same shape; `relu`: with ReLU behind it, in the same passes over memory."""
         if input.ndim != 4 or input.shape[1] != self.num_features:
             raise ValueError(f"BatchNorm2d: input must be (N, {self.num_features}, H, W), got shape {input.shape}")
-        tracked = self.running_mean is not None
+        mean, variance, training = self.running_mean, self.running_var, self.training
         rate: Any = 0.0 if self.momentum is None else self.momentum
-        if self.training and tracked:
-            count = self.num_batches_tracked
-            if count is not None:
-                count._array[...] += 1
-                count.changed()
-                if self.momentum is None:
-                    rate = 1 / count._array  # stays on its device: nobody waits for it
-        update = self.training and self.track_running_stats
-        statistics = (self.running_mean, self.running_var) if update or not self.training else (None, None)
-        return F.batch_norm(input, *statistics, self.weight, self.bias, self.training or not tracked, rate, self.eps, relu)
+        if training and mean is not None and (count := self.num_batches_tracked) is not None:
+            count._array += 1
+            count.changed()
+            if self.momentum is None:
+                rate = 1 / count._array  # stays on its device: nobody waits for it
+        batch = training or mean is None
+        if training and not self.track_running_stats:
+            mean = variance = None
+        return F.batch_norm(input, mean, variance, self.weight, self.bias, batch, rate, self.eps, relu)
 
     def scale_offset(self, before: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
         """(scale, offset) (num_features,) with self(x + before) = scale x + offset in eval(); None where the batch decides them."""

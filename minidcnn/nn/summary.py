@@ -160,10 +160,10 @@ def _kept(outputs: list[Tensor], besides: list[Tensor]) -> int:
         if id(node) in seen:
             continue
         seen.add(id(node))
-        for saved in node.saved:
-            if id(saved.storage) not in counted:
-                counted.add(id(saved.storage))
-                total += math.prod(saved.array.shape) * saved.array.dtype.itemsize
+        for tensor, *_ in node.saved:
+            if id(tensor._storage) not in counted:
+                counted.add(id(tensor._storage))
+                total += _bytes(tensor)
         stack.extend(e[0] for e in node.edges if isinstance(e, tuple))
     return total
 

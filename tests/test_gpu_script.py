@@ -77,10 +77,11 @@ def test_everything_in_an_order_that_wastes_nothing(box: Box) -> None:
     status, table = box.run()
     names = list(table)
     assert status == 0 and all(row.startswith("passed") for row in table.values()), table
-    assert names[:5] == ["device", "fragments", "kernels", "engine", "streams"]
-    assert names[5:9] == [f"kernels-{p}" for p in PRECISIONS] and names[9] == "unet-16-float32"
+    assert names[:6] == ["device", "fragments", "wgmma", "kernels", "engine", "streams"]
+    both = {"tf32": ["kernels-tf32-mma.sync"], "float16": ["kernels-float16-mma.sync"]}  # on a GPU that has wgmma
+    assert names[6:12] == [name for p in PRECISIONS for name in (f"kernels-{p}", *both.get(p, []))] and names[12] == "unet-16-float32"
     assert names[-3:] == ["memcheck", "racecheck", "initcheck"] and names[-4] == "same-bits-float16"
-    assert len(names) == 5 + 4 + 16 + 3 * 9 + 12 + 3
+    assert len(names) == 6 + 6 + 16 + 3 * 9 + 12 + 3
     assert table["kernels"].endswith("42 passed in 1s")
     log = (box.out / "log.txt").read_text()
     assert log.count("\n== ") == len(names) and "== unet-16-tf32: python3 -m minidcnn bench" in log
@@ -92,7 +93,7 @@ def test_every_benchmark_is_one_that_the_command_knows(box: Box) -> None:
     parser = argparse.ArgumentParser()
     bench.arguments(parser)
     jobs = [parser.parse_args(words[3:]) for words in box.asked() if words[:3] == ["-m", "minidcnn", "bench"]]
-    assert len(jobs) == 4 + 16 + 3 * 9 and all(job.backend == "cupy" for job in jobs)
+    assert len(jobs) == 6 + 16 + 3 * 9 and all(job.backend == "cupy" for job in jobs)
     assert not any(job.graph and job.peer for job in jobs)  # PyTorch is not measured twice
     assert {job.what for job in jobs if not job.peer} == {"kernels", "step"} and {job.what for job in jobs if job.peer} == {
         "step",
@@ -112,6 +113,18 @@ def test_without_a_gpu_nothing_else_is_tried(box: Box) -> None:
     status, table = box.run(FAILING="import cupy, minidcnn")
     assert status == 1 and list(table) == ["device"] and "FAILED 3" in table["device"] and "it is broken" in table["device"]
     assert len(box.asked()) == 1
+
+
+def test_wrong_results_of_wgmma_leave_the_other_instructions(box: Box) -> None:
+    status, table = box.run(FAILING="test_cuda_wgmma.py")
+    assert status == 1 and "FAILED 3" in table["wgmma"] and "MINIDCNN_WGMMA=0" in table["without-wgmma"]
+    assert "passed" in table["kernels-tf32"] and not any("mma.sync" in name for name in table)
+
+
+@pytest.mark.parametrize("how", [{"FAILING": "raise SystemExit"}, {"MINIDCNN_WGMMA": "0"}])
+def test_where_there_is_no_choice_nothing_is_compared(box: Box, how: dict[str, str]) -> None:
+    _, table = box.run("bench", **how)
+    assert "passed" in table["kernels-float16"] and not any("mma.sync" in name for name in table)
 
 
 def test_wrong_fragments_leave_float32(box: Box) -> None:

@@ -77,6 +77,11 @@ print(d['name'].decode(), 'compute', d['major'], d['minor'], '| CuPy', cupy.__ve
     exit 1 # nothing else makes sense
 fi
 precisions=(float32 tf32 bf16 float16)
+warpgroups=no # whether there is a choice between wgmma and mma.sync
+if [ "${MINIDCNN_WGMMA:-1}" != 0 ] && python3 -c "
+import cupy
+d = cupy.cuda.runtime.getDeviceProperties(0)
+raise SystemExit((d['major'], d['minor']) != (9, 0))"; then warpgroups=yes; fi
 
 # -- tests: those of the simulator, on the device -------------------------------------------------------------------------------------------
 # First the tensor cores' fragments, on which the rest of tf32, bf16 and float16 stands. Warnings of a machine that we do not know are no errors.
@@ -89,6 +94,10 @@ else
         -k "tensor or large_tiles or tiles_of"; then
         precisions=(float32)
         row tensor-cores skipped 0 "their fragments are wrong here"
+    fi
+    if ! step tests wgmma 180 "${tests[@]}" tests/test_cuda_wgmma.py; then
+        export MINIDCNN_WGMMA=0 warpgroups=no
+        row without-wgmma set 0 "its results are wrong here: MINIDCNN_WGMMA=0 from here on"
     fi
     step tests kernels 300 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
         tests/test_cuda_optim.py tests/test_cuda_metrics.py tests/test_half_cuda.py \
@@ -109,7 +118,12 @@ if [[ " $parts " == *" bench "* || " $parts " == *"-"* ]]; then
         row peer skipped 0 "no PyTorch that finds the GPU is installed: nothing is compared"
     fi
 fi
-for p in "${precisions[@]}"; do on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256; done
+for p in "${precisions[@]}"; do
+    on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256
+    if [[ $warpgroups-$p == yes-tf32 || $warpgroups-$p == yes-float16 ]]; then
+        MINIDCNN_WGMMA=0 on_gpu "kernels-$p-mma.sync" 120 --precision "$p" --what kernels --shape 16,3,256,256
+    fi
+done
 for run in "unet 16,3,256,256" "unet 4,3,512,512" "segnet 16,3,256,256" "fcn8s 16,3,256,256"; do
     read -r net shape <<<"$run"
     name=$net-${shape%%,*} these=(${precisions[*]//float16/}) # float16 with one network only, for the time that all this takes

@@ -4,11 +4,13 @@
 //
 // Factors are read as they are stored: float16 (TENSOR=3), or float of which the lower 13 bits are cut off (TENSOR=1). That is where this tf32 differs
 // from the one of tensor.cuh, which rounds: a factor comes out up to 2^-10 of itself too small, never too large. tf32 has to run along k in
-// both factors (WGMMA_SUITS); float16 may run either way. bf16 as a precision of stored floats would need a conversion on the way, which there is
-// not any more; it stays with tensor.cuh.
+// both factors; float16 may run either way. bf16 as a precision of stored floats is a conversion on the way from shared memory, and there is no way
+// here: it stays with tensor.cuh, as do the operands that tf32 cannot have.
 //
 // wgmma reads memory through the asynchronous proxy: what threads and cp.async have written is visible to it behind a fence of the thread that wrote
 // (and a barrier); what it reads may be overwritten when it was waited for.
+//
+// Confirmed nowhere but in the simulator, which was written after PTX's documentation; tests/gpu will do that on a device before it is believed.
 #pragma once
 #include "mma.cuh"
 
@@ -39,7 +41,7 @@ __device__ __forceinline__ void warpgroup_fence() { asm volatile("wgmma.fence.sy
 // All products begun since the last time are a group from now on.
 __device__ __forceinline__ void warpgroup_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 // Orders what this thread wrote to shared memory, or its copies did, before what wgmma reads there; for others behind a barrier.
-__device__ __forceinline__ void proxy_fence() { asm volatile("fence.proxy.async;" ::: "memory"); }
+__device__ __forceinline__ void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 #define WGMMA_4(q) "+f"(d[0][2 * q]), "+f"(d[0][2 * q + 1]), "+f"(d[1][2 * q]), "+f"(d[1][2 * q + 1])
 #define WGMMA_32 WGMMA_4(0), WGMMA_4(1), WGMMA_4(2), WGMMA_4(3), WGMMA_4(4), WGMMA_4(5), WGMMA_4(6), WGMMA_4(7)
@@ -78,7 +80,8 @@ __device__ __forceinline__ void warpgroup_multiply(float (&d)[2][N / 4], unsigne
 
 // -- the multiplier ------------------------------------------------------------------------------------------------------------------------
 
-// Where a factor lies in shared memory, in the 64 bits that wgmma takes. Swizzle 1 repeats every 1024 bytes, 2 every 512.
+// Where a factor lies in shared memory, in the 64 bits that wgmma takes: address and distances in units of 16 bytes, 14 bits each, and a swizzle, 1 for
+// 128 bytes, which repeats every 1024, or 2 for 64, every 512. It exchanges bits of addresses, so atoms begin at multiples of that and no base is given.
 __device__ __forceinline__ unsigned long long descriptor(const void* start, unsigned leading, unsigned stride, unsigned swizzle) {
     auto lines = [](unsigned bytes) { return (unsigned long long)(bytes >> 4 & 0x3fff); };
     return lines(shared_address(start)) | lines(leading) << 16 | lines(stride) << 32 | (unsigned long long)swizzle << 62;

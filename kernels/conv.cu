@@ -14,12 +14,16 @@
 // Operations: 2 N OH OW O KH KW C/G each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and
 // columns of both operands over all of k, (BM + BN) K numbers, an image's pixel KH KW times, nearly all of them from the L2 cache; results are
 // written once, those of conv_weight once for each part.
-// Not chosen: columns in device memory (im2col and a product), KH KW times the images; tiles for groups of few channels (direct.cu). Counted in the assembly, not timed: two divisions for each
-// element of conv_transposed are gone (Phase), and those of k in every step (Digits). Nothing here has been timed.
+// Not chosen: columns in device memory (im2col and a product), KH KW times the images; tiles for groups of few channels (direct.cu); groups without
+// a module of their own, at up to 60 registers a thread for everybody else. Counted in the assembly, not timed: two divisions for each element of
+// conv_transposed are gone (Phase), and those of k in every step (Digits). Nothing here has been timed.
 #include "tile.cuh"
 
 #ifndef GROUPED
 #define GROUPED 0
+#endif
+#ifndef TURNED
+#define TURNED 0
 #endif
 // The channels of a group, in and out; without groups what is known anyway, so that nothing more is kept in registers.
 #define GROUP_PARAMETERS int inputs_, int outputs_
@@ -116,21 +120,21 @@ struct Gradients {  // rows are the pixels of a phase, k is (tap of the phase, o
     }
 };
 
-struct PhaseWeights {  // rows are input channels, k is (tap of the phase, output channel)
+struct PhaseWeights {  // rows are input channels, k is (tap of the phase, output channel); TURNED: the weight lies in (C, KH, KW, O) memory
     typedef int Outer;
     typedef Digits Inner;
-    static constexpr bool ALONG_K = false;
+    static constexpr bool ALONG_K = TURNED;
     const Geometry& g;
     const Phase &ph, &pw;
     const Real* data;
     int inputs, outputs;
     Base taps{pw.taps, outputs};
-    __device__ __forceinline__ Outer outer(int c) const { return c; }
+    __device__ __forceinline__ Outer outer(int c) const { return TURNED ? c * g.kh * g.kw * outputs : c; }
     __device__ __forceinline__ Inner inner(int k) const { return taps.split(k); }
     __device__ __forceinline__ void advance(Inner& k) const { taps.advance(k); }
     __device__ __forceinline__ const Real* find(Outer c, const Inner& t) const {
         int a = ph.tap + t.high * ph.step, b = pw.tap + t.mid * pw.step;
-        return data + ((t.low * g.kh + a) * g.kw + b) * inputs + c;
+        return data + (TURNED ? (a * g.kw + b) * outputs + t.low : ((t.low * g.kh + a) * g.kw + b) * inputs) + c;
     }
 };
 
@@ -157,7 +161,7 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
 }
 
 // y (N, OH, OW, O), w (O, KH, KW, C/G), scale and offset (C,) or null -> x (N, H, W, C).
-extern "C" __global__ void __launch_bounds__(256, ASYNC ? TOGETHER : 1 + SMALL)
+extern "C" __global__ void __launch_bounds__(256, ASYNC ? ProductOf<Gradients, PhaseWeights>::BLOCKS : 1 + SMALL)
 conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
                 Real* __restrict__ x, int channels, int relu, GROUP_PARAMETERS, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
@@ -167,18 +171,19 @@ conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Su
     const Phase ph(phase / g.sw, g.h, g.kh, g.sh, g.ph, g.dh), pw(phase % g.sw, g.w, g.kw, g.sw, g.pw, g.dw);
     const int pixels = g.n * ph.pixels * pw.pixels, depth = ph.taps * pw.taps * outputs, m0 = blockIdx.x * BM;
     if (m0 >= pixels) return;  // the grid is made for the largest phase
-    Product tile;
+    ProductOf<Gradients, PhaseWeights> tile;
     tile.multiply(Gradients{g, ph, pw, y + group * outputs, channels, outputs},
-                  PhaseWeights{g, ph, pw, w + group * outputs * g.kh * g.kw * inputs, inputs, outputs}, m0, pixels, blockIdx.y * BN, inputs, 0, depth);
+                  PhaseWeights{g, ph, pw, w + group * outputs * g.kh * g.kw * inputs, inputs, outputs}, m0, pixels, blockIdx.y * BN, inputs, 0,
+                  depth);
     const int first = group * inputs;
     #pragma unroll
-    for (int i = 0; i < Product::ROWS; i++) {
+    for (int i = 0; i < tile.ROWS; i++) {
         int m = tile.row(i);
         if (m >= pixels) continue;
         int v = m % pw.pixels, u = m / pw.pixels % ph.pixels, n = m / (pw.pixels * ph.pixels);
         int at = ((n * g.h + ph.first + u * g.sh) * g.w + pw.first + v * g.sw) * g.c + first;
         #pragma unroll
-        for (int j = 0; j < Product::COLUMNS; j++) {
+        for (int j = 0; j < tile.COLUMNS; j++) {
             int c = tile.column(j);
             if (c < inputs) x[at + c] = finish(tile.result[i][j], first + c);
         }
@@ -193,14 +198,14 @@ conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restr
     GROUP;
     const int groups = GROUPED ? g.c / inputs : 1, group = blockIdx.z % groups, part = blockIdx.z / groups, first = group * outputs;
     const int positions = g.n * g.oh * g.ow, columns = g.kh * g.kw * inputs, begin = part * share;
-    Product tile;
+    ProductOf<MatrixTransposed, ColumnsTransposed> tile;
     tile.multiply(MatrixTransposed{y + first, channels}, ColumnsTransposed{g, x + group * inputs, inputs}, blockIdx.y * BM, outputs, blockIdx.x * BN,
                   columns, begin, min(begin + share, positions));
     Sum* to = parts + (part * channels + first) * columns;
     #pragma unroll
-    for (int i = 0; i < Product::ROWS; i++)
+    for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
-        for (int j = 0; j < Product::COLUMNS; j++) {
+        for (int j = 0; j < tile.COLUMNS; j++) {
             int o = tile.row(i), k = tile.column(j);
             if (o < outputs && k < columns) to[o * columns + k] = tile.result[i][j];
         }

@@ -1,21 +1,21 @@
 // Convolution in groups of few channels, depthwise above all, without tiles: forward, transposed (= gradient of the input), gradient of the weight.
 //
-// A block of conv.cu computes 64 x 64 results of one group. With fewer than 8 channels in and out, less than an eighth of them would be real, with one
-// a sixty-fourth (of a weight's gradient still less), and what it fetches of a pixel would be shorter than the 32 bytes that memory gives at a time.
+// A block of conv.cu has 64 x 64 results of one group. With fewer than 8 channels in and out, less than an eighth of them would be real, with one a
+// sixty-fourth (of a weight's gradient still less), and what it fetches of a pixel would be shorter than the 32 bytes that memory gives at a time.
 // Here a thread has one result and its neighbours those of the next channels, whatever their group: a warp reads and writes runs of memory.
 // Weights lie in (KH, KW, channels of a group that are summed over, channels of the result), so that they are read in runs as well.
 //
-// direct_forward      a block for a row of y, threads (channels, columns) as in pool.cu.
+// direct_forward      a block for a row of y, threads (channels, columns), 32 x 8 for 32 channels and more, as in pool.cu.
 // direct_transposed   the same for x. Each pixel asks the windows that touch it: no atomics.
-// direct_weight       threads (output channels, taps and input channels): what a block's threads read at a time are the same pixels and their neighbours.
-//                     Grid (output channels, taps and input channels, parts). A thread runs over the rows of its part; sum_parts adds up the parts in
-//                     order: the same bits every time.
+// direct_weight       threads (output channels, taps x input channels), so that those of a block read the same pixels and their neighbours at the
+//                     same time. Grid (output channels, taps x input channels, parts). A thread runs over the rows of its part; sum_parts adds up
+//                     the parts in order: the same bits every time.
 //
-// Operations: 2 N OH OW O KH KW C/G. Traffic: x and y once, one read, one written, and the weights; direct_weight reads both, O numbers for each of its
-// parts and weights are written and read. Again and again from the caches: two numbers for each multiplication and addition, an eighth of what CUDA
-// cores can do in float32, and for 3 x 3 taps about as long as memory takes. Not chosen: several columns a thread, which would read weights once for all of
-// them but wants kernels of fixed size; tensor cores, which have nothing to share between groups. Four blocks on a multiprocessor are asked for, because
-// left alone the compiler aims at eight and spills. Nothing here has been timed.
+// Operations: 2 N OH OW O KH KW C/G. Traffic: x and y once, the one read and the other written, or for direct_weight both read; but each
+// multiplication and addition asks the cache for two numbers. That is an eighth of what CUDA cores could do in float32, and by counting, not by
+// timing, a depthwise 3 x 3 takes the first-level cache about as long as it takes memory. Not chosen: several columns a thread, which would read a
+// weight once for all of them, but wants kernels of fixed size; tensor cores, which share nothing between groups. Four blocks on a multiprocessor are
+// asked for: left alone, the compiler aims at eight and spills. Nothing here has been timed.
 #include "tile.cuh"  // of which only sum_parts is used
 
 // x (N, H, W, C), w (KH, KW, C/G, O), scale and offset (O,) or null -> y (N, OH, OW, O); inputs = C/G, outputs = O/G.

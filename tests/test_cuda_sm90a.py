@@ -62,8 +62,9 @@ def test_convolutions_compile(tensor: str) -> None:
     """All that a module has: in tf32 only one of the three is wgmma's, and the others are as without it."""
     dtype = "float16" if tensor == "3" else "float32"
     for shape in (LARGE, TALL):
-        _, log = compile_kernels("conv.cu", "sm_90a", dtype, *shape, ("TENSOR", tensor))
-        judged(log)
+        for grouped in "01":
+            _, log = compile_kernels("conv.cu", "sm_90a", dtype, *shape, ("TENSOR", tensor), ("GROUPED", grouped))
+            judged(log)
     text = by_kernel(ptx("conv.cu", "sm_90a", *LARGE, ("TENSOR", tensor), ("REAL", "Half" if tensor == "3" else "float")))
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         own = tensor == "3" or name == "conv_forward"

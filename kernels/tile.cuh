@@ -263,7 +263,6 @@ struct Tile : Multiplier {
     }
 };
 template <class A, class B> using ProductOf = Tile<Multiplier<A::ALONG_K && B::ALONG_K>>;
-typedef Tile<Multiplier<false>> Product;  // that suits any operands
 
 // What follows a product whose k was split into parts, in every module that has one.
 // parts (P, count) -> out (count,): the sum over the parts, in order. Traffic: P + 1 numbers per element.

@@ -8,7 +8,7 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..half import sum_dtype
 from .base import ASYNC, MOST, WANTED_BLOCKS, CudaBase, geometry
-from .launcher import BLOCK, LIMIT
+from .launcher import BLOCK, LIMIT, WGMMA
 
 FILE, DIRECT = "conv.cu", "direct.cu"
 FEW = 8  # channels of a group, in and out, below which tiles are mostly empty
@@ -86,7 +86,10 @@ class CudaConv(CudaBase):
         pixels = n * math.prod(-(-m // s) for m, s in zip(size, window.stride, strict=True))  # of the largest phase
         tile, defines = self.tile(pixels, inputs, y, groups)
         defines += self._copies(y, w, outputs, inputs), f"GROUPED={int(groups > 1)}"
-        (down, across), defines = self.best(tile, defines, pixels, inputs, groups, along_k=False)
+        (down, across), defines = self.best(tile, defines, pixels, inputs, groups, along_k=True)
+        if {WGMMA, "TENSOR=1"} <= set(defines):  # a copy of the weight that runs along k, as it has to
+            parted = w.reshape(groups, outputs, *window.kernel, inputs)
+            w, defines = self.xp.ascontiguousarray(parted.transpose(0, 4, 2, 3, 1)), (*defines, "TURNED=1")
         grid = -(-pixels // down), -(-inputs // across), groups * math.prod(window.stride)
         self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, y, w, None, bias, x, o, False, *at, defines=defines)
         return nchw(x)

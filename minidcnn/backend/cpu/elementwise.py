@@ -77,6 +77,18 @@ class CpuElementwise(Kernels):
 
 
 @jit
+def join_two(a: Array, b: Array, y: Array, start: int, stop: int) -> None:
+    """Rows `start` up to `stop` of y (P, C + D) = those of a (P, C) and b (P, D) side by side: y is written from front to back, once."""
+    c = a.shape[1]
+    for p in range(start, stop):
+        first, second, left, right = a[p], b[p], y[p, :c], y[p, c:]
+        for k in range(left.size):
+            left[k] = first[k]
+        for k in range(right.size):
+            right[k] = second[k]
+
+
+@jit
 def some_channels(x: Array, y: Array, first: int, start: int, stop: int) -> None:
     """y (P, C') = the columns of x (P, C) from `first` on, for rows `start` up to `stop`."""
     for p in range(start, stop):

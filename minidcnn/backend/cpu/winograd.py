@@ -164,12 +164,11 @@ def _convolve(
     flat = y.reshape(-1)
     panels = s.wide // s.columns
     last = o - (panels - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
-    block = ROWS[s.vectors - 1]
     if s.c * o >= LARGE and s.tiles <= o and last >= LANES:  # transformed pixels are fewer numbers than transformed weights
         steps = max(-(-s.tiles // STEP), -(-num_threads() // panels))
-        rows = _up(-(-s.tiles // steps), block)
+        rows = _up(-(-s.tiles // steps), ADDS)
         part = min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
-        t_plane = _odd((s.tiles + block) * s.row)
+        t_plane = _odd((s.tiles + ADDS) * s.row)
         tiles = _scratch("all tiles", XI * t_plane)
         parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.row, t_plane, _scratch("patch", side)), s.tiles, XI * s.c)
         u_plane, p_plane = _odd(part * s.columns), _odd(rows * s.columns)
@@ -195,11 +194,11 @@ def _convolve(
             filters(weights, s, turned, panel, first, min(HIGH[0], s.c - first), u, at, u_plane, square)
 
     parallel(transform, panels * parts, 8 * min(HIGH[0], s.c) * s.columns)
-    step = max(block, _fit(s))
+    step = _fit(s)
     if s.c * o >= LARGE:
         count = _up(-(-s.tiles // MANY), num_threads())
         step = max(step, -(-s.tiles // count))
-    step = _up(step, block)
+    step = _up(step, ROWS[s.vectors - 1])
     t_plane, p_plane = _odd(step * s.row), _odd(step * s.wide)
 
     def blocks(start: int, stop: int) -> None:

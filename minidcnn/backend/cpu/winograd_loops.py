@@ -275,8 +275,10 @@ def blocks(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors, more):  # typ
 @njit
 def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
     """to (rows, columns) += a (rows, k) b (k, columns), all addresses; rows are rounded up to ADDS. What all rows meet of b at a time fits L1."""
-    for q in range(0, k, LONG):
-        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(LONG, k - q), rows, vectors)
+    parts = max((k + LONG // 2) // LONG, 1)
+    part = (k + parts - 1) // parts
+    for q in range(0, k, part):
+        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(part, k - q), rows, vectors)
 
 
 @njit
@@ -336,13 +338,15 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
     for item in range(start, stop):
         panel, first = item // steps, item % steps * step
         count = min(step, s.tiles - first)
+        for i in range(XI * p_plane):
+            products[i] = 0
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
             filters(w, s, turned, panel, c0, channels, u, np.int64(0), u_plane, block)
             for xi in range(XI):
                 a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + c0)
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
-                multiply(a, s.row, np.int64(0), np.int64(1), b, to, s.columns, channels, count, s.vectors, c0)
+                add_some(a, s.row, np.int64(1), b, s.columns, to, s.columns, channels, count, s.vectors)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
+import cupy_stand_in
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +15,8 @@ from simulated import ON_DEVICE, simulated, why_not
 
 import minidcnn
 from minidcnn import Tensor, nn, optim
-from minidcnn.backend import Kernels
+from minidcnn.backend import Kernels, switch
+from minidcnn.backend import kernels as present
 from minidcnn.backend.cuda.optim import SHARE
 from minidcnn.backend.rules import AdamRule, SgdRule
 
@@ -149,3 +152,66 @@ def test_nothing_to_do_launches_nothing() -> None:
     empty = np.zeros((0, 3), np.float32)
     kernels.sgd_step(empty, empty, None, True, SgdRule(0.1))
     assert not launches
+
+
+# -- scaled gradients -----------------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    shapes=shapes,
+    layout=layouts,
+    order=orders,
+    seed=st.integers(0, 99),
+    bad=st.sampled_from([None, np.inf, -np.inf, np.nan]),
+    look=st.booleans(),
+)
+def test_gradients_are_scaled_together(
+    shapes: list[tuple[int, ...]], layout: str, order: dict[str, Any], seed: int, bad: float | None, look: bool
+) -> None:
+    """The reference's bits, in both dtypes; one number in one of them that is not finite is noticed, wherever it is."""
+    rows = parameters(shapes, seed, layout, 1)
+    some = [a for (a,) in rows if a.size]
+    if bad is not None and some:
+        at = some[seed % len(some)]
+        at[np.unravel_index(seed * 7919 % at.size, at.shape)] = bad
+    together, wanted = copies(rows), copies(rows)
+    finite = simulated(**order).scale_all([a for (a,) in together], 1 / 3, look)
+    assert bool(finite) == bool(REFERENCE.scale_all([a for (a,) in wanted], 1 / 3, look)) == (bad is None or not some or not look)
+    for (a,), (b,) in zip(together, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def overflowing(count: int, bad: bool, rng: np.random.Generator) -> list[nn.Parameter]:
+    params = [nn.Parameter(rng.standard_normal((3, 300 * i)).astype(np.float32)) for i in range(count)]
+    for p in params:
+        p.grad = Tensor(rng.standard_normal(p.shape).astype(np.float32)).to(p.backend)
+    params[-1].grad._array[2, 700] = np.inf if bad else 1  # type: ignore[union-attr]
+    return params
+
+
+@watched
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_scaler_takes_one_launch_and_reads_one_value(bad: bool, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """unscale_, clipping by a norm that is known and the step are a launch each, of however many parameters; only step() waits, once."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy_stand_in.make_module())
+    monkeypatch.setattr(switch, "_made", {})
+    minidcnn.use("cupy")
+    try:
+        params = overflowing(6, bad, rng)
+        before = [p.numpy().copy() for p in params]
+        optimizer, scaler = optim.SGD(params, 0.5), optim.GradScaler(8.0)
+        gradients = [p.grad.numpy().copy() for p in params]  # type: ignore[union-attr]
+        launches, reads = counting(present()), cupy_stand_in.ndarray.reads
+        scaler.unscale_(optimizer)
+        assert launches == [("scale_all", (sum(math.ceil(900 * i / SHARE) for i in range(6)),))]
+        optim.scale_grads_(params, 1.0, 4.0 - 1e-6)
+        assert [kernel for kernel, _ in launches] == ["scale_all", "scale_all"] and cupy_stand_in.ndarray.reads == reads
+        scaler.step(optimizer)
+        scaler.update()
+        assert cupy_stand_in.ndarray.reads == reads + 1
+        assert [kernel for kernel, _ in launches[2:]] == ([] if bad else ["sgd_step"])
+        assert scaler.get_scale() == (4 if bad else 8)
+        for p, was, g in zip(params, before, gradients, strict=True):
+            np.testing.assert_array_equal(p.numpy(), was if bad else was - np.float32(0.5) * (g / np.float32(32)))
+    finally:
+        minidcnn.use("numpy")

@@ -56,6 +56,14 @@ def stepped(kernels: Kernels, optimizer: str) -> Array:
     return np.concatenate([a for row in rows for a in row])
 
 
+def scaled(kernels: Kernels) -> Array:
+    """Three gradients times 3, and whether they were finite: in two blocks one is not, each the first of its thread's numbers."""
+    arrays = [np.random.default_rng(1).random(size, np.float32) for size in (40, 9000, 7)]
+    arrays[1][[4096 + 3, 8192 + 5]] = np.inf
+    finite = kernels.scale_all(arrays, 3.0, look=True)
+    return np.concatenate([*arrays, [bool(finite)]])
+
+
 def entropy_grad() -> tuple[Array, ...]:
     losses, top, logs = Kernels(np).cross_entropy(WIDE, LABELS, np.arange(40, dtype=np.float32), 0.3)
     return np.ones_like(losses), WIDE, top, logs, LABELS
@@ -110,6 +118,7 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "confusion of many": lambda k: confusion(k, 120),
     "sgd": lambda k: stepped(k, "sgd"),
     "adam": lambda k: stepped(k, "adam"),
+    "scaled": scaled,
 }
 
 EXACT = {"rtol": 1e-4, "atol": 1e-5}
@@ -292,16 +301,24 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a class beyond the last is counted": ("confusion", "t >= classes ||", ""),
     "blocks begin at the wrong parameter": ("sgd", "<= (long long)blockIdx.x) low", "< (long long)blockIdx.x) low"),
     "the last parameter is never found": ("sgd", "int low = 0, high = rows - 1;", "int low = 0, high = rows - 2;"),
-    "a block works on into the next parameter": ("sgd", "min(begin + share, (int)row[0])", "min(begin + share, (int)row[0] + 1)"),
-    "every block takes the whole parameter": ("adam", "min(begin + share, (int)row[0])", "(int)row[0]"),
-    "settings of one parameter for all": ("adam", "settings + low * Rule::SETTINGS", "settings"),
-    "the blocks of a parameter begin at its first element": ("sgd", "((int)blockIdx.x - (int)row[1]) * share", "0 * share"),
+    "a block works on into the next parameter": (
+        "sgd",
+        "min(begin + share, (int)table[row * ROW])",
+        "min(begin + share, (int)table[row * ROW] + 1)",
+    ),
+    "every block takes the whole parameter": ("adam", "min(begin + share, (int)table[row * ROW])", "(int)table[row * ROW]"),
+    "settings of one parameter for all": ("adam", "settings + part.row * Rule::SETTINGS", "settings"),
+    "the blocks of a parameter begin at its first element": ("sgd", "((int)blockIdx.x - (int)table[row * ROW + 1]) * share", "0 * share"),
     "the first step keeps what the buffer holds": ("sgd", "first ? d : momentum", "momentum"),
     "mean and mean square exchanged": (
         "adam",
         "mean((Real*)arrays[2]), square((Real*)arrays[3])",
         "mean((Real*)arrays[3]), square((Real*)arrays[2])",
     ),
+    "only a thread's last number is asked": ("scaled", "sound = sound && v - v == Sum(0);", "sound = v - v == Sum(0);"),
+    "only a block's first thread is asked": ("scaled", "!__syncthreads_and(sound)", "!sound"),
+    "an answer that is no atomic": ("scaled", "atomicExch(finite, 0)", "*finite = 0"),
+    "a gradient is scaled twice": ("scaled", "x[e] = Real(v * factor)", "x[e] = Real(v * factor * factor)"),
     "the average forgets its weight": ("avg_pool", "share = weight[i * g.ow + j]", "share = weight[j * g.ow + i]"),
 }
 

@@ -6,13 +6,25 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from ..backend import Array, kernels_of
+from ..backend import Array, Kernels, kernels_of
 from ..tensor import Tensor
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     return [p.grad for p in tensors if p.grad is not None]
+
+
+def scale_all(gradients: Iterable[Tensor], factor: float, look: bool = False) -> list[Any]:
+    """Tensors times `factor`, in place, all of a backend at once. For each backend, with `look`, whether all were finite before: nobody has waited for it."""
+    together: dict[Kernels, list[Tensor]] = {}
+    for g in gradients:
+        together.setdefault(kernels_of(g._array), []).append(g)
+    results = [kernels.scale_all([g._array for g in some], float(factor), look) for kernels, some in together.items()]
+    for some in together.values():
+        for g in some:
+            g.changed()
+    return results
 
 
 def grad_norm(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> float:
@@ -57,9 +69,7 @@ def scale_grads_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm: f
     """The second half of clip_grad_norm_, for who has the norm already: asking a GPU for it twice would mean to wait twice."""
     scale = max_norm / (norm + 1e-6)
     if not scale >= 1:
-        for g in _gradients(parameters):
-            g._array *= scale
-            g.changed()
+        scale_all(_gradients(parameters), scale)
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import HALF, kernels_of
+from ..backend import HALF
 from ..tensor import Tensor
+from .clip import scale_all
 from .optimizer import Optimizer
 
 LARGEST = float(np.finfo(np.float32).max)  # of the scale: the loss is float32
@@ -19,7 +20,9 @@ LARGEST = float(np.finfo(np.float32).max)  # of the scale: the loss is float32
 class _Stage:
     """How far an optimizer is since the last update()."""
 
-    finite: Any = None  # whether its gradients are: an array where they live, or a bool; None before unscale_
+    finite: list[Any] | None = (
+        None  # whether its gradients are: bools, or arrays without axes where the gradients live; None before unscale_
+    )
     stepped: bool = False
 
 
@@ -38,7 +41,8 @@ class GradScaler:
     were not. Micikevicius et al., "Mixed precision training", 2018, section 3.2. Names, values and order of calls are those of torch.amp.GradScaler,
     without its `device`: a scaler works where the gradients are. With enabled=False every method passes through what it gets.
 
-    The scale is a number of the host. On a GPU one value comes down in each step(), whether all gradients are finite: nothing else waits.
+    The scale is a number of the host. On a GPU unscale_ is one launch, however many gradients there are, and waits for nothing; one value comes
+    down in each step(): whether all of them were finite.
     ValueError for settings out of range.
     """
 
@@ -81,7 +85,7 @@ class GradScaler:
         """
         if not self._enabled:
             return
-        stage = self._stages.setdefault(id(optimizer), _Stage())
+        stage = self._stages.get(id(optimizer), _Stage())
         if stage.stepped or stage.finite is not None:
             raise RuntimeError(
                 f"GradScaler.unscale_: {'step()' if stage.stepped else 'unscale_()'} came already; call update() after each step"
@@ -91,13 +95,8 @@ class GradScaler:
             raise ValueError("GradScaler.unscale_: a parameter is float16; keep parameters in float32, and give the network float16 images")
         if not gradients:
             raise RuntimeError("GradScaler.unscale_: no parameter of this optimizer has a gradient; call scale(loss).backward() first")
-        result: Any = True if finite is None else finite
-        for g in gradients:
-            if finite is None:
-                result = result & kernels_of(g._array).all_finite(g._array)
-            g._array *= g.dtype.type(1 / self._scale)
-            g.changed()
-        stage.finite = result
+        results = scale_all(gradients, 1 / self._scale, look=finite is None)
+        self._stages[id(optimizer)] = _Stage(results if finite is None else [finite])
 
     def step(self, optimizer: Optimizer) -> Any:
         """optimizer.step(), unless a gradient is infinite or NaN; calls unscale_ if that was not done. RuntimeError the second time before update()."""
@@ -107,9 +106,9 @@ class GradScaler:
             raise RuntimeError("GradScaler.step: it came already for this optimizer; call update() after each step")
         if self._stages.get(id(optimizer), _Stage()).finite is None:
             self.unscale_(optimizer)
-        stage = self._stages[id(optimizer)]
-        stage.finite, stage.stepped = bool(stage.finite), True
-        return optimizer.step() if stage.finite else None
+        good = all(map(bool, self._stages[id(optimizer)].finite or ()))
+        self._stages[id(optimizer)] = _Stage([good], stepped=True)
+        return optimizer.step() if good else None
 
     def update(self, new_scale: float | None = None) -> None:
         """End the step: lower the scale if an optimizer's gradients were not finite, raise it after enough that were; or set it to `new_scale`.
@@ -124,7 +123,7 @@ class GradScaler:
             return
         if not stages:
             raise RuntimeError("GradScaler.update: there was no step() since the last update()")
-        if not all(bool(stage.finite) for stage in stages):
+        if not all(bool(finite) for stage in stages for finite in stage.finite or ()):
             self._scale, self._good = self._scale * self._backoff_factor, 0
             return
         self._good += 1

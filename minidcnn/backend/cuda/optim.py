@@ -1,4 +1,4 @@
-"""Optimizer steps on the GPU: kernels/optim.cu, all parameters of one dtype in one launch."""
+"""Optimizer steps and scaled gradients on the GPU: kernels/optim.cu, all parameters of one dtype in one launch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATE = 3  # arrays of state that a row of the table has room for
 
 
 class CudaOptim(CudaBase):
-    """sgd_step and adam_step, of one parameter or many. What has gaps goes to the reference, one by one."""
+    """sgd_step and adam_step, of one parameter or many, and scale_all. What has gaps goes to the reference, one by one."""
 
     def sgd_step(self, p: Array, g: Array, buffer: Array | None, first: bool, rule: SgdRule) -> None:
         self.sgd_steps([(p, g, buffer, first, rule)])
@@ -47,8 +47,23 @@ class CudaOptim(CudaBase):
             rows.append((arrays, (*rule.corrected(t), *rule)))
         self._launch("adam_step", rows)
 
-    def _launch(self, kernel: str, rows: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]]) -> None:
-        """One launch for each dtype of ((p, g, state ...), settings); rows without elements have nothing to do."""
+    def scale_all(self, arrays: Sequence[Array], factor: float, look: bool = False) -> Any:
+        flag = self.xp.ones((), "int32") if look else None
+        others, rows = [], []
+        for x in arrays:
+            whole = self._alike(x, x)
+            if whole is None:
+                others.append(x)
+            else:
+                rows.append((whole[:1], ()))
+        self._launch("scale_all", rows, factor, flag)
+        finite = super().scale_all(others, factor, look) if others else True
+        if flag is None:
+            return True
+        return flag & finite if others else flag
+
+    def _launch(self, kernel: str, rows: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]], *more: Any) -> None:
+        """One launch for each dtype of ((p, g, state ...), settings), and what they have in common; rows without elements have nothing to do."""
         for dtype in dict.fromkeys(arrays[0].dtype for arrays, _ in rows):
             some = [row for row in rows if row[0][0].dtype == dtype and row[0][0].size]
             if not some:
@@ -57,10 +72,10 @@ class CudaOptim(CudaBase):
             for line, (arrays, _) in zip(table, some, strict=True):
                 line[: 2 + len(arrays)] = arrays[0].size, block, *(self.launcher.address(a) for a in arrays)
                 block += -(-arrays[0].size // SHARE)
-            settings = np.array([[float(v) for v in values] for _, values in some])
-            arguments = self.xp.asarray(table), self.xp.asarray(settings), len(some), SHARE
+            settings = [[float(v) for v in values] for _, values in some]
+            tables = [self.xp.asarray(t) for t in (table, np.array(settings)) if t.size]
             behind = [a for arrays, _ in some for a in arrays if a is not None]
-            self.launcher.launch((block,), (256,), FILE, kernel, dtype, *arguments, behind=behind)
+            self.launcher.launch((block,), (256,), FILE, kernel, dtype, *tables, len(some), SHARE, *more, behind=behind)
 
     def _alike(self, p: Array, g: Array, *state: Array | None) -> tuple[Any, ...] | None:
         """All arrays in p's memory order, or None if p or its state have gaps or orders of their own; g is copied if need be."""

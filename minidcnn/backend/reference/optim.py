@@ -88,6 +88,18 @@ class OptimKernels(BaseKernels):
         for step in steps:
             self.adam_step(*step)
 
+    def scale_all(self, arrays: Sequence[Array], factor: float, look: bool = False) -> Any:
+        """Each array of float32 or float64 times `factor`, in place. No two share memory.
+
+        look: returns whether all were finite before, as a 0-d array that is not waited for; else True.
+        """
+        finite: Any = True
+        for x in arrays:
+            if look:
+                finite = finite & self.all_finite(x)
+            x *= x.dtype.type(factor)
+        return finite
+
     def power_sum(self, x: Array, power: float) -> Array:
         """sum |x|^power in float64, a 0-d array; the largest |x| for power inf. NaN and infinities show in the result."""
         xp = self.xp

@@ -29,14 +29,6 @@ struct Geometry { int n, c, h, w, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw; };
 
 __device__ __forceinline__ int divide_up(int a, int b) { return (a + b - 1) / b; }  // a >= 0
 
-// Positions whose tap `a` touches padded pixel `p` along an axis: i = (p - a d) / s, if that is whole and inside 0 .. m - 1; else -1.
-__device__ __forceinline__ int position_of(int p, int a, int s, int d, int m) {
-    int offset = p - a * d;
-    if (offset < 0 || offset % s) return -1;
-    int i = offset / s;
-    return i < m ? i : -1;
-}
-
 // The windows along an axis that touch padded pixel `p`, by ascending tap: their position i, and how far into them p lies.
 struct Touching {
     int i, offset;

@@ -10,11 +10,12 @@
 // gather             Y indices of 8 bytes, Y numbers read, Y written.
 // scatter_link, scatter_sum    Y indices read, X + 3 Y links of 4 bytes, Y numbers read, X written.
 //
-// The first five: a block works on a row of its result, threads (channels, columns), 32 x 8 for 32 channels and more; a thread has up to four
-// channels of a column. Tried before: a thread for each element of the whole image. It took three divisions to know its place and in pool_scatter two
-// for each tap, some 280 instructions an element by the listing for sm_90a where now 70 to 115 do (2 x 2 windows), with 5 bytes to move meanwhile.
-// The others: blocks of 256, a thread for each element of the result (scatter_link: of the source), at most 65536 blocks, which go round.
-// Neighbouring threads have neighbouring channels. Bound by memory. Not tried: several channels a thread. Nothing here has been timed.
+// All but scatter_sum: a block works on a row of its result (gather, scatter_link: on some of an image's indices), threads (channels, columns), 32 x 8
+// for 32 channels and more; a thread has up to four channels of a column. Tried before: a thread for each element of the whole image. It took two or
+// three divisions to know its place and in pool_scatter two for each tap, some 280 instructions an element by the listing for sm_90a where now 70 to
+// 115 do (2 x 2 windows), with 5 bytes to move meanwhile. scatter_sum: blocks of 256, a thread for each element, at most 65536 blocks, which go round:
+// it has nothing to divide. Neighbouring threads have neighbouring channels. Bound by memory. Not tried: several channels a thread. Nothing here has
+// been timed.
 #include "common.cuh"
 #ifndef TAP
 #define TAP unsigned char
@@ -81,15 +82,21 @@ pool_scatter(const Real* __restrict__ v, const Tap* __restrict__ taps, Real* __r
 
 // x (N, P, C) at flat plane indices (N, Q, C) -> y (N, Q, C).
 extern "C" __global__ void __launch_bounds__(256)
-gather(const Real* __restrict__ x, const long long* __restrict__ indices, Real* __restrict__ y, int n, int p, int q, int c) {
-    FOR_EACH(e, n * q * c) y[e] = x[(e / (q * c) * p + (int)indices[e]) * c + e % c];
+gather(const Real* __restrict__ x, const long long* __restrict__ indices, Real* __restrict__ y, int p, int q, int channels) {
+    FOR_EACH_COLUMN(j, q) FOR_EACH_CHANNEL(c, channels) {
+        const int e = ((int)blockIdx.x * q + j) * channels + c;
+        y[e] = x[((int)blockIdx.x * p + (int)indices[e]) * channels + c];
+    }
 }
 
 // The adjoint in two steps: y (N, Q, C) added at its indices -> x (N, P, C), where indices may repeat and point anywhere.
 // 1. Every source hangs itself into the list of its target (an integer exchange: the order of a list is any). head starts as -1.
 extern "C" __global__ void __launch_bounds__(256)
-scatter_link(const long long* __restrict__ indices, int* __restrict__ head, int* __restrict__ next, int n, int p, int q, int c) {
-    FOR_EACH(e, n * q * c) next[e] = atomicExch(head + (e / (q * c) * p + (int)indices[e]) * c + e % c, e);
+scatter_link(const long long* __restrict__ indices, int* __restrict__ head, int* __restrict__ next, int p, int q, int channels) {
+    FOR_EACH_COLUMN(j, q) FOR_EACH_CHANNEL(c, channels) {
+        const int e = ((int)blockIdx.x * q + j) * channels + c;
+        next[e] = atomicExch(head + ((int)blockIdx.x * p + (int)indices[e]) * channels + c, e);
+    }
 }
 
 // 2. Every target adds up its list by ascending source, whatever order it hangs in: the same bits every time. A list of m sources is

@@ -151,6 +151,18 @@ def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str) -
     assert "cp.async" not in quick["sum_parts"]
 
 
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("im2col.cu", {"im2col": 2}),  # a row's image, and the tap of KH elements
+        ("pool.cu", {"gather": 0, "scatter_link": 0, "scatter_sum": 0, "max_pool": 2, "avg_pool": 2, "pool_gather": 2}),
+    ],
+)
+def test_kernels_on_rows_do_not_divide_to_know_their_place(name: str, most: dict[str, int]) -> None:
+    text = by_kernel(ptx(name, "sm_80"))
+    assert {kernel: len(re.findall(r"\b(?:div|rem)\.", text[kernel])) for kernel in most} == most
+
+
 def ptx(name: str, arch: str, *defines: tuple[str, str]) -> str:
     """The assembly text of kernels/`name`, from NVRTC itself: cuda.core would ask a driver whether it could load it."""
     program()

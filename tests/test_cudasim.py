@@ -226,10 +226,10 @@ PLANTED: dict[str, tuple[str, str, str]] = {
         "t.high * ph.step, b = pw.tap + t.mid * pw.step",
         "(ph.taps - 1 - t.high) * ph.step, b = pw.tap + (pw.taps - 1 - t.mid) * pw.step",
     ),
-    "the loop runs one element too far": ("im2col", "i < (count); i +=", "i <= (count); i +="),
-    "padding counted on the wrong side": ("col2im", "position_of(w + g.pw, b, g.sw", "position_of(w - g.pw, b, g.sw"),
-    "positions after the last count": ("col2im", "return i < m ? i : -1;", "return i;"),
-    "stride and dilation exchanged": ("col2im", "position_of(h + g.ph, a, g.sh, g.dh, g.oh)", "position_of(h + g.ph, a, g.dh, g.sh, g.oh)"),
+    "the loop runs one element too far": ("dropout", "i < (count); i +=", "i <= (count); i +="),
+    "padding counted on the wrong side": ("col2im", "columns(j + g.pw, g.sw", "columns(j - g.pw, g.sw"),
+    "positions after the last count": ("col2im", "i(min(p / stride, positions - 1))", "i(p / stride)"),
+    "stride and dilation exchanged": ("col2im", "% g.h + g.ph, g.sh, g.oh)", "% g.h + g.ph, g.dh, g.oh)"),
     "the last maximum wins instead of the first": ("max_pool", "value > best ||", "value < best ||"),
     "every window gives, not only the one that won": ("pool_scatter", "if (b >= 0 && taps[at] == a * g.kw + b) total", "total"),
     "the last window beyond the edge": ("pool_scatter", "min(p / stride, positions - 1)", "p / stride"),
@@ -238,11 +238,13 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "every thread takes the first column": ("max_pool", "blockIdx.y * blockDim.y + threadIdx.y; j", "blockIdx.y * blockDim.y; j"),
     "an exchange that is no atomic": (
         "scatter",
-        "next[e] = atomicExch(head + (e / (q * c) * p + (int)indices[e]) * c + e % c, e);",
-        "{ int* h = head + (e / (q * c) * p + (int)indices[e]) * c + e % c; next[e] = *h; *h = e; }",
+        "next[e] = atomicExch(head + ((int)blockIdx.x * p + (int)indices[e]) * channels + c, e);",
+        "int* h = head + ((int)blockIdx.x * p + (int)indices[e]) * channels + c; next[e] = *h; *h = e;",
     ),
     "overwriting where indices repeat": ("scatter", "total += y[least];", "total = y[least];"),
-    "rows and planes exchanged": ("gather", "y[e] = x[(e / (q * c) * p", "y[e] = x[(e / (p * c) * q"),
+    "rows and planes exchanged": ("gather", "y[e] = x[((int)blockIdx.x * p", "y[e] = x[((int)blockIdx.x * q"),
+    "columns: the taps of one row for all": ("im2col", "int h = top + a * g.dh;\n            bool", "int h = top;\n            bool"),
+    "columns: rows of taps that overlap": ("im2col", "cols[to + a * run]", "cols[to + a * g.c]"),
     "fragments: rows 8 apart exchanged": ("tf32", "m + i * 16 + half * 8 + g", "m + i * 16 + (1 - half) * 8 + g"),
     "fragments: halves of k exchanged in one factor": ("tf32", "fb[2] = {y[w], y[w + 1]}", "fb[2] = {y[w + 1], y[w]}"),
     "fragments: registers in the order of memory": (
@@ -533,5 +535,5 @@ def test_denormals_are_zero_as_on_the_device() -> None:
 
 def test_the_launcher_reports_findings_with_the_kernel_and_its_arguments() -> None:
     kernels: CudaKernels = simulated(("i < (count); i +=", "i <= (count); i +="), mode="check")
-    with pytest.raises(RuntimeError, match=r"kernel im2col of im2col\.cu, grid .*OUT OF BOUNDS global write .*im2col\.cu:\d+"):
-        RUNS["im2col"](kernels)
+    with pytest.raises(RuntimeError, match=r"kernel dropout of elementwise\.cu, grid .*OUT OF BOUNDS global read .*elementwise\.cu:\d+"):
+        RUNS["dropout"](kernels)

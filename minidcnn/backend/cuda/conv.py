@@ -23,7 +23,8 @@ class CudaConv(CudaBase):
         if not self.launcher.suits(x) or not 0 < count < LIMIT:
             return super().im2col(x, window, out)
         cols = self.xp.empty((n, *out, *window.kernel, c), x.dtype)
-        self.launcher.over(count, "im2col.cu", "im2col", x.dtype, self.images(x), cols, *geometry(n, c, window, x.shape[2:], out))
+        shape, at = (n * out[0], out[1], window.kernel[1] * c), geometry(n, c, window, x.shape[2:], out)
+        self.over_rows(shape, "im2col.cu", "im2col", x.dtype, self.images(x), cols, *at)
         return cols.transpose(0, 5, 3, 4, 1, 2)  # type: ignore[no-any-return]
 
     def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
@@ -32,7 +33,7 @@ class CudaConv(CudaBase):
         n, c, _, _, oh, ow = cols.shape
         x = self.new_images(n, c, size, cols.dtype)
         plain = self.xp.ascontiguousarray(cols.transpose(0, 4, 5, 2, 3, 1))
-        self.launcher.over(x.size, "im2col.cu", "col2im", cols.dtype, plain, x, *geometry(n, c, window, size, (oh, ow)))
+        self.over_rows((n * size[0], size[1], c), "im2col.cu", "col2im", cols.dtype, plain, x, *geometry(n, c, window, size, (oh, ow)))
         return nchw(x)
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:

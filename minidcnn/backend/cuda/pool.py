@@ -49,7 +49,8 @@ class CudaPool(CudaBase):
             return super().gather(x, indices)
         (n, c, h, w), out = x.shape, indices.shape[2:]
         y, at = self.new_images(n, c, out, x.dtype), self.images(indices).astype("int64", copy=False)
-        self.launcher.over(y.size, FILE, "gather", x.dtype, self.images(x), at, y, n, h * w, out[0] * out[1], c)
+        q = out[0] * out[1]
+        self.over_rows((n, q, c), FILE, "gather", x.dtype, self.images(x), at, y, h * w, q, c)
         return nchw(y)
 
     def scatter(self, y: Array, indices: Array, size: Pair) -> Array:
@@ -59,7 +60,7 @@ class CudaPool(CudaBase):
         x, at = self.new_images(n, c, size, y.dtype), self.images(indices).astype("int64", copy=False)
         head: Array = self.xp.full(x.size, -1, "int32")
         following: Array = self.xp.empty(y.size, "int32")
-        self.launcher.over(y.size, FILE, "scatter_link", y.dtype, at, head, following, n, size[0] * size[1], oh * ow, c)
+        self.over_rows((n, oh * ow, c), FILE, "scatter_link", y.dtype, at, head, following, size[0] * size[1], oh * ow, c)
         self.launcher.over(x.size, FILE, "scatter_sum", y.dtype, self.images(y), head, following, x, x.size)
         return nchw(x)
 

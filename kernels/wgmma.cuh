@@ -10,6 +10,8 @@
 // wgmma reads memory through the asynchronous proxy: what threads and cp.async have written is visible to it behind a fence of the thread that wrote
 // (and a barrier); what it reads may be overwritten when it was waited for.
 //
+// A step ends before the next barrier, and what hides that wait is the second block on the multiprocessor (or the third, in tiles of 128 x 64). Not
+// tried, as nothing could be timed: deeper stages, which need dynamic shared memory; warps that only copy; TMA.
 // Confirmed nowhere but in the simulator, which was written after PTX's documentation; tests/gpu will do that on a device before it is believed.
 #pragma once
 #include "mma.cuh"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from simulated import simulated, why_not
 from strategies import Conv, convs, lay_out, layouts, seeds
 from test_cuda_training import Counting
-from test_half import HALF, ROUNDINGS, SINGLE, TINY, U, normal, train, unet, within
+from test_half import HALF, ROUNDINGS, SINGLE, TINY, U, check_second_derivatives, normal, train, unet, within
 
 import minidcnn
 from minidcnn import optim
@@ -159,6 +159,14 @@ def test_batch_norm_of_float16_beside_float32(shape: tuple[int, ...], layout: st
     for a, b in zip(*(r[1:] for r in results), strict=True):
         assert a.dtype == b.dtype == SINGLE
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("used", [0, 1, 2])
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("training", [True, False])
+def test_second_derivatives_of_batch_norm_are_rounded_once(training: bool, relu: bool, used: int) -> None:
+    with minidcnn.use_kernels(simulated(mode="check", order=2)):
+        check_second_derivatives(training, relu, used)
 
 
 @given(layout=layouts, order=orders, seed=seeds)

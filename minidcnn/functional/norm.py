@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ class Normalize(Function):
         axes, (one, zero) = _others(x), _one_zero(x)
         return (
             lambda: Normalize(self.mean * 0, self.rstd)(g, weight, zero),
-            lambda: sum(cast(g * Normalize(self.mean, self.rstd)(x, one, zero), weight.dtype), axes),
+            lambda: cast(sum(wide(g) * Normalize(self.mean, self.rstd)(wide(x), one, zero), axes), weight.dtype),
             lambda: sum(cast(g, weight.dtype), axes),
         )
 
@@ -63,7 +64,9 @@ class BatchNormGrad(Function):
         return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight)
 
     def vjp(self, grads: tuple[Tensor | None, ...], g: Tensor, x: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
-        a, b, c = grads  # gradients of <a, dx> + <b, dweight> + <c, dbias> are wanted
+        stored = g, x, weight
+        a, b, c = (None if t is None else wide(t) for t in grads)  # gradients of <a, dx> + <b, dweight> + <c, dbias> are wanted
+        g, x, weight = (wide(t) for t in stored)  # float16 is rounded once, at the end
         axes, (one, zero), m = _others(x), _one_zero(x), x.size // x.shape[1]
 
         def z() -> Tensor:
@@ -93,7 +96,8 @@ class BatchNormGrad(Function):
             assert a is not None
             return sum(a * self(g, x, one), axes)
 
-        return by_g, None if a is None and b is None else by_x, None if a is None else by_weight
+        results = by_g, None if a is None and b is None else by_x, None if a is None else by_weight
+        return tuple(_stored(result, t) for result, t in zip(results, stored, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +123,12 @@ class BatchNormReLUGrad(BatchNormGrad):
         return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight, *bias)
 
     def vjp(self, grads: tuple[Tensor | None, ...], g: Tensor, x: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Gradient, ...]:
-        y = Tensor.wrap(kernels_of(x._array).batch_norm_apply(x._array, self.mean, self.rstd, weight._array, rest[0]._array))
+        at, scale, bias = (wide(t)._array for t in (x, weight, rest[0]))  # so y is float32 beside float16, and rounding closes no gate
+        y = Tensor.wrap(kernels_of(at).batch_norm_apply(at, self.mean, self.rstd, scale, bias))
         plain = BatchNormGrad(self.mean, self.rstd, self.eps)
-        by_g, *others = plain.vjp(grads, ReLUGate()(g, y), x, weight)
+        by_g, *others = plain.vjp(grads, ReLUGate()(wide(g), y), x, weight)
         assert callable(by_g)
-        return lambda: ReLUGate()(by_g(), y), *others, None
+        return _stored(lambda: ReLUGate()(by_g(), y), g), *others, None
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,11 @@ def _one_zero(x: Tensor) -> tuple[Tensor, Tensor]:
     """A weight and a bias (C,) that change nothing."""
     xp, dtype = kernels_of(x._array).xp, sum_dtype(x.dtype)
     return Tensor.wrap(xp.ones(x.shape[1], dtype)), Tensor.wrap(xp.zeros(x.shape[1], dtype))
+
+
+def _stored(gradient: Callable[[], Tensor] | None, like: Tensor) -> Gradient:
+    """A gradient that was computed `wide`, in the dtype of what it is the gradient of."""
+    return None if gradient is None else lambda: cast(gradient(), like.dtype)
 
 
 def _total(terms: list[Tensor]) -> Tensor:

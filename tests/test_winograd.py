@@ -74,14 +74,14 @@ def test_products_in_parts_that_fit_the_cache_lose_no_part(vectors: int, runs: i
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 @pytest.mark.parametrize("rows", [4, 8, 12, 16, 20, 28, 48])
-@pytest.mark.parametrize("k", [3, 2 * loops.LONG + 5])
-def test_sums_of_any_multiple_of_four_rows(vectors: int, rows: int, k: int, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("k", "more"), [(3, 0), (3, 1), (2 * loops.LONG + 5, 0), (2 * loops.LONG + 5, 1)])
+def test_sums_of_any_multiple_of_four_rows(vectors: int, rows: int, k: int, more: int, rng: np.random.Generator) -> None:
     columns = vectors * vector.LANES
     a, b = rng.integers(-3, 4, (k, rows)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
     c = rng.integers(-3, 4, (rows + 1, columns + 2)).astype("f4")
     expected = c.copy()
-    expected[:rows, :columns] += a.T @ b[:, :columns]
-    loops.add(address(a), 1, rows, address(b), columns + 1, address(c), columns + 2, k, rows, vectors)
+    expected[:rows, :columns] = a.T @ b[:, :columns] + more * c[:rows, :columns]
+    loops.add(address(a), 1, rows, address(b), columns + 1, address(c), columns + 2, k, rows, vectors, more)
     np.testing.assert_array_equal(c, expected)
 
 
@@ -89,7 +89,7 @@ def test_sums_of_any_multiple_of_four_rows(vectors: int, rows: int, k: int, rng:
 def test_sum_adds_the_matrix_product_also_of_a_transpose(vectors: int, rng: np.random.Generator) -> None:
     rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
     product = vector.make_sum(rows, vectors)
-    run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k))
+    run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k, 1))
     a, b = rng.integers(-3, 4, (rows, k)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
     before = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
     for matrix, row, step in ((a, k, 1), (np.ascontiguousarray(a.T), 1, rows)):

@@ -6,7 +6,7 @@ alone, so results do not depend on the number of threads.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +97,7 @@ class CpuConv(Kernels):
         return nchw(weight_gradient(x, y, window).reshape(o, kh, kw, c))
 
 
+@cache
 def _winograd() -> Any:
     from . import winograd  # imports numba, as every kernel that runs does
 
@@ -234,7 +235,7 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
             x[...] = 0  # where no window reaches
             cells[...] = cols.reshape(n, oh, ow, window.kernel[0], -1).transpose(0, 1, 3, 2, 4)
         if bias is not None:
-            x.reshape(-1, c)[...] += bias
+            add_bias(x.reshape(-1, c), plain(bias))
         return x
     row = None if bias is None else np.tile(bias, w)
     side_by_side = window == Window(window.stride, window.stride) and window.image_size((oh, ow)) == size

@@ -158,4 +158,4 @@ def window_sums(image, at, g, turned, vectors, total, first, last, together, sta
                     a, a_k, b, b_k, to, to_row, count = x_at, at.step, g_at + 4 * j, o, to + 4 * r * high * o, o, high
                 else:
                     a, a_k, b, b_k, to, to_row, count = g_at, o, x_at + 4 * j, at.step, to + 4 * r * at.run, at.runs * at.run, o
-                add(a, np.int64(1), a_k, b, b_k, to, to_row, ow, count, vectors)
+                add(a, np.int64(1), a_k, b, b_k, to, to_row, ow, count, vectors, np.int64(1))

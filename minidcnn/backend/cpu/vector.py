@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from llvmlite import binding, ir
@@ -39,6 +40,7 @@ LANES = lanes()
 ROWS = {16: (14, 12, 8, 6), 8: (10, 6, 3, 2), 4: (14, 12, 8, 6)}[LANES]  # rows of the product's block for 1, 2, 3, 4 vectors of columns
 
 
+@lru_cache(1024)
 def panel_vectors(n: int) -> int:
     """Vectors in a row of a panel of n columns: as many as waste the fewest columns, four if there is a choice."""
     return min((4, 3, 2, 1), key=lambda v: (-(-n // (v * LANES)) * v, -v))
@@ -55,13 +57,7 @@ def make_product(rows: int, vectors: int) -> Callable[..., None]:
     def body(bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, more: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
         columns = I64(vectors * LANES)
-        before = bd.block
-        with bd.if_then(bd.icmp_signed("!=", more, I64(0))):
-            held, loaded = _load_block(bd, cp, c_row, rows, vectors), bd.block
-        start = [bd.phi(_vector(LANES)) for _ in held]
-        for phi, value in zip(start, held, strict=True):
-            phi.add_incoming(_constant(0, LANES), before)
-            phi.add_incoming(value, loaded)
+        start = _start(bd, cp, c_row, rows, vectors, more)
         with _Loop(bd, I64(0), runs, 1, skip=False) as outer:
             sums = [outer.carry(value) for value in start]
             a_at, b_at = bd.gep(ap, [bd.mul(outer.index, a_run)]), bd.gep(bp, [bd.mul(bd.mul(outer.index, k), columns)])
@@ -73,18 +69,18 @@ def make_product(rows: int, vectors: int) -> Callable[..., None]:
 
 
 def make_sum(rows: int, vectors: int) -> Callable[..., None]:
-    """product(a, a_row, a_k, b, b_k, c, c_row, k): c (rows, vectors * LANES) += a (rows, k) b (k, columns), kept in registers as above.
+    """sum(a, a_row, a_k, b, b_k, c, c_row, k, more): c (rows, vectors * LANES) = a (rows, k) b (k, columns), kept in registers as above.
 
-    As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1.
+    As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1. `more` as above.
     """
 
-    def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any) -> None:
+    def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any, more: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
-        sums = _load_block(bd, cp, c_row, rows, vectors)
-        sums = _multiply_add(bd, sums, ap, a_row, a_k, bp, b_k, k, rows, vectors)
+        start = _start(bd, cp, c_row, rows, vectors, more)
+        sums = _multiply_add(bd, start, ap, a_row, a_k, bp, b_k, k, rows, vectors)
         _store_block(bd, sums, cp, c_row, rows, vectors)
 
-    return _intrinsic(body)
+    return _intrinsic(body, 9)
 
 
 def _multiply_add(bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, rows: int, vectors: int) -> list[Any]:
@@ -102,8 +98,17 @@ def _multiply_add(bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: An
     return new
 
 
-def _load_block(bd: Any, c: Any, c_row: Any, rows: int, vectors: int) -> list[Any]:
-    return [_load(bd, c, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
+def _start(bd: Any, c: Any, c_row: Any, rows: int, vectors: int, more: Any) -> list[Any]:
+    """What c (rows, vectors * LANES) holds, or zeros if `more` is 0."""
+    before = bd.block
+    with bd.if_then(bd.icmp_signed("!=", more, I64(0))):
+        held = [_load(bd, c, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
+        loaded = bd.block
+    start = [bd.phi(_vector(LANES)) for _ in held]
+    for phi, value in zip(start, held, strict=True):
+        phi.add_incoming(_constant(0, LANES), before)
+        phi.add_incoming(value, loaded)
+    return start
 
 
 def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vectors: int) -> None:

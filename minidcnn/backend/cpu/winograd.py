@@ -13,7 +13,7 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -140,12 +140,11 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
         parallel(items, -(-s.c // part) * (s.wide // s.columns), XI * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
         return nchw(w)
     total = _scratch("sums", XI * plane).reshape(1, -1)
-    total[...] = 0
     for first in range(0, s.tiles, held):
         count = min(held, s.tiles - first)
         parallel(partial(transform, first), count, XI * (s.c + s.wide))
         parallel(
-            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, a, b),  # noqa: B023
+            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, first, a, b),  # noqa: B023
             XI * (s.wide // s.columns),
             s.c * s.columns * count / MULTIPLY_ADDS,
         )
@@ -223,7 +222,12 @@ def _cut(y: Array, channels: int) -> Array:
 
 def _shape(x: Array, o: int, padding: Pair, out: Pair) -> Shape:
     """The sizes of a convolution of x to o channels."""
-    n, c, h, w = x.shape
+    return _sizes(x.shape, o, padding, out)
+
+
+@lru_cache(1024)
+def _sizes(shape: tuple[int, ...], o: int, padding: Pair, out: Pair) -> Shape:
+    n, c, h, w = shape
     th, tw = -(-out[0] // OUT), -(-out[1] // OUT)
     vectors = panel_vectors(o)
     columns = vectors * LANES

@@ -273,41 +273,44 @@ def blocks(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors, more):  # typ
 
 
 @njit
-def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
-    """to (rows, columns) += a (rows, k) b (k, columns), all addresses; rows are rounded up to ADDS. What all rows meet of b at a time fits L1."""
+def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
+    """to (rows, columns) = a (rows, k) b (k, columns), all addresses, or += it if `more`; rows are rounded up to ADDS.
+
+    What all rows meet of b at a time fits L1.
+    """
     parts = max((k + LONG // 2) // LONG, 1)
     part = (k + parts - 1) // parts
     for q in range(0, k, part):
-        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(part, k - q), rows, vectors)
+        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(part, k - q), rows, vectors, more + q)
 
 
 @njit
-def add_some(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors):  # type: ignore[no-untyped-def]
+def add_some(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
     """The same without a thought for L1."""
     if vectors == 4:
         t = 0
         while t < rows:
             if rows - t == ADD4 or rows - t == 2 * ADD4:  # any even number but 2 is a sum of fours and sixes
-                add4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+                add4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
                 t += ADD4
             else:
-                tall4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+                tall4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
                 t += ROWS4
     elif vectors == 3:
         for t in range(0, rows, ADD3):
-            add3(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+            add3(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
     elif vectors == 2 and rows % TALL2 == 0:
         for t in range(0, rows, TALL2):
-            tall2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+            tall2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
     elif vectors == 1 and rows % TALL1 == 0:
         for t in range(0, rows, TALL1):
-            tall1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+            tall1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
     elif vectors == 2:
         for t in range(0, rows, ADD2):
-            add2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+            add2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
     else:
         for t in range(0, rows, ADD1):
-            add1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k)
+            add1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
 
 
 # -- whole convolutions -------------------------------------------------------------------------------------------------------------------
@@ -338,42 +341,39 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
     for item in range(start, stop):
         panel, first = item // steps, item % steps * step
         count = min(step, s.tiles - first)
-        for i in range(XI * p_plane):
-            products[i] = 0
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
             filters(w, s, turned, panel, c0, channels, u, np.int64(0), u_plane, block)
             for xi in range(XI):
                 a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + c0)
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
-                add_some(a, s.row, np.int64(1), b, s.columns, to, s.columns, channels, count, s.vectors)
+                add_some(a, s.row, np.int64(1), b, s.columns, to, s.columns, channels, count, s.vectors, c0)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
 
 
 @njit
-def some_sums(tiles, t_plane, gradients, g_plane, s, count, total, plane, start, stop):  # type: ignore[no-untyped-def]
-    """total (36, C, wide) += tiles^T gradients over `count` tiles; an item is one panel of one of the 36."""
+def some_sums(tiles, t_plane, gradients, g_plane, s, count, total, plane, more, start, stop):  # type: ignore[no-untyped-def]
+    """total (36, C, wide) = tiles^T gradients over `count` tiles, or += it if `more`; an item is one panel of one of the 36."""
     panels = s.wide // s.columns
     for item in range(start, stop):
         xi, j0 = item // panels, item % panels * s.columns
         a, b = tiles.ctypes.data + 4 * xi * t_plane, gradients.ctypes.data + 4 * (xi * g_plane + j0)
-        add(a, np.int64(1), s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors)
+        add(a, np.int64(1), s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors, more)
 
 
 @njit
 def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gradients, g_plane, patch, start, stop):  # type: ignore[no-untyped-def]
     """total (parts, 36, C, wide): sums over blocks of `step` tiles, each part over its share of the blocks."""
     for part in range(start, stop):
-        of_part = total[part]
-        for i in range(of_part.size):
-            of_part[i] = 0
-        for block in range(part * blocks // parts, (part + 1) * blocks // parts):
+        begin = part * blocks // parts  # there are at least as many blocks as parts
+        for block in range(begin, (part + 1) * blocks // parts):
             first = block * step
             count = min(step, s.tiles - first)
             input_tiles(x, s, first, count, tiles, np.int64(0), t_plane, patch)
             gradient_tiles(g, s, first, count, gradients, np.int64(0), g_plane, patch)
-            some_sums(tiles, t_plane, gradients, g_plane, s, count, of_part, plane, np.int64(0), XI * (s.wide // s.columns))
+            items = XI * (s.wide // s.columns)
+            some_sums(tiles, t_plane, gradients, g_plane, s, count, total[part], plane, block - begin, np.int64(0), items)
 
 
 @njit
@@ -397,9 +397,8 @@ def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, bl
     for item in range(start, stop):
         c0, o0 = item // panels * part, item % panels * s.columns
         count = min(part, s.c - c0)
-        for i in range(XI * plane):
-            sums[i] = 0
         for xi in range(XI):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
-            add(a, np.int64(1), s.row, b, s.g_row, sums.ctypes.data + 4 * xi * plane, s.columns, s.tiles, count, s.vectors)
+            to = sums.ctypes.data + 4 * xi * plane
+            add(a, np.int64(1), s.row, b, s.g_row, to, s.columns, s.tiles, count, s.vectors, np.int64(0))
         back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

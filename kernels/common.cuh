@@ -1,4 +1,4 @@
-// What all kernels share: number types, the grid-stride loop, window geometry, reductions over a block.
+// What all kernels share: number types, loops over the grid, window geometry, what finishes the sums of a convolution.
 //
 // Images lie in channels-last memory, (N, H, W, C). REAL and SUM are set by the launcher, one module per dtype: values are stored as
 // Real and added up as Sum (float for float and Half, double for double). Results never depend on the order of blocks: no floating-point atomics.
@@ -48,26 +48,3 @@ struct Finish {
         return Real(relu && v <= Sum(0) ? Sum(0) : v);
     }
 };
-
-__device__ __forceinline__ Sum warp_sum(Sum v) {
-    #pragma unroll
-    for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
-    return v;
-}
-
-// The sum of v over the block, for all its threads. Every thread must call it; the block is a multiple of 32 threads, at most 1024.
-__device__ __forceinline__ Sum block_sum(Sum v) {
-    __shared__ Sum parts[32];
-    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    v = warp_sum(v);
-    __syncthreads();  // parts[] may still be read from the call before
-    if (lane == 0) parts[warp] = v;
-    __syncthreads();
-    if (warp == 0) {
-        v = lane < (int)(blockDim.x >> 5) ? parts[lane] : Sum(0);
-        v = warp_sum(v);
-        if (lane == 0) parts[0] = v;
-    }
-    __syncthreads();
-    return parts[0];
-}

@@ -16,7 +16,8 @@
 // timing, a depthwise 3 x 3 takes the first-level cache about as long as it takes memory. Not chosen: several columns a thread, which would read a
 // weight once for all of them, but wants kernels of fixed size; tensor cores, which share nothing between groups. Four blocks on a multiprocessor are
 // asked for: left alone, the compiler aims at eight and spills. Nothing here has been timed.
-#include "tile.cuh"  // of which only sum_parts is used
+#include "common.cuh"
+#include "parts.cuh"
 
 // x (N, H, W, C), w (KH, KW, C/G, O), scale and offset (O,) or null -> y (N, OH, OW, O); inputs = C/G, outputs = O/G.
 extern "C" __global__ void __launch_bounds__(256, 4)

@@ -1,4 +1,4 @@
-// One tile of a matrix product, C[m][n] = sum over k of A[m][k] B[n][k]: the inside of every convolution.
+// One tile of a matrix product, C[m][n] = sum over k of A[m][k] B[n][k]: the inside of matrix products and convolutions.
 //
 // A and B are not arrays but rules ("operands"): im2col, transposed weights and the like are made on the way into shared memory, so that
 // no column is ever written to device memory. An operand has
@@ -25,6 +25,7 @@
 #pragma once
 #include "async.cuh"
 #include "common.cuh"
+#include "parts.cuh"
 
 // SMALL=1 is for few results and for double: less waste at the edges, more blocks. TALL=1 beside it is for many rows of few columns by wgmma.
 #ifndef SMALL
@@ -263,13 +264,3 @@ struct Tile : Multiplier {
     }
 };
 template <class A, class B> using ProductOf = Tile<Multiplier<A::ALONG_K && B::ALONG_K>>;
-
-// What follows a product whose k was split into parts, in every module that has one.
-// parts (P, count) -> out (count,): the sum over the parts, in order. Traffic: P + 1 numbers per element.
-extern "C" __global__ void __launch_bounds__(256) sum_parts(const Sum* __restrict__ parts, Real* __restrict__ out, int part_count, int count) {
-    FOR_EACH(e, count) {
-        Sum total = 0;
-        for (int p = 0; p < part_count; p++) total += parts[p * count + e];
-        out[e] = Real(total);
-    }
-}

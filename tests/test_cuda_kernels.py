@@ -231,7 +231,7 @@ def test_headers_are_part_of_the_source() -> None:
     text = source.source("conv.cu")
     assert "#include" not in text
     assert text.count("struct Geometry {") == 1
-    assert text.index("struct Geometry {") < text.index("struct Product :") < text.index("conv_forward(")
+    assert text.index("struct Geometry {") < text.index("struct Tile :") < text.index("conv_forward(")
 
 
 def test_a_refused_launch_names_kernel_grid_and_arguments() -> None:

@@ -510,9 +510,31 @@ def test_atomics_from_many_blocks_on_several_threads() -> None:
     assert f[0] == 9600
 
 
-def test_block_sum_of_the_common_header() -> None:
-    kernel = 'extern "C" __global__ void total(const Real* x, Real* y) { y[threadIdx.x] = block_sum(block_sum(x[threadIdx.x])); }'
-    code = f"{source('im2col.cu')}\n{kernel}"
+BLOCK_SUM = """
+__device__ float warp_sum(float v) {
+    #pragma unroll
+    for (int offset = 16; offset > 0; offset >>= 1) v += __shfl_down_sync(0xffffffffu, v, offset);
+    return v;
+}
+__device__ float block_sum(float v) {
+    __shared__ float parts[32];
+    int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    v = warp_sum(v);
+    __syncthreads();  // parts[] may still be read from the call before
+    if (lane == 0) parts[warp] = v;
+    __syncthreads();
+    if (warp == 0) {
+        v = warp_sum(lane < (int)(blockDim.x >> 5) ? parts[lane] : 0.0f);
+        if (lane == 0) parts[0] = v;
+    }
+    __syncthreads();
+    return parts[0];
+}
+extern "C" __global__ void total(const float* x, float* y) { y[threadIdx.x] = block_sum(block_sum(x[threadIdx.x])); }"""
+
+
+def test_a_sum_over_a_block_and_its_barriers() -> None:
+    code = BLOCK_SUM
     x, y = np.arange(96, dtype=np.float32), np.empty(96, np.float32)
     for settings in ({"order": 1}, {"order": 2, "mode": "check"}):
         SimModule(code, **settings).get_function("total")((1,), (96,), (x, y))

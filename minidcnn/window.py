@@ -17,7 +17,9 @@ Slices: TypeAlias = tuple[slice, slice]
 def pair(value: int | Sequence[int], name: str, minimum: int = 0) -> Pair:
     """An int or a pair of ints as (height, width). ValueError if it is neither or below `minimum`, TypeError if not integers."""
     if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and min(value) >= minimum:
-        return value  # as nearly always
+        return value  # as from a layer
+    if type(value) is int and value >= minimum:
+        return value, value
     values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
     if len(values) == 1:
         values = (values[0], values[0])

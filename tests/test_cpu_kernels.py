@@ -529,6 +529,25 @@ def test_batch_norm(shape, dtype, layout, other, seed) -> None:
         near("batch_norm_apply", x, mean, rstd, weight, bias, relu)
 
 
+@pytest.mark.parametrize("eps", [0.0, 1e-2])
+@pytest.mark.parametrize("momentum", [0.0, 0.3, np.array(0.25), 1])
+@pytest.mark.parametrize(("dtype", "every"), [("f4", 1), ("f8", 1), ("f2", 1), ("f4", 2)])
+def test_running_statistics_follow_as_in_the_reference(eps, momentum, dtype, every, rng: np.random.Generator) -> None:
+    """Of every dtype, without gaps or with, one of them or both; a channel of one value has no finite rstd without eps."""
+    mean, variance = rng.standard_normal(5), rng.random(5)
+    variance[2] = 0
+    held = rng.standard_normal((2, 5 * every)).astype(dtype)
+    for some in ([0, 1], [0], [1], []):
+        results = []
+        for kernels in (CPU, REFERENCE):
+            both = held.copy()
+            running = [both[i, ::every] if i in some else None for i in (0, 1)]
+            with np.errstate(divide="ignore"):
+                results.append((both, kernels.batch_norm_track(mean, variance, 7, eps, momentum, *running)))
+        for got, expected in zip(*results, strict=True):
+            close(got, expected, "batch_norm_track")
+
+
 def test_statistics_keep_their_digits_far_from_zero(rng: np.random.Generator) -> None:
     """Squares minus the squared mean would lose all of them; blocks with different means are joined exactly."""
     x = rng.standard_normal((2, 7, 60, 90)) + 1e8
@@ -698,6 +717,7 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
     mean, variance = CPU.batch_norm_stats(x)
     of_class = rng.standard_normal(30, dtype="f4")
     yield from (("batch_norm_stats", mean), ("batch_norm_stats", variance))
+    yield "batch_norm_track", CPU.batch_norm_track(mean, variance, 7, 0.1, 0.1, mean.copy(), mean.copy())
     yield "batch_norm_apply", CPU.batch_norm_apply(x, mean, 1 / variance, of_class, of_class)
     yield from (("batch_norm_grad", v) for v in CPU.batch_norm_grad(x * x, x, mean, 1 / variance, of_class))
     clean, wrong = CPU.clean_target(taps_of(x), 29, 3)

@@ -452,6 +452,31 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
 ]
 
 
+def test_what_was_checked_once_is_refused_again() -> None:
+    """Geometries that fit are remembered: not so their numbers' kinds, the dtypes of what comes, nor what did not fit."""
+    x, w, b = zeros(1, 2, 5, 6), zeros(3, 2, 2, 3), zeros(3)
+    for _ in range(2):
+        assert F.conv2d(x, w, b, (1, 2), (1, 0)).shape == (1, 3, 6, 2)
+        assert F.conv_transpose2d(zeros(1, 3, 6, 2), w, zeros(2), (1, 2), (1, 0), (0, 1), output_size=None).shape == (1, 2, 5, 6)
+        assert F.conv_transpose2d(zeros(1, 3, 6, 2), w, zeros(2), (1, 2), (1, 0), output_size=(5, 5)).shape == (1, 2, 5, 5)
+        assert F.max_pool2d(x, (2, 3), (1, 2)).shape == (1, 2, 4, 2)
+        for wrong in (1.0, (1, 2.0), (True, 2)):
+            for f in (
+                lambda s: F.conv2d(x, w, b, s, (1, 0)),
+                lambda s: F.max_pool2d(x, (2, 3), s),
+                lambda s: F.conv_transpose2d(x, x, None, s),
+            ):
+                with pytest.raises(TypeError, match="stride must be an int or a pair of ints"):
+                    f(wrong)
+        for weight, bias in ((w.astype("float64"), b), (w, b.astype("float64"))):
+            with pytest.raises(TypeError, match="cast one with"):
+                F.conv2d(x, weight, bias, (1, 2), (1, 0))
+        with pytest.raises(ValueError, match="does not fit an image"):
+            F.conv2d(x, zeros(3, 2, 6, 3), b)
+        with pytest.raises(ValueError, match="does not fit an image"):
+            F.max_pool2d(x, (6, 3))
+
+
 @pytest.mark.parametrize("make, error, sentence", REFUSED, ids=[s[:40] for _, _, s in REFUSED])
 def test_what_is_refused(make: Any, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):

@@ -15,7 +15,7 @@ from strategies import float_dtypes, integers, lay_out, layouts, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, nn, use_kernels
 from minidcnn import functional as F
-from minidcnn.functional.classes import AtClass, ClassSums, PickClass, PlaceClass
+from minidcnn.functional.classes import AtClass, ClassSums, PickClass, PlaceClass, Quotient
 from minidcnn.functional.loss import Expm1, Softplus
 
 Array = np.ndarray[Any, Any]
@@ -278,6 +278,17 @@ def test_even_nan_in_an_ignored_pixel_does_no_harm(kernels: str) -> None:
         y = F.cross_entropy(a, Tensor(target), None, 255, label_smoothing=0.1, pixel_weights=Tensor(p))
         y.backward()
     assert abs(y.item() - expected) < 1e-6 and np.isfinite(a.grad.numpy()).all()
+
+
+@both_kernels
+def test_a_quotient_by_zero_is_zero_and_so_are_its_gradients(kernels: str) -> None:
+    """Whatever was divided, NaN too; elsewhere it is the quotient, with all its derivatives."""
+    check_grads(Quotient(), [tie_free((2, 3)), np.abs(tie_free((2, 3), 1)) + 0.3], 3)
+    a, b = (Tensor(np.array(v), requires_grad=True) for v in ([6.0, 5.0, 0.0, np.nan, np.inf], [-3.0, 0.0, 0.0, 0.0, -0.0]))
+    with use_kernels(kernels):
+        y = Quotient()(a, b)
+        by_a, by_b = grad(y, [a, b], Tensor(np.ones(5)))
+    assert [t.numpy().tolist() for t in (y, by_a, by_b)] == [[-2, 0, 0, 0, 0], [-1 / 3, 0, 0, 0, 0], [-2 / 3, 0, 0, 0, 0]]
 
 
 def test_weights_of_zero_give_zero() -> None:

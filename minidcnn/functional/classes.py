@@ -6,6 +6,7 @@ A target is int64 class indices, -1 where a pixel is left out.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor
 from .activation import floating
-from .common import cast, check_backend, wide
-from .elementwise import where
+from .common import cast, check_backend, operands, wide
+from .elementwise import Elementwise, where
 from .reduce import sum
 from .shape import reshape
 
@@ -73,6 +74,20 @@ class ClassSums(Function):
 
     def vjp(self, g: Tensor, target: Tensor) -> tuple[Gradient, ...]:
         return AtClass(self.classes)(g, target), None
+
+
+@dataclass(frozen=True)
+class Quotient(Elementwise):
+    """a / b, and 0 where b is 0, whatever a is: a mean over nothing."""
+
+    needs_inputs = (0, 1)
+
+    def compute(self, xp: Any, a: Array, b: Array) -> Array:
+        nothing = b == 0
+        return xp.where(nothing, a.dtype.type(0), a / xp.where(nothing, b.dtype.type(1), b))  # type: ignore[no-any-return]
+
+    def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
+        return lambda: self(g, b), lambda: -self(g * self(a, b), b)
 
 
 # -- what the losses share ---------------------------------------------------------------------------------------------------------------
@@ -138,8 +153,7 @@ def reduced(name: str, losses: Tensor, reduction: str, weights: Tensor | None = 
         raise ValueError(f'{name}: reduction must be "none", "mean" or "sum", got {reduction!r}')
     if weights is None:
         return total * (1 / losses.size if losses.size else 0.0)
-    mass = sum(weights)
-    return where(mass == 0, 0.0, total / where(mass == 0, 1.0, mass))
+    return Quotient()(*operands(name, total, sum(weights)))
 
 
 def weighed(name: str, losses: Tensor, weights: Tensor, target: Tensor | None, pixel_weights: Tensor | None) -> tuple[Tensor, Tensor]:

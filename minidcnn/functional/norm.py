@@ -207,7 +207,7 @@ def batch_norm(
         check_backend("batch_norm", x, t)
         if t.shape != (shape[1],):
             raise ValueError(f"batch_norm: {name} must have one value for each of {shape[1]} channels, got shape {t.shape} (input {shape})")
-        if t.dtype != kind and t.dtype != sum_dtype(kind) and (t is weight or t is bias):
+        if name in ("weight", "bias") and t.dtype != kind and t.dtype != sum_dtype(kind):
             raise TypeError(f"batch_norm: input is {kind} but {name} is {t.dtype}; cast one with .astype()")
     kernels = kernels_of(x._array)
     if weight is None or bias is None:
@@ -228,12 +228,13 @@ def batch_norm(
             f"batch_norm: training needs more than one value per channel, got input {x.shape}; give a larger batch or image, or use eval()"
         )
     mean, variance = kernels.batch_norm_stats(x._array)
-    for running, batch in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
-        if running is not None:
-            running._array[...] = (1 - momentum) * running._array.astype(kernels.xp.float64) + momentum * batch
-            running.changed()
+    running = [None if t is None else t._array for t in (running_mean, running_var)]
+    rstd = kernels.batch_norm_track(mean, variance, count, eps, momentum, running[0], running[1])
+    for t in (running_mean, running_var):
+        if t is not None:
+            t.changed()
     function = BatchNormReLU if relu else BatchNorm
-    return function(mean, 1 / kernels.xp.sqrt(variance + eps), eps)(x, weight, bias)
+    return function(mean, rstd, eps)(x, weight, bias)
 
 
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:

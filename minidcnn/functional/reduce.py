@@ -16,16 +16,18 @@ from .shape import reshape
 
 @dataclass(frozen=True)
 class Sum(Function):
-    """x summed over `axes`, kept as axes of size 1; the adjoint of BroadcastTo."""
+    """x summed over `axes`, which are kept as axes of size 1 or not; the adjoint of BroadcastTo."""
 
     axes: tuple[int, ...]
     source: tuple[int, ...]
+    keepdim: bool
 
     def forward(self, x: Array) -> Array:
-        return kernels_of(x).sum(x, self.axes, keepdims=True)
+        return kernels_of(x).sum(x, self.axes, self.keepdim)
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        return (BroadcastTo(self.source, g.shape)(g),)
+        kept = tuple(1 if i in self.axes else n for i, n in enumerate(self.source))
+        return (BroadcastTo(self.source, kept)(reshape(g, kept)),)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _without(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 def sum(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
     """Sum over `dim` (all axes if None). Integers and booleans are summed as int64."""
     axes = axes_of("sum", dim, x.ndim)
-    return _without(Sum(axes, x.shape)(x), axes, keepdim)
+    return Sum(axes, x.shape, keepdim)(x)
 
 
 def mean(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:

@@ -52,12 +52,12 @@ class CpuLoss(Kernels):
         parallel(
             lambda a, b: entropy_grad(slopes, logits, tops, sums, classes, w, total, float(smoothing), dx, a, b), len(logits), EACH * x.shape[1]
         )  # fmt: skip
-        return np.moveaxis(dx.reshape(*target.shape, x.shape[1]), -1, 1)
+        return dx.reshape(*target.shape, x.shape[1]).transpose(0, -1, *range(1, x.ndim - 1))
 
 
 def _pixels(x: Array) -> Array:
     """x (N, C, ...) -> (pixels, C), a view of channels-last images, else a copy."""
-    return plain(np.moveaxis(x, 1, -1)).reshape(-1, x.shape[1])
+    return plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
 
 
 @jit

@@ -6,6 +6,8 @@ number of threads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..arrays import Array
@@ -32,6 +34,16 @@ class CpuNorm(Kernels):
         parallel(lambda a, b: block_stats(lines, step, of_blocks, a, b), blocks, 2 * step * length)
         join_stats(of_blocks, count, step, stats)
         return stats[0], stats[1]
+
+    def batch_norm_track(
+        self, mean: Array, variance: Array, count: int, eps: float, momentum: Any, running_mean: Array | None, running_var: Array | None
+    ) -> Array:
+        running = [v for v in (running_mean, running_var) if v is not None and v.flags.carray]
+        if len(running) < 2 or not suits(*running):
+            return super().batch_norm_track(mean, variance, count, eps, momentum, running_mean, running_var)
+        rstd = np.empty_like(variance)
+        track(mean, variance, count, float(eps), float(momentum), running[0], running[1], rstd)
+        return rstd
 
     def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         if not suits(x, weight, bias) or x.ndim < 2:
@@ -139,6 +151,18 @@ def join_stats(of_blocks: Array, count: int, step: int, stats: Array) -> None:
             stats[1, k % c] += of_blocks[1, block, k] + lines * (d * d)
     for i in range(c):
         stats[1, i] /= pixels
+
+
+@jit
+def track(
+    mean: Array, variance: Array, count: int, eps: float, momentum: float, running_mean: Array, running_var: Array, rstd: Array
+) -> None:
+    """As batch_norm_track has it, all (C,)."""
+    for i in range(rstd.size):
+        root = np.sqrt(variance[i] + eps)
+        rstd[i] = 1 / root if root != 0 else np.inf  # numba would raise an error
+        running_mean[i] = (1 - momentum) * running_mean[i] + momentum * mean[i]
+        running_var[i] = (1 - momentum) * running_var[i] + momentum * (variance[i] * (count / (count - 1)))
 
 
 @jit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..arrays import Array
 from ..half import in_float32, sum_dtype
 from .base import BaseKernels
@@ -16,6 +18,18 @@ class NormKernels(BaseKernels):
         mean = x.mean(axis=axes, dtype="float64")
         squares = self.map(lambda x, mean: (x - mean) ** 2, x, _along(mean, x))
         return mean, squares.mean(axis=axes)
+
+    def batch_norm_track(
+        self, mean: Array, variance: Array, count: int, eps: float, momentum: Any, running_mean: Array | None, running_var: Array | None
+    ) -> Array:
+        """rstd = (variance + eps)^(-1/2), (C,) float64, of statistics over `count` values; the running ones, unless None, follow in place.
+
+        new = (1 - momentum) old + momentum batch, in float64, with the unbiased variance. momentum: a number, or an array without axes.
+        """
+        for running, batch in ((running_mean, mean), (running_var, variance * (count / (count - 1)))):
+            if running is not None:
+                running[...] = (1 - momentum) * running.astype("float64") + momentum * batch
+        return 1 / self.xp.sqrt(variance + eps)  # type: ignore[no-any-return]
 
     def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         """(x - mean) rstd weight + bias, for x (N, C, ...) and (C,) float64 mean and rstd; in x's dtype; channels-last images stay so.

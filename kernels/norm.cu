@@ -7,7 +7,8 @@
 // moments, row_sums   step 1 over x: M C numbers read. Grid (C / 32, shares) of blocks of 32 x 8; about 1024 blocks, at least 64 rows a share.
 // gradient_sums       step 1 over g and x: 2 M C numbers read. The same launch.
 // combine_moments, add_shares   step 2: a thread for each channel over all shares, 2 shares C or shares C doubles. Little work, little parallel.
-// normalize           a thread for each element, blocks of 256: 2 M C numbers, one read, one written.
+// normalize           threads (channels, rows), 32 x 8 for 32 channels and more, up to four channels each: 2 M C numbers, one read, one written.
+//                     Tried before: a thread for each element of all, which had to divide to know its channel.
 // normalize_grad      the same: 3 M C numbers, g and x read, dx written.
 // So training moves 3 M C numbers forward and 5 M C backward; a ReLU behind it none more. What is of a channel is read from the cache. Bound by memory.
 // Not chosen: sums of x and of x^2 in one pass, whose difference has no digits left where the mean is large. Not tried: one block that keeps its
@@ -70,9 +71,9 @@ __device__ __forceinline__ Sum affine(Sum x, Sum mean, Sum scale, Sum bias) { re
 // y = (x - mean) scale + bias, by channel; with relu, max(y, 0), where NaN stays NaN.
 extern "C" __global__ void __launch_bounds__(256)
 normalize(const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* __restrict__ scale, const Sum* __restrict__ bias, Real* __restrict__ y,
-          int count, int channels, int relu) {
-    FOR_EACH(e, count) {
-        int c = e % channels;
+          int rows, int channels, int relu) {
+    FOR_EACH_COLUMN(m, rows) FOR_EACH_CHANNEL(c, channels) {
+        const int e = m * channels + c;
         Sum v = affine(x[e], mean[c], scale[c], bias[c]);
         y[e] = Real(relu && v <= Sum(0) ? Sum(0) : v);
     }
@@ -104,9 +105,9 @@ gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Sum*
 extern "C" __global__ void __launch_bounds__(256)
 normalize_grad(const Real* __restrict__ g, const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* __restrict__ rstd,
                const Sum* __restrict__ scale, const Sum* __restrict__ bias, const Sum* __restrict__ b, const Sum* __restrict__ w,
-               Real* __restrict__ dx, int count, int channels, int gated) {
-    FOR_EACH(e, count) {
-        int c = e % channels;
+               Real* __restrict__ dx, int rows, int channels, int gated) {
+    FOR_EACH_COLUMN(m, rows) FOR_EACH_CHANNEL(c, channels) {
+        const int e = m * channels + c;
         Sum v = g[e];
         if (gated && !(affine(x[e], mean[c], scale[c], bias[c]) > Sum(0))) v = 0;
         Sum z = (Sum(x[e]) - mean[c]) * rstd[c];

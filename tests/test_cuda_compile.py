@@ -134,11 +134,12 @@ def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, 
     assert instruction in ptx("gemm.cu", arch, *defines)
 
 
+@pytest.mark.parametrize("grouped", ["0", "1"])
 @pytest.mark.parametrize("tensor", ["0", "1"])
-def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str) -> None:
+def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str, grouped: str) -> None:
     """cp.async in every convolution that asks for it; neighbours in k are read by one instruction; no division between barrier and product."""
     wide = {"conv_forward": "v4", "conv_transposed": "v4" if tensor == "1" else "v2"}  # where k runs along memory, in at least one factor
-    quick, slow = (by_kernel(ptx("conv.cu", "sm_80", ("TENSOR", tensor), ("ASYNC", fetch))) for fetch in "10")
+    quick, slow = (by_kernel(ptx("conv.cu", "sm_80", ("TENSOR", tensor), ("GROUPED", grouped), ("ASYNC", fetch))) for fetch in "10")
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         assert "cp.async.cg.shared.global" in quick[name] and "cp.async.wait_group 1" in quick[name]
         assert "cp.async" not in slow[name]
@@ -155,6 +156,7 @@ def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str) -
     ("name", "most"),
     [
         ("im2col.cu", {"im2col": 2}),  # a row's image, and the tap of KH elements
+        ("norm.cu", {"normalize": 0, "normalize_grad": 0}),
         ("pool.cu", {"gather": 0, "scatter_link": 0, "scatter_sum": 0, "max_pool": 2, "avg_pool": 2, "pool_gather": 2}),
     ],
 )

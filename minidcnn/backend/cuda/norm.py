@@ -35,7 +35,7 @@ class CudaNorm(CudaBase):
         flat = self._rows(x)
         y: Array = self.xp.empty(flat.shape, x.dtype)
         terms = (self._by_channel(v, sum_dtype(x.dtype)) for v in (mean, rstd * weight, bias))
-        self.launcher.over(y.size, FILE, "normalize", x.dtype, flat, *terms, y, y.size, x.shape[1], relu)
+        self.over_rows((1, *flat.shape), FILE, "normalize", x.dtype, flat, *terms, y, *flat.shape, relu)
         return self._shaped(y, x)
 
     def batch_norm_grad(
@@ -56,7 +56,7 @@ class CudaNorm(CudaBase):
         dbias, dweight = self._added(sums, wide), self._added(products, wide)
         dx: Array = xp.empty(flat.shape, kind)
         terms = (self._by_channel(v, wide) for v in (dbias / rows, dweight / rows))
-        self.launcher.over(dx.size, FILE, "normalize_grad", kind, gradient, flat, *affine, *terms, dx, dx.size, c, gated)
+        self.over_rows((1, *flat.shape), FILE, "normalize_grad", kind, gradient, flat, *affine, *terms, dx, *flat.shape, gated)
         return self._shaped(dx, x), dweight.astype(weight.dtype, copy=False), dbias.astype(weight.dtype, copy=False)
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:

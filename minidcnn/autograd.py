@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from .backend import Array, float_dtype, is_cupy, kernels_of, to_backend
-from .tensor import Tensor
+from .tensor import Tensor, not_a_tensor
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
 
@@ -86,7 +86,11 @@ class Function:
 
     def outputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Apply to tensors; all outputs."""
-        result = self.forward(*[t._array for t in inputs])
+        try:
+            inside = [t._array for t in inputs]
+        except AttributeError:
+            raise not_a_tensor(type(self).__name__.lower(), *inputs) from None
+        result = self.forward(*inside)
         arrays: tuple[Array, ...] = result if isinstance(result, tuple) else (result,)
         storage = inputs[0]._storage if self.view else None
         if not _mode.enabled or True not in [t.requires_grad for t in inputs]:

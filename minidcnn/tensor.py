@@ -378,3 +378,10 @@ def _raw(index: Any) -> Any:
 
 def _ambiguous(tensor: Tensor) -> bool:
     raise ValueError(f"the truth of a tensor of shape {tensor.shape} is ambiguous; compare its .item(), or use .numpy().any() or .all()")
+
+
+def not_a_tensor(name: str, *inputs: Any) -> TypeError:
+    """The error of a function `name` one of whose inputs is no Tensor."""
+    i, kind = next(((i, type(x).__name__) for i, x in enumerate(inputs) if not isinstance(x, Tensor)), (0, "?"))
+    which = f"input {i}" if len(inputs) > 1 else "input"
+    return TypeError(f"{name}: {which} must be a Tensor, got {kind}; wrap arrays as minidcnn.Tensor(array)")

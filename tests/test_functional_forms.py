@@ -86,3 +86,32 @@ def test_an_image_is_a_batch_of_one(name: str) -> None:
     np.testing.assert_array_equal(y.numpy(), z.numpy()[0])
     g = tie_free(y.shape, 1)
     np.testing.assert_array_equal(grad(y, alone, g)[0].numpy(), grad(z, batch, g[None])[0].numpy()[0])
+
+
+X, LABELS = tie_free((1, 4, 8, 8)), np.zeros((1, 8, 8), int)
+ARRAYS: dict[str, tuple[Callable[[], Any], str]] = {  # a NumPy array where a tensor belongs, and which input that is
+    "relu": (lambda: F.relu(X), "input"),
+    "softmax": (lambda: F.softmax(X, 1), "input"),
+    "exp": (lambda: F.exp(X), "input"),
+    "sum": (lambda: F.sum(X), "input"),
+    "dropout": (lambda: F.dropout(X, 0.5, True), "input"),
+    "conv2d": (lambda: F.conv2d(Tensor(X), W), "input 1"),
+    "conv_transpose2d": (lambda: F.conv_transpose2d(X, Tensor(WT)), "input"),
+    "max_pool2d": (lambda: F.max_pool2d(X, 2), "input"),
+    "avg_pool2d": (lambda: F.avg_pool2d(X, 2), "input"),
+    "max_unpool2d": (lambda: F.max_unpool2d(Tensor(X), X.astype(int), 2), "input 1"),
+    "batch_norm": (lambda: F.batch_norm(X, None, None, training=True), "input"),
+    "cat": (lambda: F.cat([Tensor(X), X], 1), "input 1"),
+    "cross_entropy": (lambda: F.cross_entropy(Tensor(X), LABELS), "input 1"),
+    "mse_loss": (lambda: F.mse_loss(Tensor(X), X), "input 1"),
+    "binary_cross_entropy_with_logits": (lambda: F.binary_cross_entropy_with_logits(Tensor(X), X), "input 1"),
+    "linear": (lambda: F.linear(Tensor(X), X[0, 0]), "input 1"),
+    "reshape": (lambda: F.reshape(X, (4, 64)), "input"),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_array_where_a_tensor_belongs_is_told_in_one_sentence(name: str) -> None:
+    call, which = ARRAYS[name]
+    with pytest.raises(TypeError, match=rf"^{name}: {which} must be a Tensor, got ndarray; wrap arrays as minidcnn.Tensor\(array\)$"):
+        call()

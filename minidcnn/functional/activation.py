@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autograd import Function, Gradient
 from ..backend import Array, float_dtype, kernels_of, next_seed
-from ..tensor import Tensor
+from ..tensor import Tensor, not_a_tensor
 from .common import axis, cast
 from .elementwise import Elementwise, exp
 from .reduce import sum
@@ -211,7 +211,9 @@ def _drop(name: str, x: Tensor, p: float, training: bool, shape: tuple[int, ...]
 
 
 def floating(name: str, x: Tensor) -> Tensor:
-    """x itself. TypeError unless its dtype is floating."""
+    """x itself. TypeError unless it is a tensor and its dtype is floating."""
+    if not isinstance(x, Tensor):
+        raise not_a_tensor(name, x)
     if not float_dtype(x.dtype):
         raise TypeError(f'{name}: input must be floating-point, got {x.dtype}; convert it with .astype("float32")')
     return x

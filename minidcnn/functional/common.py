@@ -10,7 +10,7 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, is_cupy, kernels_of, sum_dtype, to_backend
-from ..tensor import Operand, Tensor, register
+from ..tensor import Operand, Tensor, not_a_tensor, register
 
 RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
 
@@ -79,12 +79,15 @@ def rounded(y: Tensor, x: Tensor) -> Tensor:
 
 
 def check_backend(name: str, *tensors: Tensor) -> None:
-    """TypeError unless all tensors live on one backend."""
-    first = tensors[0]._array
-    for t in tensors:
-        if type(t._array) is not type(first) and is_cupy(t._array) != is_cupy(first):
-            places = ", ".join(t.backend for t in tensors)
-            raise TypeError(f"{name}: the tensors live on different backends ({places}); move one with .to()")
+    """TypeError unless all are tensors, on one backend."""
+    try:
+        first = tensors[0]._array
+        apart = [t for t in tensors if type(t._array) is not type(first) and is_cupy(t._array) != is_cupy(first)]
+    except AttributeError:
+        raise not_a_tensor(name, *tensors) from None
+    if apart:
+        places = ", ".join(t.backend for t in tensors)
+        raise TypeError(f"{name}: the tensors live on different backends ({places}); move one with .to()")
 
 
 def axes_of(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:

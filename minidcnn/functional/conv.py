@@ -14,7 +14,7 @@ from typing import Any
 
 from ..autograd import Function, Gradient, is_grad_enabled
 from ..backend import Array, kernels_of, sum_dtype
-from ..tensor import Tensor
+from ..tensor import Tensor, not_a_tensor
 from ..window import Pair, Window, pair, same_padding
 from .common import check_backend, mixed
 from .reduce import sum
@@ -360,7 +360,7 @@ def fold(
 def images(name: str, input: Any) -> tuple[Tensor, bool]:
     """`input` as (N, C, H, W), and whether it had a batch axis. ValueError unless it has 3 or 4 axes."""
     if not isinstance(input, Tensor):
-        raise TypeError(f"{name}: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)")
+        raise not_a_tensor(name, input)
     if input.ndim == 4:
         return input, True
     if input.ndim == 3:

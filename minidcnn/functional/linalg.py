@@ -68,6 +68,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     For a float16 input, float32 weights are rounded to float16.
     """
+    check_backend("linear", x, weight, *(() if bias is None else (bias,)))
     weight, bias = mixed(x, weight, bias)
     if weight.ndim not in (1, 2):
         raise ValueError(f"linear: weight must be (O, I) or (I,), got shape {weight.shape}")

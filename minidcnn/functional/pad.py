@@ -11,7 +11,7 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import Array, AxisMap, kernels_of
-from ..tensor import Tensor
+from ..tensor import Tensor, not_a_tensor
 from ..window import Pair
 from ..window import pair as pair_of
 from .resize import Resample
@@ -86,7 +86,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 def crop(input: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
     """input: (..., H, W) -> (..., height, width), from row `top` and column `left` on: a view. ValueError if it reaches out of the image."""
     if not isinstance(input, Tensor):
-        raise TypeError(f"crop: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)")
+        raise not_a_tensor("crop", input)
     if input.ndim < 2:
         raise ValueError(f"crop: input must be (..., H, W), got shape {input.shape}")
     (h, w), (row, column), (m, n) = (
@@ -108,7 +108,7 @@ def center_crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
     centred; they begin at an offset, as `crop` does. ValueError if the image is smaller than `size`.
     """
     if not isinstance(input, Tensor):
-        raise TypeError(f"center_crop: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)")
+        raise not_a_tensor("center_crop", input)
     if input.ndim < 2:
         raise ValueError(f"center_crop: input must be (..., H, W), got shape {input.shape}")
     (h, w), (m, n) = input.shape[-2:], pair_of(size, "center_crop: size")
@@ -125,7 +125,7 @@ def center_crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
 def _widths(input: Tensor, pad: Sequence[int]) -> tuple[Pair, ...]:
     """`pad`, last axis first, as (before, after) for every axis in order."""
     if not isinstance(input, Tensor):
-        raise TypeError(f"pad: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)")
+        raise not_a_tensor("pad", input)
     if not isinstance(pad, Sequence) or not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in pad):
         raise TypeError(f"pad: pad must be a sequence of ints, got {pad!r}")
     if len(pad) % 2:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import Array, AxisMap, float_dtype, kernels_of
-from ..tensor import Tensor
+from ..tensor import Tensor, not_a_tensor
 from ..window import pair
 from .shape import permute, reshape
 
@@ -91,7 +91,7 @@ def interpolate(
     integers in mode "bilinear".
     """
     if not isinstance(input, Tensor):
-        raise TypeError(f"interpolate: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)")
+        raise not_a_tensor("interpolate", input)
     if input.ndim != 4:
         raise ValueError(
             f"interpolate: input must be (N, C, H, W), got shape {input.shape}; give a single image a batch axis with unsqueeze(image, 0)"
@@ -180,7 +180,7 @@ def _scales(scale_factor: float | Sequence[float] | None) -> tuple[float, float]
 
 def _factor(name: str, input: Tensor, factor: int) -> int:
     if not isinstance(input, Tensor):
-        raise TypeError(f"{name}: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)")
+        raise not_a_tensor(name, input)
     if input.ndim < 3:
         raise ValueError(f"{name}: input must be (..., C, H, W), got shape {input.shape}")
     if not hasattr(factor, "__index__") or isinstance(factor, bool):

@@ -4,9 +4,10 @@ As maps: y = A^T [(G w) * (B^T x)], in two dimensions on both sides, with the ma
 definition, factored differently, so the adjoints come from the same three matrices: x from y is the convolution by the turned filter, and
 the weight's gradient is G^T [(B^T x B) * (A y A^T)] G.
 
-With many tiles, blocks of them go through transform, product and transform back while they are in L2. With large weights and few tiles it
-is the weights that pass by: transformed a block at a time, used for all tiles, never stored. Work is cut by shape alone, so results do
-not depend on the number of threads. Rounding errors are about 12 times those of the definition, 1e-5 of the largest output.
+With many tiles, blocks of them go through transform, product and transform back: as many as L2 holds, or with large weights so many that
+it pays to read these for each block. With large weights and few tiles it is the weights that pass by: transformed a part at a time, used
+for all tiles, never stored. However work is cut, every sum is added up in the same order, and where it is split, by shape alone: results
+do not depend on the number of threads. Rounding errors are about 12 times those of the definition, 1e-5 of the largest output.
 
 Importing this module imports numba.
 """

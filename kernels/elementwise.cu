@@ -3,7 +3,8 @@
 // relu        reads x, writes y: 2 numbers moved for each element.
 // relu_grad   reads g and y, writes dx: 3 numbers.
 // dropout     reads x, writes y: 2 numbers. The mask is made anew from its counter, a dozen integer operations of 64 bits, each time that it is
-//             needed. Not chosen: to keep it, a byte an element written and read again.
+//             needed. Not chosen: to keep it, a byte an element written and read again. Only where a whole plane has one number of the mask are there
+//             two divisions an element, to know which; threads on (channels, pixels) would be a second launch shape for this one case.
 //
 // Launch of all: blocks of 256, a thread for each element, at most 65536 blocks, which go round. Bound by memory. Not tried: several elements a
 // thread by loads of 16 bytes. Nothing here has been timed.

@@ -5,7 +5,8 @@
 // clean_target         a thread for each pixel; its label, 8 bytes, is read, and written where that is not a class.
 // cross_entropy        a thread for each pixel, which runs over its classes twice: two to a few dozen, contiguous, so that what a warp asks for fills
 //                      whole lines, and the second run finds them in the cache. P C + 3 P numbers and P labels.
-// cross_entropy_grad   a thread for each element. Reads P C + 3 P numbers and P labels, writes P C numbers.
+// cross_entropy_grad   a thread for each element. Reads P C + 3 P numbers and P labels, writes P C numbers. It divides once to know its pixel:
+//                      threads on (classes, pixels) would not, but so few classes, seldom a power of two, would leave many of them idle.
 //
 // Launch of all: blocks of 256, at most 65536 of them, which go round. Bound by memory for few classes; an exponential for each element, and in
 // cross_entropy an addition in double, which many GPUs do slowly. Not tried: a warp for each pixel, for hundreds of classes.

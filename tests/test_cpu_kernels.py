@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 import signal
 import stat
 import subprocess
@@ -1036,6 +1037,19 @@ def test_a_cache_written_once_is_used_again(tmp_path: Path) -> None:
         assert python(code, NUMBA_CACHE_DIR=str(tmp_path)).returncode == 0
     written = list(tmp_path.rglob("*.nbc"))
     assert len(written) == 1  # one kernel for one combination of types, found the second time
+
+
+@pytest.mark.parametrize("rest", [b"cminidcnn.backend.cpu.memory\nGone\n.", b""], ids=["names a class that is gone", "is cut off"])
+def test_an_index_of_the_cache_that_cannot_be_read_is_written_anew(rest: bytes, tmp_path: Path) -> None:
+    code = "kernels().relu(np.ones((1, 64, 99, 99), 'f4'))"
+    assert python(code, NUMBA_CACHE_DIR=str(tmp_path)).returncode == 0
+    (index,) = tmp_path.rglob("*.nbi")
+    sound = index.read_bytes()
+    version = pickle.dumps(pickle.loads(sound))  # noqa: S301  # numba's, which comes first in the file
+    index.write_bytes(version + rest)
+    done = python(code, NUMBA_CACHE_DIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert index.read_bytes() == sound
 
 
 def test_the_plain_python_behind_a_kernel_gives_the_same(rng: np.random.Generator) -> None:

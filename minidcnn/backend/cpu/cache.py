@@ -31,6 +31,13 @@ class Files(caching.IndexDataCacheFile):  # type: ignore[misc]
     numba numbers them, so that of two processes that compile for different types at once, one may find the other's code under its number.
     """
 
+    def _load_index(self) -> Any:
+        """What is there; nothing if it cannot be read: an index by another version of ours may name classes that are gone."""
+        try:
+            return super()._load_index()
+        except Exception:  # whatever unpickling raises
+            return {}
+
     def save(self, key: Any, data: Any) -> None:
         overloads = self._load_index()
         overloads[key] = name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:15], 16))

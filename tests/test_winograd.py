@@ -86,6 +86,19 @@ def test_sums_of_any_multiple_of_four_rows(vectors: int, rows: int, k: int, more
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", [*range(1, 20), 31, 67])
+def test_sums_write_no_more_rows_than_a_multiple_of_four(vectors: int, rows: int, rng: np.random.Generator) -> None:
+    """What lies behind is the next of the 36 planes, another part's sums or the allocator's."""
+    columns, k, high = vectors * vector.LANES, 3, -(-rows // loops.ADDS) * loops.ADDS
+    a, b = rng.integers(-3, 4, (k, high + 2 * loops.ROWS1)).astype("f4"), rng.integers(-3, 4, (k, columns)).astype("f4")
+    for more in (0, 1):
+        c = np.full((a.shape[1], columns), 7, "f4")
+        loops.add(address(a), 1, a.shape[1], address(b), columns, address(c), columns, k, rows, vectors, more)
+        np.testing.assert_array_equal(c[:rows], (a.T @ b)[:rows] + 7 * more)
+        assert (c[high:] == 7).all()
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 def test_sum_adds_the_matrix_product_also_of_a_transpose(vectors: int, rng: np.random.Generator) -> None:
     rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
     product = vector.make_sum(rows, vectors)

@@ -287,6 +287,7 @@ def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors, more):  # type: i
 @njit
 def add_some(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
     """The same without a thought for L1."""
+    rows = (rows + ADDS - 1) // ADDS * ADDS  # first: sixes must not go beyond
     if vectors == 4:
         t = 0
         while t < rows:

@@ -496,6 +496,14 @@ def test_concatenate(n, channels, size, axis, dtype, layout, seed) -> None:
         both("channels", laid_out(parts[0], "channels-last"), first, last)
 
 
+@pytest.mark.parametrize("channels", [(5,), (3, 5), (16, 1), (2, 3, 4), (1, 2, 3, 4)])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_any_number_of_images_is_joined(channels: tuple[int, ...], dtype: str, small: None, rng: np.random.Generator) -> None:
+    parts = [whole(rng, (2, c, 5, 4), dtype, "channels-last") for c in channels]
+    both("concatenate", parts, 1)
+    assert is_channels_last(CPU.concatenate(parts, 1))
+
+
 def test_concatenate_refuses_what_the_reference_refuses(small: None, rng: np.random.Generator) -> None:
     parts = [laid_out(rng.random((1, 3, *size)), "channels-last") for size in ((4, 5), (5, 4))]
     for kernels in (CPU, REFERENCE):

@@ -60,6 +60,9 @@ class CpuElementwise(Kernels):
         parts = list(zip([images(a).reshape(len(y), -1) for a in arrays], itertools.accumulate(sizes, initial=0), strict=False))
 
         def join(start: int, stop: int) -> None:
+            if len(parts) == 2:
+                join_two(parts[0][0], parts[1][0], y, start, stop)
+                return
             for part, at in parts:
                 put_channels(part, y, at, start, stop)
 

@@ -22,9 +22,12 @@ def run(modules: Sequence[Module], x: Any) -> Any:
     """The modules in turn, from first to last."""
     at = 0
     while at < len(modules):
-        kind = type(modules[at])
-        together = _norm if kind is BatchNorm2d else _convolution if kind is Conv2d and not is_grad_enabled() else None
-        count, x = (together and together(modules, at, x)) or (1, modules[at](x))
+        done, kind = None, type(modules[at])
+        if kind is BatchNorm2d:
+            done = _norm(modules, at, x)
+        elif kind is Conv2d and not is_grad_enabled():
+            done = _convolution(modules, at, x)
+        count, x = done or (1, modules[at](x))
         at += count
     return x
 

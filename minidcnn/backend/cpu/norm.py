@@ -77,10 +77,9 @@ class CpuNorm(Kernels):
 def _lines(x: Array) -> Array:
     """x (N, C, ...) -> (lines, L), a view of channels-last images, else a copy, with as many pixels in a line as divide their number and
     fit LANES: loops run along lines."""
-    c, folded = x.shape[1], 1
-    pixels = x.size // c
-    while folded * 2 * c <= LANES and pixels % (folded * 2) == 0:
-        folded *= 2
+    c = x.shape[1]
+    pixels, fit = x.size // c, max(1, LANES // c)
+    folded = min(1 << fit.bit_length() - 1, pixels & -pixels)  # powers of two: the largest that fits, and the largest that divides
     return plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, folded * c)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,6 +179,84 @@ def test_all_three_agree_with_the_reference(n, c, o, h, w, padding, layout, seed
         assert (result.min() >= 0) or not relu
     close(winograd.conv_transpose2d(y, weight, back_bias, window, (h, w)), REFERENCE.conv_transpose2d(y, weight, back_bias, window, (h, w)))
     close(winograd.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
+
+
+class Watched:
+    """Scratch that holds NaN before every use and lies between numbers that nobody may change."""
+
+    def __init__(self) -> None:
+        self.arrays: list[np.ndarray] = []
+
+    def __call__(self, name: str, size: int) -> np.ndarray:
+        array = np.full(size + 2 * 4096, np.nan, "f4")
+        array[:4096] = array[-4096:] = 7
+        self.arrays.append(array)
+        return array[4096:-4096]
+
+    def check(self) -> None:
+        for array in self.arrays:
+            assert (array[:4096] == 7).all() and (array[-4096:] == 7).all()
+        self.arrays.clear()
+
+
+@pytest.fixture
+def scratch(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    watched = Watched()
+    monkeypatch.setattr(winograd, "_scratch", watched)
+    return watched
+
+
+def loops_that_run(monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any]) -> set[str]:
+    """With these settings: the names of the loops of whole convolutions that run from now on are put into the set."""
+    names: set[str] = set()
+    for name in ("weight_stream", "image_blocks", "weight_parts", "weight_items", "some_sums"):
+        run = getattr(winograd, name)
+        monkeypatch.setattr(winograd, name, lambda *arguments, name=name, run=run: (names.add(name), run(*arguments)))
+    for name, value in settings.items():
+        monkeypatch.setattr(winograd, name, value)
+    return names
+
+
+several_of_each = pytest.mark.parametrize(("n", "c", "h", "w"), [(1, 31, 12, 6), (2, 19, 9, 20), (1, 67, 41, 43), (2, 265, 19, 27)])
+some_panels = pytest.mark.parametrize("o", [16, 32, 33, 64, 256])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"LARGE": 1, "STEP": 8, "PART": (vector.LANES, 2 * vector.LANES)}, {"LARGE": 1 << 30, "L2": 1}, {"LARGE": 1, "MANY": 7, "L2": 1}],
+)
+@some_panels
+@several_of_each
+def test_every_way_to_cut_an_image_agrees_with_the_reference(settings, o, n, c, h, w, scratch, monkeypatch, rng) -> None:
+    """Several blocks, parts and panels, the last of them not full: nothing beside the scratch is written, nothing left in it counts."""
+    window, out = Window((3, 3), padding=(1, 0)), (h, w - 2)
+    ran, tiles = loops_that_run(monkeypatch, settings), n * -(-h // 4) * -(-out[1] // 4)
+    x, y, weight = images(rng, n, c, h, w, "channels-last"), images(rng, n, o, *out, "channels-last"), images(rng, o, c, 3, 3, "C")
+    scale, bias = rng.standard_normal((2, o), dtype="f4")
+    close(winograd.conv2d(x, weight, bias, window, out), REFERENCE.conv2d(x, weight, bias, window, out))
+    if o % 16 == 0:
+        assert ran == {"weight_stream" if settings["LARGE"] == 1 and tiles <= o else "image_blocks"}
+    scratch.check()
+    got = winograd.conv2d(x, weight, bias, window, out, scale, True)
+    close(got, REFERENCE.conv2d_affine(x, weight, scale, bias, True, window, out))
+    scratch.check()
+    close(winograd.conv_transpose2d(y, weight, None, window, (h, w)), REFERENCE.conv_transpose2d(y, weight, None, window, (h, w)))
+    scratch.check()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({"L2": 1, "SUMS": 1 << 30}, "weight_parts"), ({"SUMS": 1}, "weight_items"), ({"SUMS": 1, "TILES": 1}, "some_sums")],
+)
+@some_panels
+@several_of_each
+def test_every_way_to_sum_a_weight_agrees_with_the_reference(settings, expected, o, n, c, h, w, scratch, monkeypatch, rng) -> None:
+    window, out = Window((3, 3), padding=(1, 0)), (h, w - 2)
+    ran, tiles = loops_that_run(monkeypatch, settings), n * -(-h // 4) * -(-out[1] // 4)
+    x, y = images(rng, n, c, h, w, "channels-last"), images(rng, n, o, *out, "channels-last")
+    close(winograd.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
+    assert ran == {expected if tiles > {"weight_parts": 12, "some_sums": 64}.get(expected, 0) else "weight_items"}
+    scratch.check()
 
 
 def test_not_a_number_goes_through_the_relu_of_inference(rng: np.random.Generator) -> None:

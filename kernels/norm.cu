@@ -11,6 +11,8 @@
 //                     Tried before: a thread for each element of all, which had to divide to know its channel.
 // normalize_grad      the same: 3 M C numbers, g and x read, dx written.
 // So training moves 3 M C numbers forward and 5 M C backward; a ReLU behind it none more. What is of a channel is read from the cache. Bound by memory.
+// Where the result has two readers (a skip connection), its gradient is the sum of two, g and `also`: both are read where g would be, so 7 M C numbers
+// move, where a kernel that adds them first moves 3 M C and this one then 5: 8, and takes a launch.
 // Not chosen: sums of x and of x^2 in one pass, whose difference has no digits left where the mean is large. Not tried: one block that keeps its
 // channels' rows between the two passes, where they fit; 16-byte loads. Nothing here has been timed.
 // Images are Real; what there is one of for each channel is Sum, so beside float16 images float32.
@@ -79,17 +81,23 @@ normalize(const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* _
     }
 }
 
+// Element e of the gradient: of g, or unless `also` is null of the sum of both. It is rounded to Sum only: in float and double these are the bits of
+// an addition before, in Half it is more exact than one.
+__device__ __forceinline__ Sum gradient(const Real* __restrict__ g, const Real* __restrict__ also, int e) {
+    return also ? Sum(g[e]) + Sum(also[e]) : Sum(g[e]);
+}
+
 // Per share and channel: the sums of g and of g z, z = (x - mean) rstd. `gated`: g counts only where (x - mean) scale + bias is above 0,
-// so that the gradient of a ReLU behind batch norm costs no pass of its own.
+// so that the gradient of a ReLU behind batch norm costs no pass of its own. `also` is added to g, unless it is null.
 extern "C" __global__ void __launch_bounds__(256)
-gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* __restrict__ rstd,
-              const Sum* __restrict__ scale, const Sum* __restrict__ bias, double* __restrict__ sums, double* __restrict__ products, int rows,
-              int channels, int share, int gated) {
+gradient_sums(const Real* __restrict__ g, const Real* __restrict__ also, const Real* __restrict__ x, const Sum* __restrict__ mean,
+              const Sum* __restrict__ rstd, const Sum* __restrict__ scale, const Sum* __restrict__ bias, double* __restrict__ sums,
+              double* __restrict__ products, int rows, int channels, int share, int gated) {
     int c = blockIdx.x * LANES + threadIdx.x, begin = blockIdx.y * share, end = min(begin + share, rows);
     bool real = c < channels;
     Sum at = real ? mean[c] : Sum(0), spread = real ? rstd[c] : Sum(0), sum = 0, product = 0;
     for (int m = begin + threadIdx.y; m < end && real; m += ROWS) {
-        Sum at_pixel = x[m * channels + c], v = g[m * channels + c];
+        Sum at_pixel = x[m * channels + c], v = gradient(g, also, m * channels + c);
         if (gated && !(affine(at_pixel, mean[c], scale[c], bias[c]) > Sum(0))) v = 0;
         sum += v;
         product += v * ((at_pixel - at) * spread);
@@ -101,14 +109,14 @@ gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const Sum*
     }
 }
 
-// dx = scale (g - b - z w), z = (x - mean) rstd, by channel; `gated` as above.
+// dx = scale (g - b - z w), z = (x - mean) rstd, by channel; `gated` and `also` as above.
 extern "C" __global__ void __launch_bounds__(256)
-normalize_grad(const Real* __restrict__ g, const Real* __restrict__ x, const Sum* __restrict__ mean, const Sum* __restrict__ rstd,
-               const Sum* __restrict__ scale, const Sum* __restrict__ bias, const Sum* __restrict__ b, const Sum* __restrict__ w,
-               Real* __restrict__ dx, int rows, int channels, int gated) {
+normalize_grad(const Real* __restrict__ g, const Real* __restrict__ also, const Real* __restrict__ x, const Sum* __restrict__ mean,
+               const Sum* __restrict__ rstd, const Sum* __restrict__ scale, const Sum* __restrict__ bias, const Sum* __restrict__ b,
+               const Sum* __restrict__ w, Real* __restrict__ dx, int rows, int channels, int gated) {
     FOR_EACH_COLUMN(m, rows) FOR_EACH_CHANNEL(c, channels) {
         const int e = m * channels + c;
-        Sum v = g[e];
+        Sum v = gradient(g, also, e);
         if (gated && !(affine(x[e], mean[c], scale[c], bias[c]) > Sum(0))) v = 0;
         Sum z = (Sum(x[e]) - mean[c]) * rstd[c];
         dx[e] = Real(scale[c] * (v - b[c] - z * w[c]));

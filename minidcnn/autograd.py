@@ -19,6 +19,7 @@ from .backend import Array, float_dtype, is_cupy, kernels_of, to_backend
 from .tensor import Tensor, not_a_tensor
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
+Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum that the function's kernel will add in passing
 
 
 # -- switching -----------------------------------------------------------------------------------------------------------
@@ -71,6 +72,7 @@ class Function:
     needs_outputs: ClassVar[tuple[int, ...]] = ()
     differentiable: ClassVar[int] = 1
     view: ClassVar[bool] = False  # the output shares the first input's memory
+    sums: ClassVar[bool] = False  # vjp also takes a pair of Tensors for g, which means their sum, where no graph is recorded
 
     def forward(self, *inputs: Any, **_: Any) -> Any:
         """The function itself: arrays in, an array or a tuple of arrays out. Subclasses define it."""
@@ -135,7 +137,7 @@ class Node:
             storage.needed += 1
             self.saved.append((tensor, storage.version, output))
 
-    def pull(self, grads: list[Tensor | None]) -> Sequence[Gradient]:
+    def pull(self, grads: list[Arrived]) -> Sequence[Gradient]:
         """The gradients of the inputs from those of the outputs."""
         needed, last = [], self.function.differentiable
         for tensor, version, output in self.saved:
@@ -258,7 +260,7 @@ def _walk(
     Gradients end in `leaves` (by id: leaf and gradient) or, if `wanted` is given, in its entries, and only nodes on the way are run.
     """
     useful = None if wanted is None else _ancestors_of([t._node for t, _ in starts if t._node is not None], wanted)
-    pending: dict[int, list[Tensor | None]] = {}
+    pending: dict[int, list[Arrived]] = {}
     heap: list[tuple[int, int, Node]] = []
     order = itertools.count()
 
@@ -278,7 +280,15 @@ def _walk(
         if slots is None:
             slots = pending[id(node)] = [None] * node.function.differentiable
             heapq.heappush(heap, (-node.depth, next(order), node))
-        slots[index] = g if (waiting := slots[index]) is None else _add(waiting, g, create)
+        waiting = slots[index]
+        if waiting is None:
+            slots[index] = g
+        elif isinstance(waiting, tuple):
+            slots[index] = _add(waiting[0], g, create), waiting[1]
+        elif node.function.sums and not create and not (wanted and (id(node), index) in wanted) and kernels_of(g._array).sums_gradients:
+            slots[index] = waiting, g
+        else:
+            slots[index] = _add(waiting, g, create)
 
     with _set_enabled(create):
         for tensor, g in starts:
@@ -287,12 +297,13 @@ def _walk(
             node = heapq.heappop(heap)[2]
             grads = pending.pop(id(node))
             for g_out in grads:
-                if g_out is not None:
-                    g_out._owned = False  # from here on functions may pass it on to several inputs
+                for part in g_out if isinstance(g_out, tuple) else (g_out,):
+                    if part is not None:
+                        part._owned = False  # from here on functions may pass it on to several inputs
             if wanted is not None:
                 for i, g_out in enumerate(grads):
                     if (id(node), i) in wanted:
-                        wanted[id(node), i] = g_out
+                        wanted[id(node), i] = g_out  # type: ignore[assignment]  # what is wanted is no pair
                 if not useful[id(node)]:  # type: ignore[index]  # wanted itself, but nothing wanted lies behind it
                     continue
             if node.freed:

@@ -529,6 +529,7 @@ def test_batch_norm(shape, dtype, layout, other, seed) -> None:
     rstd = 1 / np.sqrt(variance + 1e-2)
     near("batch_norm_apply", x, mean, rstd, weight, bias)
     near("batch_norm_grad", g, x, mean, rstd, weight)
+    near("batch_norm_grad", g, x, mean, rstd, weight, None, x)  # g + x
     near("batch_norm_apply", x, mean, rstd, weight, bias, True)
     if np.abs(REFERENCE.batch_norm_apply(x, mean, rstd, weight, bias)).min() > 1e-4:  # else rounding decides where ReLU is open
         near("batch_norm_grad", g, x, mean, rstd, weight, bias)

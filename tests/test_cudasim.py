@@ -34,6 +34,7 @@ W8, W2 = (RNG.standard_normal((o, c, 3, 2)).astype(np.float32) for o, c in ((12,
 Y24 = RNG.standard_normal((2, 24, *OUT)).astype(np.float32)
 BY_CHANNEL = np.linspace(-1, 2, 7, dtype=np.float32)
 AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
+ALSO = RNG.standard_normal(WIDE.shape).astype(np.float32)
 
 
 def as_precision(kernels: Kernels, precision: str) -> Kernels:
@@ -107,6 +108,7 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "avg_pool": lambda k: k.avg_pool2d(X, POOLED, np.ones((4, 5), np.float32)),
     "moments": lambda k: np.stack(k.batch_norm_stats(WIDE)),
     "normalize_grad": lambda k: k.batch_norm_grad(WIDE, WIDE, *np.ones((3, 40), np.float32))[0],
+    "gradients of two": lambda k: k.batch_norm_grad(WIDE, WIDE, *np.ones((3, 40), np.float32), also=ALSO)[0],
     "sum": lambda k: k.sum(WIDE, (0, 2, 3)),
     "cross_entropy": lambda k: k.cross_entropy(WIDE, LABELS, np.ones(40, np.float32), 0.1)[0],
     "dropout": lambda k: k.dropout(WIDE, 0.5, 7, (2, 40, 1, 1)),
@@ -278,6 +280,19 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "every row of threads writes the sum": ("sum", "if (c < channels && threadIdx.y == 0) sums", "if (c < channels) sums"),
     "shares of unequal size counted alike": ("moments", "double more = min(share, rows - s * share)", "double more = share"),
     "the gradient forgets its mean": ("normalize_grad", "- b[c] - z", "- z"),
+    "the sum of two gradients takes the second from the next channel": (
+        "gradients of two",
+        "Sum(g[e]) + Sum(also[e])",
+        "Sum(g[e]) + Sum(also[e + 1])",
+    ),
+    "the sum of two gradients takes the second from the first row": (
+        "gradients of two",
+        "v = gradient(g, also, m * channels + c)",
+        "v = Sum(g[m * channels + c]) + Sum(also[c])",
+    ),
+    "the second gradient is not in the sums": ("gradients of two", "v = gradient(g, also, m * channels + c)", "v = g[m * channels + c]"),
+    "the second gradient is in the sums only": ("gradients of two", "v = gradient(g, also, e)", "v = g[e]"),
+    "a second gradient is read where there is none": ("normalize_grad", "return also ? Sum", "return true ? Sum"),
     "a pixel without a label is looked up": ("cross_entropy", "        if (y >= 0) {\n            loss", "        {\n            loss"),
     "classes and pixels exchanged": ("cross_entropy", "row = x + p * classes", "row = x + p * pixels"),
     "one mask for all images": ("dropout", "e / (plane * channels) * channels + e % channels", "e % channels"),
@@ -349,7 +364,7 @@ def test_planted_bugs_are_caught(bug: str) -> None:
         try:
             result = RUNS[run](simulated((text, instead), mode="check", order=order, late_copies=late))
         except RuntimeError as error:
-            return bool(re.search("RACE|OUT OF BOUNDS|UNINITIALISED|DEADLOCK|MISALIGNED|never waited for", str(error)))
+            return bool(re.search("RACE|OUT OF BOUNDS|INVALID|UNINITIALISED|DEADLOCK|MISALIGNED|never waited for", str(error)))
         return not np.allclose(result, expected, **TOLERANCE.get(run, EXACT))
 
     assert any(caught(order, late) for late in moments_of_copies(run) for order in (0, 1))

@@ -12,7 +12,7 @@ from cupy_stand_in import make_module
 from simulated import ON_DEVICE
 
 import minidcnn
-from minidcnn import Tensor
+from minidcnn import Tensor, autograd
 from minidcnn import functional as F
 from minidcnn.backend import is_cupy, switch
 
@@ -142,6 +142,66 @@ def test_images_keep_their_channels_last_layout_on_the_way_and_in_elementwise_wo
     assert x.backend == "cupy"
     for y in (x, x * 2 + 1, F.exp(x), F.conv2d(x, Tensor(np.ones((4, 3, 3, 3))), padding=1)):
         assert y._array.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
+def skip(x: Tensor, w: Tensor, b: Tensor, relu: bool) -> Tensor:
+    """Two levels of a U-Net without convolutions: batch norm's output goes to a pool and past it."""
+    top = F.batch_norm(x, None, None, w, b, True, relu=relu)
+    deep = F.batch_norm(F.max_pool2d(top, 2), None, None, w, b, True, relu=relu)
+    up = F.interpolate(F.cat([deep, F.interpolate(F.max_pool2d(deep, 2), scale_factor=2)], 1), scale_factor=2)
+    return F.mean(F.cat([top, up], 1) ** 2)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("relu", [False, True])
+def test_where_a_skip_begins_batch_norm_adds_the_two_gradients(
+    relu: bool, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    arrays = data(2, 3, 8, 12) - 0.7, data(3), data(3) - 0.5
+    both(lambda *inputs: skip(*inputs, relu), *arrays)  # with the graph recorded, second derivatives too
+    found, additions = [], []
+    add = autograd._add
+    monkeypatch.setattr(autograd, "_add", lambda a, b, create: (additions.append(a.shape), add(a, b, create))[1])
+    kernels = type(switch.kernels("cupy"))
+    fused = kernels.sums_gradients
+    assert fused == (request.node.callspec.params["cupy"] == "fast")
+    for backend, does in (("numpy", False), ("cupy", False), ("cupy", fused)):
+        minidcnn.use(backend)
+        monkeypatch.setattr(kernels, "sums_gradients", does)
+        inputs = [Tensor(a, requires_grad=True) for a in arrays]
+        additions.clear()
+        skip(*inputs, relu).backward()
+        assert sorted(shape for shape in additions if len(shape) == 4) == ([] if does else [(2, 3, 4, 6), (2, 3, 8, 12)])
+        found.append([t.grad.to("numpy").numpy() for t in inputs])
+    for a, b, c in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-11, atol=1e-12)
+        np.testing.assert_array_equal(c, b)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("readers", [2, 3, 4])
+def test_a_gradient_that_is_asked_for_is_whole_and_more_than_two_add_up(readers: int) -> None:
+    """Also within a checkpoint, and if a leaf's gradient is added to one from before."""
+    found = []
+    for backend in ("numpy", "cupy"):
+        minidcnn.use(backend)
+        inputs = [Tensor(a, requires_grad=True) for a in (data(2, 3, 4, 5), data(3), data(3))]
+
+        def sum_of_powers(y: Tensor) -> Tensor:
+            return sum((y**k).sum() for k in range(2, 2 + readers))
+
+        def norm(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+            return sum_of_powers(F.batch_norm(x, None, None, w, b, True))
+
+        y = F.batch_norm(inputs[0], None, None, *inputs[1:], True)
+        asked = minidcnn.grad(sum_of_powers(y), [y, *inputs])
+        for f in (norm, lambda *t: F.checkpoint(norm, *t)):
+            f(*inputs).backward()
+        found.append([t.to("numpy").numpy() for t in (*asked, *(t.grad for t in inputs))])
+        for once, twice in zip(found[-1][1:4], found[-1][4:], strict=True):
+            np.testing.assert_allclose(twice, 2 * once, rtol=1e-12, atol=1e-11)
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-10, atol=1e-11)
 
 
 def test_the_stand_in_is_as_strict_as_cupy() -> None:

@@ -18,6 +18,8 @@ FEWEST_ROWS = 64  # of a share
 class CudaNorm(CudaBase):
     """Statistics, the affine map that uses them and its gradient; sums over all axes but the channels."""
 
+    sums_gradients = True
+
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         if not self._takes(x):
             return super().batch_norm_stats(x)
@@ -39,24 +41,24 @@ class CudaNorm(CudaBase):
         return self._shaped(y, x)
 
     def batch_norm_grad(
-        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None, also: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        if not self._takes(x, g):
-            return super().batch_norm_grad(g, x, mean, rstd, weight, gate)
+        if not self._takes(x, g, also):
+            return super().batch_norm_grad(g, x, mean, rstd, weight, gate, also)
         xp, c, kind, wide = self.xp, x.shape[1], x.dtype, sum_dtype(x.dtype)
         rows, share, shares = self._shares(x)
-        flat, gradient = self._rows(x), self._rows(g)
+        flat, slopes = self._rows(x), (self._rows(g), None if also is None else self._rows(also))
         at, spread, scale = (self._by_channel(v, wide) for v in (mean, rstd, rstd * weight))
         bias, gated = (scale, False) if gate is None else (self._by_channel(gate, wide), True)
         sums, products = (xp.empty((shares, c), "float64") for _ in range(2))
         affine = (at, spread, scale, bias)
         self.launcher.launch(
-            _grid(c, shares), BLOCK, FILE, "gradient_sums", kind, gradient, flat, *affine, sums, products, rows, c, share, gated
+            _grid(c, shares), BLOCK, FILE, "gradient_sums", kind, *slopes, flat, *affine, sums, products, rows, c, share, gated
         )
         dbias, dweight = self._added(sums, wide), self._added(products, wide)
         dx: Array = xp.empty(flat.shape, kind)
         terms = (self._by_channel(v, wide) for v in (dbias / rows, dweight / rows))
-        self.over_rows((1, *flat.shape), FILE, "normalize_grad", kind, gradient, flat, *affine, *terms, dx, *flat.shape, gated)
+        self.over_rows((1, *flat.shape), FILE, "normalize_grad", kind, *slopes, flat, *affine, *terms, dx, *flat.shape, gated)
         return self._shaped(dx, x), dweight.astype(weight.dtype, copy=False), dbias.astype(weight.dtype, copy=False)
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
@@ -69,8 +71,8 @@ class CudaNorm(CudaBase):
         total = self._added(sums, x.dtype)
         return total.reshape(1, c, 1, 1) if keepdims else total
 
-    def _takes(self, *arrays: Array) -> bool:
-        return self.launcher.suits(*arrays) and arrays[0].ndim in (2, 4)
+    def _takes(self, x: Array, *others: Array | None) -> bool:
+        return self.launcher.suits(x, *others) and x.ndim in (2, 4)
 
     def _rows(self, x: Array) -> Array:
         """(N, C) or (N, C, H, W) -> (M, C) without gaps."""

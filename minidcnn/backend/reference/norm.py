@@ -12,6 +12,8 @@ from .base import BaseKernels
 class NormKernels(BaseKernels):
     """Batch norm in three kernels, one pass each where they are fast, and sums over neighbouring channels."""
 
+    sums_gradients = False  # whether batch_norm_grad adds `also` in passing: then autograd leaves the sum of two gradients to it
+
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         """x (N, C, ...) -> mean (C,) and biased variance (C,) over all other axes, in float64. The mean is taken out before squaring."""
         axes = _others(x)
@@ -42,16 +44,19 @@ class NormKernels(BaseKernels):
         return (self.relu(y) if relu else y).astype(x.dtype, copy=False)
 
     def batch_norm_grad(
-        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None, also: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """The gradients (dx, dweight, dbias) of <g, batch_norm_apply(x, mean(x), rstd(x), weight, bias)>, in x's and weight's dtypes.
 
-        `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0.
+        `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0. With `also`, g + also stands for
+        g, added in float32 for float16.
         With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
         (Ioffe & Szegedy, "Batch normalization", 2015, section 3, simplified).
         """
         kind, axes, count, stored = sum_dtype(x.dtype), _others(x), x.size // x.shape[1], x.dtype
         x, g = x.astype(kind, copy=False), g.astype(kind, copy=False)
+        if also is not None:
+            g = self.map(lambda g, h: g + h, g, also.astype(kind, copy=False))
         if gate is not None:
             g = self.relu_grad(g, self.batch_norm_apply(x, mean, rstd, weight, gate))
         at, spread = (_along(v.astype(kind), x) for v in (mean, rstd))

@@ -121,39 +121,45 @@ def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vector
 def make_transform(matrix: Matrix, affine: bool = False, fetch: bool = False) -> Callable[..., None]:
     """transform(src, src_row, src_col, dst, dst_row, dst_col, first, count): dst = matrix src matrix^T, for square tiles of channels.
 
-    src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, LANES at once.
+    src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, LANES at once: the
+    last LANES, of which there must be so many, if need be with some of those before them once more.
     With `affine` three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless relu is 0
     not below 0, but NaN stays. `fetch`: the lines of the tile to the right of dst are fetched, since it is likely to be written next.
     """
     m, n = len(matrix), len(matrix[0])
 
+    def vector(bd: Any, sp: Any, src_row: Any, src_col: Any, dp: Any, dst_row: Any, dst_col: Any, c: Any, more: tuple[Any, ...]) -> None:
+        """LANES channels from c on."""
+
+        def at(row: Any, i: int, column: Any, j: int) -> Any:
+            return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), c)
+
+        halfway = [_apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j), LANES) for i in range(n)], LANES) for j in range(n)]
+        for i, j in itertools.product(range(m), range(m)) if fetch else ():
+            _fetch(bd, dp, at(dst_row, i, dst_col, m + j))
+        if affine:
+            scale, offset = (_load(bd, bd.inttoptr(p, F32.as_pointer()), c, LANES) for p in more[:2])
+            least = _broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)), LANES)
+        for i in range(m):
+            for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], LANES)):
+                if affine:
+                    value = _fma(bd, value, scale, offset, LANES)
+                    value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
+                _store(bd, value, dp, at(dst_row, i, dst_col, j), LANES)
+
     def body(
         bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, first: Any, count: Any, *more: Any
     ) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
-        if affine:
-            by_channel = [bd.inttoptr(p, F32.as_pointer()) for p in more[:2]]
-            least = _broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)), LANES)
-
-        def at(row: Any, i: int, column: Any, j: int, c: Any) -> Any:
-            return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), c)
-
-        with _Loop(bd, first, count, LANES) as loop:
-            halfway = [
-                _apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j, loop.index), LANES) for i in range(n)], LANES)
-                for j in range(n)
-            ]
-            for i, j in itertools.product(range(m), range(m)) if fetch else ():
-                _fetch(bd, dp, at(dst_row, i, dst_col, m + j, loop.index))
-            if affine:
-                scale, offset = (_load(bd, p, loop.index, LANES) for p in by_channel)
-            for i in range(m):
-                for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], LANES)):
-                    if affine:
-                        value = _fma(bd, value, scale, offset, LANES)
-                        value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
-                    _store(bd, value, dp, at(dst_row, i, dst_col, j, loop.index), LANES)
-            loop.update([])
+        whole = bd.add(first, bd.and_(bd.sub(count, first), I64(-LANES)))
+        rounds = bd.add(I64(1), bd.zext(bd.icmp_signed("<", whole, count), I64))  # the second: what is left, in one vector
+        with _Loop(bd, I64(0), rounds, 1) as outer:
+            begins = bd.icmp_signed("==", outer.index, I64(0))
+            start, stop = bd.select(begins, first, bd.sub(count, I64(LANES))), bd.select(begins, whole, count)
+            with _Loop(bd, start, stop, LANES) as loop:
+                vector(bd, sp, src_row, src_col, dp, dst_row, dst_col, loop.index, more)
+                loop.update([])
+            outer.update([])
 
     return _intrinsic(body, 11 if affine else 8)
 

@@ -88,8 +88,7 @@ def copy_patch(x, base, patch, h, w, c, h0, w0, side):  # type: ignore[no-untype
 @njit
 def input_tiles(x, s, first, count, tiles, at, plane, patch):  # type: ignore[no-untyped-def]
     """tiles (36, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at]."""
-    c = s.c
-    whole = c // LANES * LANES  # at least LANES
+    c = s.c  # at least LANES
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
         h0, w0, base = r // s.tw * OUT - s.ph, r % s.tw * OUT - s.pw, n * s.h * s.w * c
@@ -99,16 +98,13 @@ def input_tiles(x, s, first, count, tiles, at, plane, patch):  # type: ignore[no
             copy_patch(x, base, patch, s.h, s.w, c, h0, w0, np.int64(SIDE))
             source, row = patch.ctypes.data, SIDE * c
         to = tiles.ctypes.data + 4 * (at + q * s.row)
-        input_map(source, row, c, to, SIDE * plane, plane, 0, whole)
-        if whole < c:  # the last channels once more, with those before them
-            input_map(source, row, c, to, SIDE * plane, plane, c - LANES, c)
+        input_map(source, row, c, to, SIDE * plane, plane, 0, c)
 
 
 @njit
 def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore[no-untyped-def]
     """tiles (36, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]."""
     o = s.o
-    whole = o // LANES * LANES
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
         h0, w0, base = r // s.tw * OUT, r % s.tw * OUT, n * s.oh * s.ow * o
@@ -118,9 +114,7 @@ def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore
             copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, np.int64(OUT))
             source, row = patch.ctypes.data, OUT * o
         to = tiles.ctypes.data + 4 * (at + q * s.g_row)
-        gradient_map(source, row, o, to, SIDE * plane, plane, 0, whole)
-        if whole < o:
-            gradient_map(source, row, o, to, SIDE * plane, plane, o - LANES, o)
+        gradient_map(source, row, o, to, SIDE * plane, plane, 0, o)
 
 
 @njit
@@ -131,7 +125,6 @@ def output_tiles(products, row, plane, finish, y, s, first, count, start, stop, 
     """
     bias, scale = finish.bias, finish.scale
     o, part = s.o, stop - start
-    whole = part // LANES * LANES
     for q in range(count):
         at = ONE * plane + q * row
         if scale.size == 0:
@@ -146,14 +139,10 @@ def output_tiles(products, row, plane, finish, y, s, first, count, start, stop, 
             to, line, pixel = patch.ctypes.data, OUT * part, part
         source = products.ctypes.data + 4 * q * row
         if scale.size == 0:
-            output_map(source, SIDE * plane, plane, to, line, pixel, 0, whole)
-            if whole < part:
-                output_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part)
+            output_map(source, SIDE * plane, plane, to, line, pixel, 0, part)
         else:
             a, b = scale.ctypes.data + 4 * start, bias.ctypes.data + 4 * start
-            affine_map(source, SIDE * plane, plane, to, line, pixel, 0, whole, a, b, finish.relu)
-            if whole < part:
-                affine_map(source, SIDE * plane, plane, to, line, pixel, part - LANES, part, a, b, finish.relu)
+            affine_map(source, SIDE * plane, plane, to, line, pixel, 0, part, a, b, finish.relu)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
@@ -168,7 +157,7 @@ def output_tiles(products, row, plane, finish, y, s, first, count, start, stop, 
 @njit
 def load_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
     """block (LANES of C, 3, 3, LANES of O) = weights (O, 3, 3, C) from (o0, c0) on, 0 beyond the last: nine transposed squares."""
-    for tap in range(TAPS2):
+    for tap in range(block.size // (LANES * LANES)):  # all of them, without the compiler's knowing how many: it would write out each
         if o0 + LANES <= o and c0 + LANES <= c:
             source, to = w.ctypes.data + 4 * ((o0 * TAPS2 + tap) * c + c0), block.ctypes.data + 4 * tap * LANES
             transpose(source, TAPS2 * c, to, TAPS2 * LANES, 0, 0, 0, 0)
@@ -182,7 +171,7 @@ def load_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
 @njit
 def store_filters(block, w, o, c, o0, c0):  # type: ignore[no-untyped-def]
     """The way back: weights (O, 3, 3, C) from (o0, c0) on = block (LANES of C, 3, 3, LANES of O)."""
-    for tap in range(TAPS2):
+    for tap in range(block.size // (LANES * LANES)):
         if o0 + LANES <= o and c0 + LANES <= c:
             source, to = block.ctypes.data + 4 * tap * LANES, w.ctypes.data + 4 * ((o0 * TAPS2 + tap) * c + c0)
             transpose(source, TAPS2 * LANES, to, TAPS2 * c, 0, 0, 0, 0)

@@ -37,6 +37,9 @@ struct Touching {
     __device__ __forceinline__ void next(int stride) { i--; offset += stride; }
     __device__ __forceinline__ int tap(int dilation) const { return dilation == 1 ? offset : offset % dilation ? -1 : offset / dilation; }  // -1: between taps
 };
+// For each such window `u`, and the tap `a` by which it touches; those that touch it between taps are passed over.
+#define FOR_EACH_TOUCHING(u, a, first, kernel, dilation, stride) \
+    for (Touching u = first; u.more(kernel, dilation); u.next(stride)) if (const int a = u.tap(dilation); a >= 0)
 
 // What happens to the sum of a convolution on its way to memory: v scale + offset by channel, then ReLU (NaN stays NaN). Either array may be null.
 struct Finish {

@@ -55,15 +55,9 @@ direct_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const 
         FOR_EACH_CHANNEL(c, g.c) {
             const int first = c / inputs * outputs;
             Sum total = 0;
-            for (Touching u = rows; u.more(g.kh, g.dh); u.next(g.sh)) {
-                int a = u.tap(g.dh);
-                if (a < 0) continue;
-                for (Touching l = columns; l.more(g.kw, g.dw); l.next(g.sw)) {
-                    int b = l.tap(g.dw);
-                    if (b < 0) continue;
-                    const Real *from = y + ((image + u.i) * g.ow + l.i) * channels + first, *weight = w + (a * g.kw + b) * outputs * g.c + c;
-                    for (int o = 0; o < outputs; o++) total += Sum(from[o]) * Sum(weight[o * g.c]);
-                }
+            FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw) {
+                const Real *from = y + ((image + u.i) * g.ow + l.i) * channels + first, *weight = w + (a * g.kw + b) * outputs * g.c + c;
+                for (int o = 0; o < outputs; o++) total += Sum(from[o]) * Sum(weight[o * g.c]);
             }
             x[((int)blockIdx.x * g.w + j) * g.c + c] = finish(total, c);
         }

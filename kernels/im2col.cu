@@ -31,14 +31,8 @@ extern "C" __global__ void __launch_bounds__(256) col2im(const Real* __restrict_
         const Touching columns(j + g.pw, g.sw, g.ow);
         FOR_EACH_CHANNEL(c, g.c) {
             Sum total = 0;
-            for (Touching u = rows; u.more(g.kh, g.dh); u.next(g.sh)) {
-                int a = u.tap(g.dh);
-                if (a < 0) continue;
-                for (Touching l = columns; l.more(g.kw, g.dw); l.next(g.sw)) {
-                    int b = l.tap(g.dw);
-                    if (b >= 0) total += cols[((((image + u.i) * g.ow + l.i) * g.kh + a) * g.kw + b) * g.c + c];
-                }
-            }
+            FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw)
+                total += cols[((((image + u.i) * g.ow + l.i) * g.kh + a) * g.kw + b) * g.c + c];
             x[((int)blockIdx.x * g.w + j) * g.c + c] = Real(total);
         }
     }

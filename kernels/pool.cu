@@ -67,13 +67,9 @@ pool_scatter(const Real* __restrict__ v, const Tap* __restrict__ taps, Real* __r
         const Touching columns(j + g.pw, g.sw, g.ow);
         FOR_EACH_CHANNEL(c, g.c) {
             Sum total = 0;
-            for (Touching u = rows; u.more(g.kh, g.dh); u.next(g.sh)) {
-                int a = u.tap(g.dh);
-                if (a < 0) continue;
-                for (Touching l = columns; l.more(g.kw, g.dw); l.next(g.sw)) {
-                    int b = l.tap(g.dw), at = ((image + u.i) * g.ow + l.i) * g.c + c;
-                    if (b >= 0 && taps[at] == a * g.kw + b) total += v[at];
-                }
+            FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw) {
+                const int at = ((image + u.i) * g.ow + l.i) * g.c + c;
+                if (taps[at] == a * g.kw + b) total += v[at];
             }
             x[(row + j) * g.c + c] = Real(total);
         }
@@ -147,11 +143,8 @@ avg_pool_adjoint(const Real* __restrict__ v, const Sum* __restrict__ weight, Rea
         const Touching columns(j + g.pw, g.sw, g.ow);
         FOR_EACH_CHANNEL(c, g.c) {
             Sum total = 0;
-            for (Touching u = rows; u.more(g.kh, g.dh); u.next(g.sh)) {
-                if (u.tap(g.dh) < 0) continue;
-                for (Touching l = columns; l.more(g.kw, g.dw); l.next(g.sw))
-                    if (l.tap(g.dw) >= 0) total += weight[u.i * g.ow + l.i] * Sum(v[((image + u.i) * g.ow + l.i) * g.c + c]);
-            }
+            FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw)
+                total += weight[u.i * g.ow + l.i] * Sum(v[((image + u.i) * g.ow + l.i) * g.c + c]);
             x[(row + j) * g.c + c] = Real(total);
         }
     }

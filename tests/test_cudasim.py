@@ -233,7 +233,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "positions after the last count": ("col2im", "i(min(p / stride, positions - 1))", "i(p / stride)"),
     "stride and dilation exchanged": ("col2im", "% g.h + g.ph, g.sh, g.oh)", "% g.h + g.ph, g.dh, g.oh)"),
     "the last maximum wins instead of the first": ("max_pool", "value > best ||", "value < best ||"),
-    "every window gives, not only the one that won": ("pool_scatter", "if (b >= 0 && taps[at] == a * g.kw + b) total", "total"),
+    "every window gives, not only the one that won": ("pool_scatter", "if (taps[at] == a * g.kw + b) total", "total"),
     "the last window beyond the edge": ("pool_scatter", "min(p / stride, positions - 1)", "p / stride"),
     "the rows of one image for all": ("pool_scatter", "(int)blockIdx.x / g.h * g.oh", "0"),
     "a block for the first row only": ("max_pool", "top = (int)blockIdx.x % g.oh", "top = 0 % g.oh"),

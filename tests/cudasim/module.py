@@ -82,8 +82,8 @@ class SimModule:
             raise ValueError("SimModule: give either code or path")
         source = Path(path).read_text() if path is not None else code or ""
         self.filename = filename or (str(path) if path is not None else "kernel.cu")
-        self.library_path, runtime, self.names = build(source, name_expressions or (), options, mode, self.filename)
-        self.runtime, self._library = ctypes.CDLL(str(runtime)), ctypes.CDLL(str(self.library_path))
+        self.binary, runtime, self.names = build(source, name_expressions or (), options, mode, self.filename)
+        self.runtime, self._library = ctypes.CDLL(str(runtime)), ctypes.CDLL(str(self.binary))
         self.mode, self.order, self.seed, self.late_copies, self.host_threads = mode, order, seed, late_copies, host_threads
         self.bounds = launch_bounds(source)
 
@@ -142,7 +142,7 @@ class SimKernel:
         """The message with each @code0x123 turned into the line of the .cu source."""
 
         def line(match: re.Match[str]) -> str:
-            command = ["addr2line", "-i", "-e", str(self.module.library_path), hex(int(match[1], 16) - 1)]
+            command = ["addr2line", "-i", "-e", str(self.module.binary), hex(int(match[1], 16) - 1)]
             try:
                 places = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
             except OSError:

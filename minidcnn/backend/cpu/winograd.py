@@ -45,7 +45,7 @@ LARGE = 1 << 14  # c o of weights that do not stay in L2
 MANY = 144  # tiles of a block that is worth reading large weights for
 STEP = 256  # tiles that meet weights on their way
 PART = (32, 128)  # channels of weights that are transformed at a time, at least and at most
-HIGH = (64, 128)  # channels
+HIGH = (64, 128)  # rows of weights, transformed or summed, that a thread takes at a time, at least and at most
 L2 = int(0.15 * second_level_cache())  # numbers of transformed pixels and products in a block: 0.6 of it; the rest is for weights
 SUMS, PARTS = 1 << 19, 8  # numbers in a sum of weights of which each part of the tiles may have its own, and parts
 _scratch = Scratch()
@@ -75,7 +75,7 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
     c, o = x.shape[1], y.shape[1]
     if min(c, o) < LANES:
         return _cut(conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o], c)
-    s = _shape(x, o, window.padding, y.shape[2:])
+    s = _shape(x.shape, o, window.padding, y.shape[2:])
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
     flat, side = w.reshape(-1), XI * max(s.c, s.o)
@@ -157,7 +157,7 @@ def _convolve(
     x: Array, w: Array, bias: Array | None, turned: bool, padding: Pair, o: int, out: Pair, scale: Array | None = None, relu: bool = False
 ) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, `turned`, (C, O, 3, 3) -> y (N, O, *out)."""
-    s = _shape(x, o, padding, out)
+    s = _shape(x.shape, o, padding, out)
     images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), empty((s.n, *out, o))
     none, side = np.empty(0, np.float32), XI * max(s.c, o)
     finish = Finish(np.zeros(o, np.float32) if bias is None else plain(bias), none if scale is None else plain(scale), int(relu))
@@ -221,13 +221,9 @@ def _cut(y: Array, channels: int) -> Array:
     return nchw(plain(nhwc(y[:, :channels])))
 
 
-def _shape(x: Array, o: int, padding: Pair, out: Pair) -> Shape:
-    """The sizes of a convolution of x to o channels."""
-    return _sizes(x.shape, o, padding, out)
-
-
 @lru_cache(1024)
-def _sizes(shape: tuple[int, ...], o: int, padding: Pair, out: Pair) -> Shape:
+def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair) -> Shape:
+    """The sizes of a convolution of images (N, C, H, W) to o channels."""
     n, c, h, w = shape
     th, tw = -(-out[0] // OUT), -(-out[1] // OUT)
     vectors = panel_vectors(o)

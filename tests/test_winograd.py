@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, nchw
-from minidcnn.backend.cpu import transforms, vector, winograd
-from minidcnn.backend.cpu import winograd_loops as loops
+from minidcnn.backend.cpu import matmul, transforms, vector, winograd
 from minidcnn.backend.cpu.jit import jit
 from minidcnn.window import Window
 
@@ -45,13 +44,18 @@ def address(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
+multiply = matmul.multiply
+add = jit(lambda *arguments: matmul.add(*arguments))
+
+
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 @pytest.mark.parametrize("runs", [1, 3])
 @pytest.mark.parametrize("more", [0, 1])
 def test_product_is_the_sum_of_the_products_of_its_runs(vectors: int, runs: int, more: int, rng: np.random.Generator) -> None:
-    rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
-    product = vector.make_product(rows, vectors)
-    run = jit(lambda a, ar, step, n, b, c, more: product(a, ar, step, n, b, c, columns + 2, k, more))
+    block, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
+    rows = 2 * block
+    product = vector.make_product(block, vectors)
+    run = jit(lambda a, ar, step, n, b, c, more: product(a, ar, step, n, b, c, columns + 2, k, rows, more))
     a, b = rng.integers(-3, 4, (runs, rows, k + 1)).astype("f4"), rng.integers(-3, 4, (runs, k, columns)).astype("f4")
     c = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
     expected = c.copy()
@@ -61,28 +65,30 @@ def test_product_is_the_sum_of_the_products_of_its_runs(vectors: int, runs: int,
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
-@pytest.mark.parametrize(("runs", "k"), [(1, 5), (1, 2 * loops.DEEP + 7), (3, loops.DEEP - 1), (7, loops.DEEP // 3), (2, 2 * loops.DEEP)])
+@pytest.mark.parametrize(
+    ("runs", "k"), [(1, 5), (1, 2 * matmul.DEEP + 7), (3, matmul.DEEP - 1), (7, matmul.DEEP // 3), (2, 2 * matmul.DEEP)]
+)
 def test_products_in_parts_that_fit_the_cache_lose_no_part(vectors: int, runs: int, k: int, rng: np.random.Generator) -> None:
     rows, columns = 2 * vector.ROWS[vectors - 1], vectors * vector.LANES
     a, b = rng.integers(-3, 4, (runs, rows, k)).astype("f4"), rng.integers(-3, 4, (runs, k, columns)).astype("f4")
     c = np.full((rows, columns), 7, "f4")
     expected = np.einsum("rik,rkj->ij", a, b)
-    loops.multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 0)
+    multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 0)
     np.testing.assert_array_equal(c, expected)
-    loops.multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 1)
+    multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 1)
     np.testing.assert_array_equal(c, 2 * expected)
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 @pytest.mark.parametrize("rows", [4, 8, 12, 16, 20, 28, 48])
-@pytest.mark.parametrize(("k", "more"), [(3, 0), (3, 1), (2 * loops.LONG + 5, 0), (2 * loops.LONG + 5, 1)])
+@pytest.mark.parametrize(("k", "more"), [(3, 0), (3, 1), (2 * matmul.LONG + 5, 0), (2 * matmul.LONG + 5, 1)])
 def test_sums_of_any_multiple_of_four_rows(vectors: int, rows: int, k: int, more: int, rng: np.random.Generator) -> None:
     columns = vectors * vector.LANES
     a, b = rng.integers(-3, 4, (k, rows)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
     c = rng.integers(-3, 4, (rows + 1, columns + 2)).astype("f4")
     expected = c.copy()
     expected[:rows, :columns] = a.T @ b[:, :columns] + more * c[:rows, :columns]
-    loops.add(address(a), 1, rows, address(b), columns + 1, address(c), columns + 2, k, rows, vectors, more)
+    add(address(a), 1, rows, address(b), columns + 1, address(c), columns + 2, k, rows, vectors, more)
     np.testing.assert_array_equal(c, expected)
 
 
@@ -90,20 +96,21 @@ def test_sums_of_any_multiple_of_four_rows(vectors: int, rows: int, k: int, more
 @pytest.mark.parametrize("rows", [*range(1, 20), 31, 67])
 def test_sums_write_no_more_rows_than_a_multiple_of_four(vectors: int, rows: int, rng: np.random.Generator) -> None:
     """What lies behind is the next of the 36 planes, another part's sums or the allocator's."""
-    columns, k, high = vectors * vector.LANES, 3, -(-rows // loops.ADDS) * loops.ADDS
-    a, b = rng.integers(-3, 4, (k, high + 2 * loops.ROWS1)).astype("f4"), rng.integers(-3, 4, (k, columns)).astype("f4")
+    columns, k, high = vectors * vector.LANES, 3, -(-rows // matmul.ADDS) * matmul.ADDS
+    a, b = rng.integers(-3, 4, (k, high + 2 * matmul.ROWS1)).astype("f4"), rng.integers(-3, 4, (k, columns)).astype("f4")
     for more in (0, 1):
         c = np.full((a.shape[1], columns), 7, "f4")
-        loops.add(address(a), 1, a.shape[1], address(b), columns, address(c), columns, k, rows, vectors, more)
+        add(address(a), 1, a.shape[1], address(b), columns, address(c), columns, k, rows, vectors, more)
         np.testing.assert_array_equal(c[:rows], (a.T @ b)[:rows] + 7 * more)
         assert (c[high:] == 7).all()
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
 def test_sum_adds_the_matrix_product_also_of_a_transpose(vectors: int, rng: np.random.Generator) -> None:
-    rows, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
-    product = vector.make_sum(rows, vectors)
-    run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k, 1))
+    block, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
+    rows = 2 * block
+    product = vector.make_sum(block, vectors)
+    run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k, rows, 1))
     a, b = rng.integers(-3, 4, (rows, k)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
     before = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
     for matrix, row, step in ((a, k, 1), (np.ascontiguousarray(a.T), 1, rows)):
@@ -115,7 +122,7 @@ def test_sum_adds_the_matrix_product_also_of_a_transpose(vectors: int, rng: np.r
 
 def test_transpose_transposes(rng: np.random.Generator) -> None:
     n, turn = vector.LANES, vector.make_transpose()
-    run = jit(lambda a, b: turn(a, n + 3, b, n + 1, 0, 0, 0, 0))
+    run = jit(lambda a, b: turn(a, n + 3, b, n + 1))
     a, b = rng.standard_normal((n, n + 3)).astype("f4"), np.zeros((n, n + 1), "f4")
     run(address(a), address(b))
     np.testing.assert_array_equal(b[:, :n], a[:, :n].T)
@@ -130,7 +137,7 @@ def test_transform_is_the_map_on_both_sides(which: str, rng: np.random.Generator
 
     @jit
     def run(src, dst, n, m, total):
-        transform(src, n * total, total, dst, m * total, total, 0, total)  # the last vector begins before where the one before it ends
+        transform(src, n * total, total, dst, m * total, total, total)  # the last vector begins before where the one before it ends
 
     total = count + 3
     x, y = rng.integers(-8, 9, (exact.shape[1],) * 2 + (total,)).astype("f4"), np.zeros((exact.shape[0],) * 2 + (total,), "f4")

@@ -195,9 +195,9 @@ def peak_memory() -> int:
 
 def machine() -> dict[str, float]:
     """The roofline: GFLOP/s of float32 products that stay in the nearest cache, GB/s of a copy (read and written), on all threads."""
+    from ..backend.cpu.matmul import multiply
     from ..backend.cpu.threads import num_threads, parallel
     from ..backend.cpu.vector import LANES, ROWS
-    from ..backend.cpu.winograd_loops import multiply
 
     k, rows, columns, calls = 256, 64 * ROWS[-1], 4 * LANES, 64
     a, b = np.ones((ROWS[-1], k), np.float32), np.ones((k, columns), np.float32)

@@ -45,12 +45,35 @@ class Files(caching.IndexDataCacheFile):  # type: ignore[misc]
         self._save_index(overloads)
 
 
+class Compiled(caching.CompileResultCacheImpl):  # type: ignore[misc]
+    """What is kept of a compiled kernel, with the names of the routines that it calls: they must be there before it is loaded."""
+
+    def reduce(self, data: Any) -> Any:
+        from .routine import routines
+
+        module = data.library._final_module
+        return [f.name for f in module.functions if f.is_declaration and f.name in routines], super().reduce(data)
+
+    def rebuild(self, target_context: Any, payload: Any) -> Any:
+        from .routine import routines
+
+        names, made = payload
+        if any(name not in routines for name in names):
+            return None  # as if it were not in the cache
+        for name in names:
+            routines[name].load()
+        return super().rebuild(target_context, made)
+
+
 class KernelCache(caching.FunctionCache):  # type: ignore[misc]
     """The cache of one kernel. RuntimeError if no folder can be written."""
 
+    _impl_class = Compiled
+
     def __init__(self, function: Any) -> None:
         super().__init__(function)
-        self._cache_file = Files(self._cache_path, self._impl.filename_base, newest_source())
+        stamp = newest_source(), self._impl.locator.get_source_stamp()  # the second: a kernel may stand elsewhere
+        self._cache_file = Files(self._cache_path, self._impl.filename_base, stamp)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
         return (*super()._index_key(sig, codegen), *(os.environ.get(name, "") for name in SETTINGS))

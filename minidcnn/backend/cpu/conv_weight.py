@@ -37,9 +37,9 @@ def weight_gradient(x: Array, y: Array, window: Window) -> Array:
 
 def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
     """The same without columns; None where that is slower, or where neither a window's runs nor the channels of y fill vectors."""
+    from .matmul import ADDS
     from .product import padded_lines, window_sums
     from .vector import LANES, panel_vectors
-    from .winograd_loops import ADDS
 
     c, (n, o, oh, ow) = x.shape[1], y.shape
     run, k, lines = window.kernel[1] * c, window.taps * c, n * oh

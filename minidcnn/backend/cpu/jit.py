@@ -19,6 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LANES = "MINIDCNN_LANES"
+OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}  # the last: division by 0 as in NumPy
 
 _lock = threading.Lock()
 
@@ -59,11 +60,11 @@ def jit(function: Callable[P, R]) -> Compiled[P, R]:
     return Compiled(function)
 
 
-def _dispatcher(function: Callable[P, R]) -> Callable[P, R]:
+def _dispatcher(function: Callable[P, R], **options: bool) -> Callable[P, R]:
     from .cache import KernelCache
 
     numba: Any = importlib.import_module("numba")
-    dispatcher: Any = numba.njit(nogil=True, fastmath={"contract"})(function)
+    dispatcher: Any = numba.njit(**OPTIONS, **options)(function)
     if not numba.config.DISABLE_JIT:
         with contextlib.suppress(RuntimeError):  # no folder can be written
             dispatcher._cache = KernelCache(function)

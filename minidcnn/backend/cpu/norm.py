@@ -161,7 +161,7 @@ def track(
     """As batch_norm_track has it, all (C,)."""
     for i in range(rstd.size):
         root = np.sqrt(variance[i] + eps)
-        rstd[i] = 1 / root if root != 0 else np.inf  # numba would raise an error
+        rstd[i] = 1 / root
         running_mean[i] = (1 - momentum) * running_mean[i] + momentum * mean[i]
         running_var[i] = (1 - momentum) * running_var[i] + momentum * (variance[i] * (count / (count - 1)))
 

@@ -13,10 +13,11 @@ from ...window import Pair, Window
 from ..arrays import Array
 from .columns import Lines
 from .jit import _dispatcher as njit
+from .matmul import ADDS, add, multiply
 from .memory import Scratch, empty
 from .threads import parallel
 from .vector import LANES, ROWS, panel_vectors
-from .winograd_loops import ADDS, add, fill, multiply, transpose
+from .winograd_loops import fill, transpose
 
 _scratch = Scratch()
 
@@ -75,7 +76,7 @@ class Product:
 
 
 @njit
-def pad_lines(x, y, top, left, start, stop):  # type: ignore[no-untyped-def]
+def pad_lines(x: Array, y: Array, top: int, left: int, start: int, stop: int) -> None:
     """Lines `start` up to `stop` of y (N, H', W' C) = those of x (N, H, W C), from (top, left) on, with zeros around them."""
     line, wide = x.shape[2], y.shape[2]
     for p in range(start, stop):
@@ -88,7 +89,7 @@ def pad_lines(x, y, top, left, start, stop):  # type: ignore[no-untyped-def]
 
 
 @njit
-def some_columns(wide, y):  # type: ignore[no-untyped-def]
+def some_columns(wide: Array, y: Array) -> None:
     """y (P, N) = the first rows and columns of `wide`; NumPy takes three times as long for a few columns."""
     for p in range(y.shape[0]):
         for k in range(y.shape[1]):
@@ -96,7 +97,7 @@ def some_columns(wide, y):  # type: ignore[no-untyped-def]
 
 
 @njit
-def pack(matrix, k, n, turned, packed, columns, step, start, stop):  # type: ignore[no-untyped-def]
+def pack(matrix: Array, k: int, n: int, turned: bool, packed: Array, columns: int, step: int, start: int, stop: int) -> None:
     """packed (panels, k, columns) = the columns of matrix (k, n), or of its transpose (n, k) if `turned`, 0 beyond the last.
 
     An item is one of `step` parts of 64 rows of a panel.
@@ -111,14 +112,16 @@ def pack(matrix, k, n, turned, packed, columns, step, start, stop):  # type: ign
             elif i % LANES == 0 and i + LANES <= k and j0 + columns <= n:
                 for j in range(0, columns, LANES):
                     source = matrix.ctypes.data + 4 * ((j0 + j) * k + i)
-                    transpose(source, k, packed.ctypes.data + 4 * (to + j), columns, 0, 0, 0, 0)
+                    transpose(source, k, packed.ctypes.data + 4 * (to + j), columns)
             elif i // LANES * LANES + LANES > k or j0 + columns > n:  # not yet done by a transposed square
                 for j in range(columns):
                     packed[to + j] = matrix[(j0 + j) * k + i] if j0 + j < n else 0
 
 
 @njit
-def windows(image, at, packed, vectors, panels, y, first, every, wide, start, stop):  # type: ignore[no-untyped-def]
+def windows(
+    image: Array, at: Lines, packed: Array, vectors: int, panels: int, y: Array, first: int, every: int, wide: Array, start: int, stop: int
+) -> None:
     """Lines first + every p of y (lines, OW, N) = lines of windows times packed; by way of `wide` (lines, OW, columns) if N is fewer."""
     columns, line = vectors * LANES, image.shape[2]
     block, count = ROWS[vectors - 1], y.shape[1]
@@ -130,17 +133,19 @@ def windows(image, at, packed, vectors, panels, y, first, every, wide, start, st
             a, step = image.ctypes.data + 4 * (p // at.oh * image.shape[1] + p % at.oh * at.row) * line, wide.shape[2]
             to = y[first + every * p] if direct else wide[p - start]
             c = to.ctypes.data + 4 * panel * columns
-            multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, whole, vectors, np.int64(0))
+            multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, whole, vectors, 0)
             if whole < count:  # the last block does some windows again
                 a, c = a + 4 * last * at.step, c + 4 * last * step
-                multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, block, vectors, np.int64(0))
+                multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, block, vectors, 0)
     if not direct:
         for p in range(start, stop):
             some_columns(wide[p - start], y[first + every * p])
 
 
 @njit
-def window_sums(image, at, g, turned, vectors, total, first, last, together, start, stop):  # type: ignore[no-untyped-def]
+def window_sums(
+    image: Array, at: Lines, g: Array, turned: bool, vectors: int, total: Array, first: int, last: int, together: int, start: int, stop: int
+) -> None:
     """total (O, runs, run) += g^T windows over the lines first .. last of g (lines, OW, O); an item is a panel of one of the runs.
 
     `turned`: total is (runs, run rounded up to ADDS, O) and it is the channels O that lie along vectors.
@@ -158,4 +163,4 @@ def window_sums(image, at, g, turned, vectors, total, first, last, together, sta
                     a, a_k, b, b_k, to, to_row, count = x_at, at.step, g_at + 4 * j, o, to + 4 * r * high * o, o, high
                 else:
                     a, a_k, b, b_k, to, to_row, count = g_at, o, x_at + 4 * j, at.step, to + 4 * r * at.run, at.runs * at.run, o
-                add(a, np.int64(1), a_k, b, b_k, to, to_row, ow, count, vectors, np.int64(1))
+                add(a, 1, a_k, b, b_k, to, to_row, ow, count, vectors, 1)

@@ -46,41 +46,46 @@ def panel_vectors(n: int) -> int:
     return min((4, 3, 2, 1), key=lambda v: (-(-n // (v * LANES)) * v, -v))
 
 
-def make_product(rows: int, vectors: int) -> Callable[..., None]:
-    """product(a, a_row, a_run, runs, b, c, c_row, k, more): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
+def make_product(block: int, vectors: int) -> Callable[..., None]:
+    """product(a, a_row, a_run, runs, b, c, c_row, k, rows, more): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
 
-    columns = vectors * LANES. Run r of a begins at a + r a_run, what it meets in b follows what the run before met. All of c stays in
-    registers: each step along k loads `vectors` vectors of b and broadcasts `rows` numbers of a. runs and k must be at least 1.
-    Unless `more` is 0, the sum is added to what c holds, as if it went on: the same bits as in one go.
+    columns = vectors * LANES. Run r of a begins at a + r a_run, what it meets in b follows what the run before met. `block` rows of c at a
+    time stay in registers: each step along k loads `vectors` vectors of b and broadcasts `block` numbers of a. rows are rounded up to whole
+    blocks; runs and k must be at least 1. Unless `more` is 0, the sum is added to what c holds, as if it went on: the same bits as in one go.
     """
 
-    def body(bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, more: Any) -> None:
+    def body(bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
         columns = I64(vectors * LANES)
-        start = _start(bd, cp, c_row, rows, vectors, more)
-        with _Loop(bd, I64(0), runs, 1, skip=False) as outer:
-            sums = [outer.carry(value) for value in start]
-            a_at, b_at = bd.gep(ap, [bd.mul(outer.index, a_run)]), bd.gep(bp, [bd.mul(bd.mul(outer.index, k), columns)])
-            sums = _multiply_add(bd, sums, a_at, a_row, I64(1), b_at, columns, k, rows, vectors)
-            outer.update(sums)
-        _store_block(bd, sums, cp, c_row, rows, vectors)
+        with _Loop(bd, I64(0), rows, block) as down:
+            first, to = (bd.gep(p, [bd.mul(down.index, row)]) for p, row in ((ap, a_row), (cp, c_row)))
+            start = _start(bd, to, c_row, block, vectors, more)
+            with _Loop(bd, I64(0), runs, 1, skip=False) as outer:
+                sums = [outer.carry(value) for value in start]
+                a_at, b_at = bd.gep(first, [bd.mul(outer.index, a_run)]), bd.gep(bp, [bd.mul(bd.mul(outer.index, k), columns)])
+                sums = _multiply_add(bd, sums, a_at, a_row, I64(1), b_at, columns, k, block, vectors)
+                outer.update(sums)
+            _store_block(bd, sums, to, c_row, block, vectors)
+            down.update([])
 
-    return _intrinsic(body, 9)
+    return _intrinsic(body, 10)
 
 
-def make_sum(rows: int, vectors: int) -> Callable[..., None]:
-    """sum(a, a_row, a_k, b, b_k, c, c_row, k, more): c (rows, vectors * LANES) = a (rows, k) b (k, columns), kept in registers as above.
+def make_sum(block: int, vectors: int) -> Callable[..., None]:
+    """sum(a, a_row, a_k, b, b_k, c, c_row, k, rows, more): c (rows, vectors * LANES) = a (rows, k) b (k, columns), in blocks as above.
 
     As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1. `more` as above.
     """
 
-    def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any, more: Any) -> None:
+    def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
-        start = _start(bd, cp, c_row, rows, vectors, more)
-        sums = _multiply_add(bd, start, ap, a_row, a_k, bp, b_k, k, rows, vectors)
-        _store_block(bd, sums, cp, c_row, rows, vectors)
+        with _Loop(bd, I64(0), rows, block) as down:
+            first, to = (bd.gep(p, [bd.mul(down.index, row)]) for p, row in ((ap, a_row), (cp, c_row)))
+            sums = _multiply_add(bd, _start(bd, to, c_row, block, vectors, more), first, a_row, a_k, bp, b_k, k, block, vectors)
+            _store_block(bd, sums, to, c_row, block, vectors)
+            down.update([])
 
-    return _intrinsic(body, 9)
+    return _intrinsic(body, 10)
 
 
 def _multiply_add(bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, rows: int, vectors: int) -> list[Any]:
@@ -119,10 +124,10 @@ def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vector
 
 
 def make_transform(matrix: Matrix, affine: bool = False, fetch: bool = False) -> Callable[..., None]:
-    """transform(src, src_row, src_col, dst, dst_row, dst_col, first, count): dst = matrix src matrix^T, for square tiles of channels.
+    """transform(src, src_row, src_col, dst, dst_row, dst_col, count): dst = matrix src matrix^T, for square tiles of channels.
 
-    src[i][j] is the run of channels at src + i src_row + j src_col, of which those from `first` up to `count` are done, LANES at once: the
-    last LANES, of which there must be so many, if need be with some of those before them once more.
+    src[i][j] is the run of `count` channels at src + i src_row + j src_col; they are done LANES at once, the last LANES, of which there
+    must be so many, if need be with some of those before them once more.
     With `affine` three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless relu is 0
     not below 0, but NaN stays. `fetch`: the lines of the tile to the right of dst are fetched, since it is likely to be written next.
     """
@@ -147,30 +152,28 @@ def make_transform(matrix: Matrix, affine: bool = False, fetch: bool = False) ->
                     value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
                 _store(bd, value, dp, at(dst_row, i, dst_col, j), LANES)
 
-    def body(
-        bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, first: Any, count: Any, *more: Any
-    ) -> None:
+    def body(bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
-        whole = bd.add(first, bd.and_(bd.sub(count, first), I64(-LANES)))
+        whole = bd.and_(count, I64(-LANES))
         rounds = bd.add(I64(1), bd.zext(bd.icmp_signed("<", whole, count), I64))  # the second: what is left, in one vector
         with _Loop(bd, I64(0), rounds, 1) as outer:
             begins = bd.icmp_signed("==", outer.index, I64(0))
-            start, stop = bd.select(begins, first, bd.sub(count, I64(LANES))), bd.select(begins, whole, count)
+            start, stop = bd.select(begins, I64(0), bd.sub(count, I64(LANES))), bd.select(begins, whole, count)
             with _Loop(bd, start, stop, LANES) as loop:
                 vector(bd, sp, src_row, src_col, dp, dst_row, dst_col, loop.index, more)
                 loop.update([])
             outer.update([])
 
-    return _intrinsic(body, 11 if affine else 8)
+    return _intrinsic(body, 10 if affine else 7)
 
 
 def make_transpose() -> Callable[..., None]:
-    """transpose(src, src_row, dst, dst_row, _, _, _, _): dst = src^T for a block of LANES x LANES numbers.
+    """transpose(src, src_row, dst, dst_row): dst = src^T for a block of LANES x LANES numbers.
 
     log2(LANES) rounds of exchanging halves between rows whose numbers differ in one bit.
     """
 
-    def body(bd: Any, src: Any, src_row: Any, dst: Any, dst_row: Any, *_: Any) -> None:
+    def body(bd: Any, src: Any, src_row: Any, dst: Any, dst_row: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         rows = [_load(bd, sp, bd.mul(src_row, I64(i)), LANES) for i in range(LANES)]
         bit = 1
@@ -185,7 +188,7 @@ def make_transpose() -> Callable[..., None]:
         for i, row in enumerate(rows):
             _store(bd, row, dp, bd.mul(dst_row, I64(i)), LANES)
 
-    return _intrinsic(body)
+    return _intrinsic(body, 4)
 
 
 def make_fill() -> Callable[..., None]:
@@ -201,25 +204,27 @@ def make_fill() -> Callable[..., None]:
             _memset(bd, bd.gep(middle, [count]), bd.mul(after, I64(4)), 0)
             loop.update([])
 
-    return _intrinsic(body)
+    return _intrinsic(body, 8)
 
 
 # -- the instructions ---------------------------------------------------------------------------------------------------------------
 
 
-def _intrinsic(body: Callable[..., None], count: int = 8) -> Callable[..., None]:
-    """A numba function of `count` int64 arguments, 8, 9 or 11, whose code `body` writes."""
+def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
+    """A numba function of `count` int64 arguments, whose code `body` writes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         body(builder, *arguments)
         return context.get_dummy_value()
 
     made = types.void(*[types.int64] * count), generate
-    if count == 8:
-        return intrinsic(lambda typing, a, b, c, d, e, f, g, h: made)
-    if count == 9:
-        return intrinsic(lambda typing, a, b, c, d, e, f, g, h, i: made)
-    return intrinsic(lambda typing, a, b, c, d, e, f, g, h, i, j, k: made)
+    typing: dict[int, Callable[..., Any]] = {  # numba asks for a function with so many arguments
+        4: lambda typing, a, b, c, d: made,
+        7: lambda typing, a, b, c, d, e, f, g: made,
+        8: lambda typing, a, b, c, d, e, f, g, h: made,
+        10: lambda typing, a, b, c, d, e, f, g, h, i, j: made,
+    }
+    return intrinsic(typing[count])
 
 
 class _Loop:

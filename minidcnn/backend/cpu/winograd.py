@@ -21,12 +21,12 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .layout import plain
+from .matmul import ADDS
 from .memory import Scratch, empty, second_level_cache
 from .threads import MULTIPLY_ADDS, num_threads, parallel
 from .transforms import OUT, TAPS, XI
 from .vector import LANES, ROWS, panel_vectors
 from .winograd_loops import (
-    ADDS,
     BLOCK,
     Finish,
     Shape,
@@ -58,7 +58,7 @@ def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair, sc
     if min(c, o) < LANES:
         bias, scale = (None if v is None else _pad(v, 0) for v in (bias, scale))
         return _cut(conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), bias, window, out, scale, relu), o)
-    return _convolve(x, w, bias, False, window.padding, o, out, scale, relu)
+    return _convolve(x, w, bias, 0, window.padding, o, out, scale, relu)
 
 
 def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, size: Pair) -> Array:
@@ -67,7 +67,7 @@ def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, siz
     if min(c, o) < LANES:
         return _cut(conv_transpose2d(_pad(y, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, size), c)
     padding = (TAPS - 1 - window.padding[0], TAPS - 1 - window.padding[1])
-    return _convolve(y, w, bias, True, padding, c, size)
+    return _convolve(y, w, bias, 1, padding, c, size)
 
 
 def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
@@ -154,9 +154,9 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
 
 
 def _convolve(
-    x: Array, w: Array, bias: Array | None, turned: bool, padding: Pair, o: int, out: Pair, scale: Array | None = None, relu: bool = False
+    x: Array, w: Array, bias: Array | None, turned: int, padding: Pair, o: int, out: Pair, scale: Array | None = None, relu: bool = False
 ) -> Array:
-    """x (N, C, H, W) and weights (O, C, 3, 3) or, `turned`, (C, O, 3, 3) -> y (N, O, *out)."""
+    """x (N, C, H, W) and weights (O, C, 3, 3) or, if `turned` is 1, (C, O, 3, 3) -> y (N, O, *out)."""
     s = _shape(x.shape, o, padding, out)
     images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), empty((s.n, *out, o))
     none, side = np.empty(0, np.float32), XI * max(s.c, o)

@@ -4,8 +4,6 @@ Tiles are counted through all images, rows of tiles and columns of tiles. Transf
 weights as (36, channels, columns of a panel) for each panel of output channels; consecutive ones of the 36 planes are `plane` numbers
 apart, an odd number of cache lines, since at multiples of 4096 bytes they would throw each other out of the cache.
 
-A number written as it is would have numba compile the called function for that number alone: hence np.int64(0).
-
 Importing this module imports numba.
 """
 
@@ -13,21 +11,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from ..arrays import Array
 from .jit import _dispatcher as njit
+from .matmul import add, add_some, multiply
+from .routine import python_routine, routine
 from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
-from .vector import LANES, ROWS, make_fill, make_product, make_sum, make_transform, make_transpose
+from .vector import LANES, make_fill, make_transform, make_transpose
 
-ROWS1, ROWS2, ROWS3, ROWS4 = ROWS
-DEEP, LONG = 128, 64  # numbers along k at a time in products and in sums: four vectors of so many fill 32 and 16 KiB
-ADDS = 4  # rows of a sum of products are a multiple of this
-ADD1, ADD2, ADD3, ADD4 = (min(ADDS, rows) & ~1 for rows in ROWS)
-product1, product2, product3, product4 = (make_product(rows, vectors) for vectors, rows in enumerate(ROWS, 1))
-add1, add2, add3, add4 = (make_sum(rows, vectors) for vectors, rows in enumerate((ADD1, ADD2, ADD3, ADD4), 1))
-TALL1, TALL2 = (16, 8) if LANES == 16 else (4, 4)  # with one or two vectors, more rows spare loads where their number allows
-tall1, tall2, tall4 = make_sum(TALL1, 1), make_sum(TALL2, 2), make_sum(ROWS4, 4)
 input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, fetch=True)
 affine_map = make_transform(A_T, affine=True, fetch=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
@@ -70,8 +60,8 @@ class Finish(NamedTuple):
 # -- transforms of images -------------------------------------------------------------------------------------------------------------
 
 
-@njit
-def copy_patch(x, base, patch, h, w, c, h0, w0, side):  # type: ignore[no-untyped-def]
+@routine
+def copy_patch(x: Array, base: int, patch: Array, h: int, w: int, c: int, h0: int, w0: int, side: int) -> None:
     """The side x side pixels from (h0, w0) on, zeros outside the image: for tiles at the edge."""
     top, bottom = min(max(-h0, 0), side), max(min(h - h0, side), 0)
     left, right = min(max(-w0, 0), side), max(min(w - w0, side), 0)
@@ -85,8 +75,8 @@ def copy_patch(x, base, patch, h, w, c, h0, w0, side):  # type: ignore[no-untype
     fill(0, 0, patch.ctypes.data + 4 * bottom * line, 0, 1, (side - bottom) * line, 0, 0)
 
 
-@njit
-def input_tiles(x, s, first, count, tiles, at, plane, patch):  # type: ignore[no-untyped-def]
+@python_routine
+def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array) -> None:
     """tiles (36, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at]."""
     c = s.c  # at least LANES
     for q in range(count):
@@ -95,14 +85,14 @@ def input_tiles(x, s, first, count, tiles, at, plane, patch):  # type: ignore[no
         if h0 >= 0 and w0 >= 0 and h0 + SIDE <= s.h and w0 + SIDE <= s.w:
             source, row = x.ctypes.data + 4 * (base + (h0 * s.w + w0) * c), s.w * c
         else:
-            copy_patch(x, base, patch, s.h, s.w, c, h0, w0, np.int64(SIDE))
+            copy_patch(x, base, patch, s.h, s.w, c, h0, w0, SIDE)
             source, row = patch.ctypes.data, SIDE * c
         to = tiles.ctypes.data + 4 * (at + q * s.row)
-        input_map(source, row, c, to, SIDE * plane, plane, 0, c)
+        input_map(source, row, c, to, SIDE * plane, plane, c)
 
 
-@njit
-def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore[no-untyped-def]
+@python_routine
+def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array) -> None:
     """tiles (36, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]."""
     o = s.o
     for q in range(count):
@@ -111,14 +101,16 @@ def gradient_tiles(g, s, first, count, tiles, at, plane, patch):  # type: ignore
         if h0 + OUT <= s.oh and w0 + OUT <= s.ow:
             source, row = g.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o
         else:
-            copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, np.int64(OUT))
+            copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, OUT)
             source, row = patch.ctypes.data, OUT * o
         to = tiles.ctypes.data + 4 * (at + q * s.g_row)
-        gradient_map(source, row, o, to, SIDE * plane, plane, 0, o)
+        gradient_map(source, row, o, to, SIDE * plane, plane, o)
 
 
-@njit
-def output_tiles(products, row, plane, finish, y, s, first, count, start, stop, patch):  # type: ignore[no-untyped-def]
+@routine
+def output_tiles(
+    products: Array, row: int, plane: int, finish: Finish, y: Array, s: Shape, first: int, count: int, start: int, stop: int, patch: Array
+) -> None:
     """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge; m (36, count, row).
 
     What is done to y on the way out: its bias is added, or scale and offset and ReLU if there is a scale.
@@ -139,10 +131,10 @@ def output_tiles(products, row, plane, finish, y, s, first, count, start, stop, 
             to, line, pixel = patch.ctypes.data, OUT * part, part
         source = products.ctypes.data + 4 * q * row
         if scale.size == 0:
-            output_map(source, SIDE * plane, plane, to, line, pixel, 0, part)
+            output_map(source, SIDE * plane, plane, to, line, pixel, part)
         else:
             a, b = scale.ctypes.data + 4 * start, bias.ctypes.data + 4 * start
-            affine_map(source, SIDE * plane, plane, to, line, pixel, 0, part, a, b, finish.relu)
+            affine_map(source, SIDE * plane, plane, to, line, pixel, part, a, b, finish.relu)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
@@ -154,13 +146,13 @@ def output_tiles(products, row, plane, finish, y, s, first, count, start, stop, 
 # -- transforms of weights --------------------------------------------------------------------------------------------------------------
 
 
-@njit
-def load_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
+@routine
+def load_filters(w: Array, o: int, c: int, o0: int, c0: int, block: Array) -> None:
     """block (LANES of C, 3, 3, LANES of O) = weights (O, 3, 3, C) from (o0, c0) on, 0 beyond the last: nine transposed squares."""
     for tap in range(block.size // (LANES * LANES)):  # all of them, without the compiler's knowing how many: it would write out each
         if o0 + LANES <= o and c0 + LANES <= c:
             source, to = w.ctypes.data + 4 * ((o0 * TAPS2 + tap) * c + c0), block.ctypes.data + 4 * tap * LANES
-            transpose(source, TAPS2 * c, to, TAPS2 * LANES, 0, 0, 0, 0)
+            transpose(source, TAPS2 * c, to, TAPS2 * LANES)
             continue
         for k in range(LANES):
             for j in range(LANES):
@@ -168,21 +160,21 @@ def load_filters(w, o, c, o0, c0, block):  # type: ignore[no-untyped-def]
                 block[(j * TAPS2 + tap) * LANES + k] = w[((o0 + k) * TAPS2 + tap) * c + c0 + j] if inside else 0
 
 
-@njit
-def store_filters(block, w, o, c, o0, c0):  # type: ignore[no-untyped-def]
+@routine
+def store_filters(block: Array, w: Array, o: int, c: int, o0: int, c0: int) -> None:
     """The way back: weights (O, 3, 3, C) from (o0, c0) on = block (LANES of C, 3, 3, LANES of O)."""
     for tap in range(block.size // (LANES * LANES)):
         if o0 + LANES <= o and c0 + LANES <= c:
             source, to = block.ctypes.data + 4 * tap * LANES, w.ctypes.data + 4 * ((o0 * TAPS2 + tap) * c + c0)
-            transpose(source, TAPS2 * LANES, to, TAPS2 * c, 0, 0, 0, 0)
+            transpose(source, TAPS2 * LANES, to, TAPS2 * c)
             continue
         for k in range(min(LANES, o - o0)):
             for j in range(min(LANES, c - c0)):
                 w[((o0 + k) * TAPS2 + tap) * c + c0 + j] = block[(j * TAPS2 + tap) * LANES + k]
 
 
-@njit
-def turned_filters(w, o, c, o0, c0, u, at, columns, plane, block):  # type: ignore[no-untyped-def]
+@routine
+def turned_filters(w: Array, o: int, c: int, o0: int, c0: int, u: Array, at: int, columns: int, plane: int, block: Array) -> None:
     """u (36, LANES of O, LANES of C) = G w G^T of weights (O, 3, 3, C) turned by half a turn, from (o0, c0) on, 0 beyond the last."""
     for k in range(LANES):
         source, row = w.ctypes.data + 4 * ((o0 + k) * TAPS2 * c + c0), c
@@ -193,11 +185,11 @@ def turned_filters(w, o, c, o0, c0, u, at, columns, plane, block):  # type: igno
                     block[tap * LANES + j] = w[((o0 + k) * TAPS2 + tap) * c + c0 + j] if inside else 0
             source, row = block.ctypes.data, LANES
         to = u.ctypes.data + 4 * (at + k * columns)
-        weight_map(source + 4 * (TAPS2 - 1) * row, -TAPS * row, -row, to, SIDE * plane, plane, 0, LANES)
+        weight_map(source + 4 * (TAPS2 - 1) * row, -TAPS * row, -row, to, SIDE * plane, plane, LANES)
 
 
-@njit
-def filters(w, s, turned, panel, first, count, u, at, plane, block):  # type: ignore[no-untyped-def]
+@python_routine
+def filters(w: Array, s: Shape, turned: int, panel: int, first: int, count: int, u: Array, at: int, plane: int, block: Array) -> None:
     """u (36, count, columns) = G w G^T of one panel for `count` of the channels that are summed over, from `first` on; it lies at u[at].
 
     w is (O, 3, 3, C) or, `turned`, (C, 3, 3, O) and turned by half a turn. `count` is rounded up to LANES, with zeros for what is beyond.
@@ -211,96 +203,18 @@ def filters(w, s, turned, panel, first, count, u, at, plane, block):  # type: ig
             load_filters(w, s.o, s.c, o0, k0, block)
             for k in range(LANES):
                 source, target = block.ctypes.data + 4 * k * TAPS2 * LANES, u.ctypes.data + 4 * (to + k * s.columns)
-                weight_map(source, TAPS * LANES, LANES, target, SIDE * plane, plane, 0, LANES)
+                weight_map(source, TAPS * LANES, LANES, target, SIDE * plane, plane, LANES)
 
 
-@njit
-def back(sums, row, plane, w, s, o0, c0, count, rest, block):  # type: ignore[no-untyped-def]
+@routine
+def back(sums: int, row: int, plane: int, w: Array, s: Shape, o0: int, c0: int, count: int, rest: int, block: Array) -> None:
     """Weights (O, 3, 3, C) from (o0, c0) on = G^T m G of sums m (36, count of C, row) at an address, of which `rest` columns are used."""
     for k0 in range(0, count, LANES):
         for j0 in range(0, rest, LANES):
             for k in range(min(LANES, count - k0)):
                 source = sums + 4 * ((k0 + k) * row + j0)
-                back_map(source, SIDE * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, 0, LANES)
+                back_map(source, SIDE * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, LANES)
             store_filters(block, w, s.o, s.c, o0 + j0, c0 + k0)
-
-
-# -- products ---------------------------------------------------------------------------------------------------------------------------
-
-
-@njit
-def multiply(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
-    """to (rows, columns) = sum over the runs of a (rows, k) b (k, columns), all addresses, as make_product has it, or += it if `more`.
-
-    Rows are rounded up to the block that fits the registers. What all rows meet of b at a time fits L1.
-    """
-    together = max(DEEP // k, 1)  # runs
-    for r in range(0, runs, together):
-        count, part = min(together, runs - r), (k + DEEP - 1) // DEEP
-        part = (k + part - 1) // part
-        for k0 in range(0, k, part):
-            a0, b0 = a + 4 * (r * a_run + k0), b + 4 * (r * k + k0) * vectors * LANES
-            blocks(a0, a_row, a_run, count, b0, to, to_row, min(part, k - k0), rows, vectors, more)
-            more = np.int64(1)
-
-
-@njit
-def blocks(a, a_row, a_run, runs, b, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
-    """The same without a thought for L1."""
-    if vectors == 4:
-        for t in range(0, rows, ROWS4):
-            product4(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
-    elif vectors == 3:
-        for t in range(0, rows, ROWS3):
-            product3(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
-    elif vectors == 2:
-        for t in range(0, rows, ROWS2):
-            product2(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
-    else:
-        for t in range(0, rows, ROWS1):
-            product1(a + 4 * t * a_row, a_row, a_run, runs, b, to + 4 * t * to_row, to_row, k, more)
-
-
-@njit
-def add(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
-    """to (rows, columns) = a (rows, k) b (k, columns), all addresses, or += it if `more`; rows are rounded up to ADDS.
-
-    What all rows meet of b at a time fits L1.
-    """
-    parts = max((k + LONG // 2) // LONG, 1)
-    part = (k + parts - 1) // parts
-    for q in range(0, k, part):
-        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(part, k - q), rows, vectors, more + q)
-
-
-@njit
-def add_some(a, a_row, a_k, b, b_row, to, to_row, k, rows, vectors, more):  # type: ignore[no-untyped-def]
-    """The same without a thought for L1."""
-    rows = (rows + ADDS - 1) // ADDS * ADDS  # first: sixes must not go beyond
-    if vectors == 4:
-        t = 0
-        while t < rows:
-            if rows - t == ADD4 or rows - t == 2 * ADD4:  # any even number but 2 is a sum of fours and sixes
-                add4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
-                t += ADD4
-            else:
-                tall4(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
-                t += ROWS4
-    elif vectors == 3:
-        for t in range(0, rows, ADD3):
-            add3(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
-    elif vectors == 2 and rows % TALL2 == 0:
-        for t in range(0, rows, TALL2):
-            tall2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
-    elif vectors == 1 and rows % TALL1 == 0:
-        for t in range(0, rows, TALL1):
-            tall1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
-    elif vectors == 2:
-        for t in range(0, rows, ADD2):
-            add2(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
-    else:
-        for t in range(0, rows, ADD1):
-            add1(a + 4 * t * a_row, a_row, a_k, b, b_row, to + 4 * t * to_row, to_row, k, more)
 
 
 # -- whole convolutions -------------------------------------------------------------------------------------------------------------------
@@ -312,13 +226,13 @@ def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_
     for block in range(start, stop):
         first = block * step
         count = min(step, s.tiles - first)
-        input_tiles(x, s, first, count, tiles, np.int64(0), t_plane, patch)
+        input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
         for xi in range(XI):
             a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
             for panel in range(s.wide // s.columns):
                 b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
-                multiply(a, s.row, np.int64(0), np.int64(1), b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors, np.int64(0))
-        output_tiles(products, s.wide, p_plane, finish, y, s, first, count, np.int64(0), s.o, patch)
+                multiply(a, s.row, 0, 1, b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors, 0)
+        output_tiles(products, s.wide, p_plane, finish, y, s, first, count, 0, s.o, patch)
 
 
 @njit
@@ -333,23 +247,35 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
         count = min(step, s.tiles - first)
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
-            filters(w, s, turned, panel, c0, channels, u, np.int64(0), u_plane, block)
+            filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block)
             for xi in range(XI):
                 a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + c0)
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
-                add_some(a, s.row, np.int64(1), b, s.columns, to, s.columns, channels, count, s.vectors, c0)
+                add_some(a, s.row, 1, b, s.columns, to, s.columns, channels, count, s.vectors, c0)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
 
 
-@njit
-def some_sums(tiles, t_plane, gradients, g_plane, s, count, total, plane, more, start, stop):  # type: ignore[no-untyped-def]
+@python_routine
+def some_sums(
+    tiles: Array,
+    t_plane: int,
+    gradients: Array,
+    g_plane: int,
+    s: Shape,
+    count: int,
+    total: Array,
+    plane: int,
+    more: int,
+    start: int,
+    stop: int,
+) -> None:
     """total (36, C, wide) = tiles^T gradients over `count` tiles, or += it if `more`; an item is one panel of one of the 36."""
     panels = s.wide // s.columns
     for item in range(start, stop):
         xi, j0 = item // panels, item % panels * s.columns
         a, b = tiles.ctypes.data + 4 * xi * t_plane, gradients.ctypes.data + 4 * (xi * g_plane + j0)
-        add(a, np.int64(1), s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors, more)
+        add(a, 1, s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors, more)
 
 
 @njit
@@ -360,14 +286,14 @@ def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gra
         for block in range(begin, (part + 1) * blocks // parts):
             first = block * step
             count = min(step, s.tiles - first)
-            input_tiles(x, s, first, count, tiles, np.int64(0), t_plane, patch)
-            gradient_tiles(g, s, first, count, gradients, np.int64(0), g_plane, patch)
+            input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
+            gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch)
             items = XI * (s.wide // s.columns)
-            some_sums(tiles, t_plane, gradients, g_plane, s, count, total[part], plane, block - begin, np.int64(0), items)
+            some_sums(tiles, t_plane, gradients, g_plane, s, count, total[part], plane, block - begin, 0, items)
 
 
 @njit
-def collect(total, plane, parts, w, s, block, start, stop):  # type: ignore[no-untyped-def]
+def collect(total: Array, plane: int, parts: int, w: Array, s: Shape, block: Array, start: int, stop: int) -> None:
     """w = G^T m G of the sum of all parts, for items of LANES channels of C."""
     for item in range(start, stop):
         c0 = item * LANES
@@ -377,7 +303,7 @@ def collect(total, plane, parts, w, s, block, start, stop):  # type: ignore[no-u
                 to = xi * plane + c0 * s.wide
                 for k in range(to, to + count * s.wide):
                     total[0, k] += total[part, k]
-        back(total.ctypes.data + 4 * c0 * s.wide, s.wide, plane, w, s, np.int64(0), c0, count, s.o, block)
+        back(total.ctypes.data + 4 * c0 * s.wide, s.wide, plane, w, s, 0, c0, count, s.o, block)
 
 
 @njit
@@ -390,5 +316,5 @@ def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, bl
         for xi in range(XI):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
             to = sums.ctypes.data + 4 * xi * plane
-            add(a, np.int64(1), s.row, b, s.g_row, to, s.columns, s.tiles, count, s.vectors, np.int64(0))
+            add(a, 1, s.row, b, s.g_row, to, s.columns, s.tiles, count, s.vectors, 0)
         back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

@@ -19,7 +19,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LANES = "MINIDCNN_LANES"
-OPTIONS = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}  # the last: division by 0 as in NumPy
+OPTIONS = {
+    "nogil": True,
+    "fastmath": {"contract"},  # fused multiply-add only: infinities and NaN mean what they mean in NumPy
+    "error_model": "numpy",  # so does division by 0
+    "no_cfunc_wrapper": True,  # nobody calls kernels from C
+}
 
 _lock = threading.Lock()
 
@@ -53,10 +58,7 @@ class Compiled(Generic[P, R]):
 
 
 def jit(function: Callable[P, R]) -> Compiled[P, R]:
-    """`function` compiled on its first call, cached on disk where that is possible, without the interpreter lock.
-
-    No fast-math but fused multiply-add: infinities and NaN mean what they mean in NumPy.
-    """
+    """`function` compiled on its first call, cached on disk where that is possible, without the interpreter lock."""
     return Compiled(function)
 
 

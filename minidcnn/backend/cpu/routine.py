@@ -38,7 +38,7 @@ class Routine:
     def __init__(self, function: Callable[..., None], python: bool = False) -> None:
         self.name = f"{function.__module__}.{function.__qualname__}"
         self.arguments = tuple(_kind(hint) for name, hint in get_type_hints(function).items() if name != "return")
-        self.dispatcher: Any = _dispatcher(function, no_cfunc_wrapper=True, no_cpython_wrapper=not python)
+        self.dispatcher: Any = _dispatcher(function, no_cpython_wrapper=not python)
         self.type: Any = None
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numba")
+from minidcnn.backend import compiling
 
 MODULE = """
 from typing import NamedTuple
@@ -118,3 +119,25 @@ def test_changed_source_is_compiled_anew(folder: Path) -> None:
     out(python(folder, RUN))
     (folder / "kernels.py").write_text(MODULE.replace("scale(x, 2, s)", "scale(x, 3, s)"), encoding="utf-8")
     assert out(python(folder, RUN.replace("[0, 4, 8, 12, 4, 5]", "[0, 6, 12, 18, 4, 5]"))) == ["four_times", "scale", "twice"]
+
+
+def test_what_is_compiled_is_told_and_what_is_in_the_cache_is_not(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np\nfrom minidcnn.backend import compiling, kernels\ntold = []\n"
+        "with compiling.on_compile(lambda: told.append(1)):\n    kernels().relu(np.ones((1, 64, 99, 99), 'f4'))\n"
+        "kernels().relu(np.ones((1, 64, 99, 99), 'f8'))\nprint(len(told))"
+    )
+    assert [out(python(tmp_path, code)) for _ in range(2)] == [["1"], ["0"]]
+
+
+def test_what_may_be_compiled_elsewhere_is_told_if_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "LONG", 0.01)
+    told = threading.Event()
+    with compiling.on_compile(told.set):
+        with compiling.told_if_long():
+            assert told.wait(60)
+        told.clear()
+        monkeypatch.setattr(compiling, "LONG", 60)
+        with compiling.told_if_long():
+            pass
+        assert not told.is_set() and not any(isinstance(t, threading.Timer) and not t.finished.is_set() for t in threading.enumerate())

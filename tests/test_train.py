@@ -14,6 +14,7 @@ from PIL import Image
 import minidcnn
 from minidcnn import Tensor
 from minidcnn import functional as F
+from minidcnn.backend import compiling
 from minidcnn.data import Arrays, DataError, Sample
 from minidcnn.interop import load_checkpoint, model_of
 from minidcnn.models import SegNet
@@ -22,7 +23,7 @@ from minidcnn.segmentation.diagnose import TrainingError, out_of_memory
 from minidcnn.segmentation.evaluate import evaluate
 from minidcnn.segmentation.losses import Loss
 from minidcnn.segmentation.prepare import class_weights, make_optimizer, make_schedule, training_transform
-from minidcnn.segmentation.progress import Progress, clock
+from minidcnn.segmentation.progress import Progress, clock, compiling_said
 
 FILES = {"config.json", "metrics.jsonl", "curves.png", "predictions.png", "last.safetensors", "best.safetensors"}
 
@@ -110,6 +111,25 @@ def test_the_progress_bar_tells_loss_speed_and_time_left(capsys: pytest.CaptureF
     assert "epoch 1/2" in shown.err and " 25%|" in shown.err and "loss 0.123, 16 images/s, 0:0" in shown.err and "left" in shown.err
     assert shown.out == "a line\n"
     assert [clock(s) for s in (0.4, 75, 3700)] == ["0:00", "1:15", "1:01:40"]
+
+
+def test_the_first_step_is_no_measure_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("minidcnn.segmentation.progress.time.perf_counter", lambda: now[0])
+    with Progress(12, done=2, shown=False) as progress:
+        for now[0], left in ((100, 900), (101, 8), (103, 10.5)):  # seconds in which three of ten steps are done
+            progress.step("epoch 1/1", 0.1, 8, 1)
+            assert progress.left == left
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_compiling_is_said_once_where_somebody_watches(shown: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    compiling.tell()
+    with compiling_said(shown):
+        compiling.tell()
+        compiling.tell()
+    compiling.tell()
+    assert capsys.readouterr().err == "compiling kernels: up to half a minute, in the first run on a machine\n" * shown
 
 
 # -- data as the network sees it -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 
 from .. import __version__
 from ..backend import BackendError, exhausted
+from ..segmentation.progress import compiling_said
 from .common import Parser, fail
 
 COMMANDS = {
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.arguments(parser)
     args = parser.parse_args(rest)
     try:
-        return int(command.run(args))
+        with compiling_said():
+            return int(command.run(args))
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

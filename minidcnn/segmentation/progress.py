@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
+
+from ..backend.compiling import on_compile
 
 
 class Progress:
@@ -17,7 +21,7 @@ class Progress:
         from tqdm import tqdm
 
         self.total, self.first, self.done = total, done, done
-        self.started = time.perf_counter()
+        self.started = self.after_first = time.perf_counter()
         self.images, self.seconds = 0, 0.0  # of training steps, without validation
         self.shown = sys.stderr.isatty() if shown is None else shown
         self.bar: Any = tqdm(
@@ -28,6 +32,8 @@ class Progress:
     def step(self, epoch: str, loss: float, images: int, seconds: float) -> None:
         """One more step is done: of so many images, in so many seconds."""
         self.done += 1
+        if self.done == self.first + 1:
+            self.after_first = time.perf_counter()
         self.images += images
         self.seconds += seconds
         if self.shown:
@@ -49,9 +55,10 @@ class Progress:
 
     @property
     def left(self) -> float:
-        """Seconds to the end at the speed so far, validation included."""
+        """Seconds to the end at the speed so far, validation included; the first step, which may compile kernels, counts only if it is alone."""
         steps = self.done - self.first
-        return (time.perf_counter() - self.started) / steps * (self.total - self.done) if steps else 0.0
+        begun, steps = (self.after_first, steps - 1) if steps > 1 else (self.started, steps)
+        return (time.perf_counter() - begun) / steps * (self.total - self.done) if steps else 0.0
 
     def say(self, text: str) -> None:
         """A line on stdout that stays, above the bar."""
@@ -74,6 +81,23 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
+
+
+@contextlib.contextmanager
+def compiling_said(shown: bool | None = None) -> Iterator[None]:
+    """Within it, a line on stderr says so when the first kernel must be compiled: a bar that stands still looks broken. Quiet as the bar is."""
+    from tqdm import tqdm
+
+    said = not (sys.stderr.isatty() if shown is None else shown)
+
+    def say() -> None:
+        nonlocal said
+        if not said:
+            said = True
+            tqdm.write("compiling kernels: up to half a minute, in the first run on a machine", file=sys.stderr)
+
+    with on_compile(say):
+        yield
 
 
 def clock(seconds: float) -> str:

@@ -21,7 +21,7 @@ from .evaluate import Evaluation, evaluate
 from .interrupt import Interrupt, Stopped
 from .losses import Loss
 from .metrics import constant_prediction
-from .progress import Progress, clock
+from .progress import Progress, clock, compiling_said
 from .runs import RunFolder
 
 if TYPE_CHECKING:
@@ -84,7 +84,10 @@ class Trainer:
         """
         total, done = self.steps * self.config.epochs, self.epoch * self.steps + self.step
         quiet = np.errstate(all="ignore")  # NumPy need not warn of NaN: every step is checked
-        with Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress, quiet, self.graphs or nullcontext():
+        with (
+            Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress, quiet, self.graphs or nullcontext(),
+            compiling_said(self.shown),
+        ):  # fmt: skip
             for warning in self.warnings:
                 self.progress.warn(warning)
             self.drawn = time.perf_counter()

@@ -12,10 +12,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..compiling import tell
 from .jit import LANES
 
 importlib.import_module("numba")  # first: threads that begin with different parts of it at once would find each other's half made
 caching: Any = importlib.import_module("numba.core.caching")  # as Any: how much of numba is typed depends on its version
+event: Any = importlib.import_module("numba.core.event")
 SETTINGS = (LANES,)  # environment variables that change the code
 
 
@@ -23,6 +25,19 @@ def newest_source() -> tuple[tuple[str, int, int], ...]:
     """Name, time and size of every source file of this folder: kernels are made of functions and constants of several files."""
     files = sorted(Path(__file__).parent.glob("*.py"))
     return tuple((f.name, (status := f.stat()).st_mtime_ns, status.st_size) for f in files)
+
+
+class Compilations(event.Listener):  # type: ignore[misc]
+    """Hears of everything that numba compiles and tells of what is ours."""
+
+    def on_start(self, made: Any) -> None:
+        if made.data["dispatcher"].py_func.__module__.startswith("minidcnn."):
+            tell()
+
+    def on_end(self, made: Any) -> None: ...
+
+
+event.register("numba:compile", Compilations())
 
 
 class Files(caching.IndexDataCacheFile):  # type: ignore[misc]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
+from ..compiling import told_if_long
 from .compiler import ARCH
 from .source import source
 
@@ -66,7 +67,8 @@ class Launcher:
         key = (file, kernel, options)
         if key not in self._functions:
             try:
-                self._functions[key] = self._module(code=source(file), options=options).get_function(kernel)
+                with told_if_long():
+                    self._functions[key] = self._module(code=source(file), options=options).get_function(kernel)
             except MemoryError:
                 raise
             except Exception as error:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 from ..backend import Array, Kernels, kernels_of
 from ..tensor import Tensor
 
@@ -15,11 +17,17 @@ def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
     return [p.grad for p in tensors if p.grad is not None]
 
 
+def _together(tensors: Iterable[Tensor]) -> dict[Kernels, list[Tensor]]:
+    """Tensors by the kernels that work on them: each backend is asked once."""
+    together: dict[Kernels, list[Tensor]] = {}
+    for t in tensors:
+        together.setdefault(kernels_of(t._array), []).append(t)
+    return together
+
+
 def scale_all(gradients: Iterable[Tensor], factor: float, look: bool = False) -> list[Any]:
     """Tensors times `factor`, in place, all of a backend at once. For each backend, with `look`, whether all were finite before: nobody has waited for it."""
-    together: dict[Kernels, list[Tensor]] = {}
-    for g in gradients:
-        together.setdefault(kernels_of(g._array), []).append(g)
+    together = _together(gradients)
     results = [kernels.scale_all([g._array for g in some], float(factor), look) for kernels, some in together.items()]
     for some in together.values():
         for g in some:
@@ -36,15 +44,18 @@ def grad_norm(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> 
 
 
 def power_sum(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> Array | None:
-    """The same to the power `norm_type` (inf: as it is), as an array without axes that stays where the gradients are; None without any."""
+    """The same to the power `norm_type` (inf: as it is), as an array without axes that stays where the gradients are; None without any.
+
+    One launch or two on a GPU, however many gradients there are, and nothing is waited for. Gradients on several backends meet on NumPy.
+    """
     if not norm_type > 0:
         raise ValueError(f"grad_norm: norm_type must be above 0 (inf for the largest element), got {norm_type}")
-    total: Any = None
-    for g in _gradients(parameters):  # added up where they are: one transfer at the end
-        kernels = kernels_of(g._array)
-        part = kernels.power_sum(g._array, float(norm_type))
-        total = part if total is None else kernels.xp.maximum(total, part) if norm_type == math.inf else total + part
-    return total  # type: ignore[no-any-return]
+    together = _together(_gradients(parameters))
+    parts = [kernels.power_sum([g._array for g in some], float(norm_type)) for kernels, some in together.items()]
+    if len(parts) <= 1:
+        return parts[0] if parts else None
+    values = np.array([float(part) for part in parts])
+    return np.asarray(values.max() if norm_type == math.inf else values.sum())
 
 
 def clip_grad_norm_(
@@ -83,7 +94,5 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 def grads_finite(parameters: Tensor | Iterable[Tensor]) -> bool:
     """Whether no gradient holds NaN or an infinity."""
-    result: Any = True
-    for g in _gradients(parameters):
-        result = result & kernels_of(g._array).all_finite(g._array)
-    return bool(result)
+    together = _together(_gradients(parameters))
+    return all(bool(kernels.all_finite([g._array for g in some])) for kernels, some in together.items())

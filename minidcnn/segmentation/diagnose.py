@@ -19,7 +19,7 @@ class TrainingError(RuntimeError):
 
 def finite(tensor: Tensor) -> bool:
     """Whether no element is NaN or infinite."""
-    return bool(kernels_of(tensor._array).all_finite(tensor._array))
+    return bool(kernels_of(tensor._array).all_finite([tensor._array]))
 
 
 def first_not_finite(model: Segmenter, images: Tensor) -> str:

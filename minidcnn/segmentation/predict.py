@@ -160,7 +160,7 @@ def _answer(model: Segmenter, images: Array) -> Tensor:
     with _in_eval_mode(model), no_grad():
         answer = F.softmax(model(x), 1, dtype=weight.dtype)
     kernels = kernels_of(answer._array)
-    wrong = kernels.xp.where(kernels.all_finite(answer._array), -1, 0)
+    wrong = kernels.xp.where(kernels.all_finite([answer._array]), -1, 0)
     sentence = "the network answers with NaN: its training diverged, or the image holds NaN; use an earlier checkpoint"
     kernels.demand(wrong, lambda _: FloatingPointError(sentence))
     return answer

@@ -20,7 +20,7 @@ BLOCK = 1 << 15  # elements
 
 
 class OptimKernels(BaseKernels):
-    """Steps of one parameter and of many, and what clipping needs of a gradient."""
+    """Steps of one parameter and of many, and what clipping needs of the gradients."""
 
     def blocks(self, *arrays: Array | None) -> Iterator[tuple[Any, ...]]:
         """Equally shaped arrays cut into the same blocks, in the memory order of the first; None stays None."""
@@ -93,28 +93,31 @@ class OptimKernels(BaseKernels):
 
         look: returns whether all were finite before, as a 0-d array that is not waited for; else True.
         """
-        finite: Any = True
+        finite: Any = self.all_finite(arrays) if look else True
         for x in arrays:
-            if look:
-                finite = finite & self.all_finite(x)
             x *= x.dtype.type(factor)
         return finite
 
-    def power_sum(self, x: Array, power: float) -> Array:
-        """sum |x|^power in float64, a 0-d array; the largest |x| for power inf. NaN and infinities show in the result."""
+    def power_sum(self, arrays: Sequence[Array], power: float) -> Array:
+        """sum |x|^power over all elements of all arrays, in float64, a 0-d array; the largest |x| for power inf. 0 for none.
+
+        NaN and infinities show in the result. power: above 0.
+        """
         xp = self.xp
         total = xp.zeros((), "float64")
-        for (x_,) in self.blocks(x):
-            a = xp.abs(x_.astype("float64"))
-            if power == math.inf:
-                total = xp.maximum(total, a.max() if a.size else 0.0)
-            else:
-                total = total + (a * a if power == 2 else a if power == 1 else a**power).sum()
-        return total  # type: ignore[no-any-return]
+        for x in arrays:
+            for (x_,) in self.blocks(x):
+                a = xp.abs(x_.astype("float64"))
+                if power == math.inf:
+                    total = xp.maximum(total, a.max() if a.size else 0.0)
+                else:
+                    total = total + (a * a if power == 2 else a if power == 1 else a**power).sum()
+        return xp.asarray(total)  # type: ignore[no-any-return]
 
-    def all_finite(self, x: Array) -> Array:
-        """Whether x has neither NaN nor infinities, as a 0-d boolean array."""
+    def all_finite(self, arrays: Sequence[Array]) -> Array:
+        """Whether no array holds NaN or an infinity, as a 0-d boolean array that is not waited for."""
         result = self.xp.ones((), bool)
-        for (x_,) in self.blocks(x):
-            result = result & self.xp.isfinite(x_).all()
-        return result  # type: ignore[no-any-return]
+        for x in arrays:
+            for (x_,) in self.blocks(x):
+                result = result & self.xp.isfinite(x_).all()
+        return self.xp.asarray(result)  # type: ignore[no-any-return]

@@ -168,5 +168,5 @@ def test_check_tells_what_stands_for_each_class_in_the_masks_and_which_occur_onc
     assert len({line.index("%") for line in shown[2:5]}) == 1 == len({len(line) for line in shown[1:5]})  # columns stand below each other
     assert any(w.startswith("class 2 (7 in the masks) occurs in one image only") for w in check(data).warnings)
     data.mask_values = ((0, 0, 0), (255, 0, 0), (0, 128, 255))
-    assert "255,0,0" in str(check(data))
+    assert "255/0/0" in str(check(data))
     assert not any("one image only" in w for w in check(arrays(*masks[2:])).warnings)  # of four images, that is nothing odd

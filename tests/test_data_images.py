@@ -256,7 +256,8 @@ def test_too_many_values_are_smooth_edges(tmp_path: Path) -> None:
 def test_number_of_classes_off_by_one(tmp_path: Path) -> None:
     found = scan(masks_of(tmp_path, [[0, 1, 2]]))
     with pytest.raises(
-        DataError, match=r"2 classes are named \(cat, dog\) but the masks hold 3 values \(0, 1, 2; 0 in .*m0\.png\); is background missing"
+        DataError,
+        match=r"\(--classes\) names 2 \(cat, dog\) but the masks hold 3 values \(0, 1, 2; 0 in .*m0\.png\); is background missing",
     ):
         infer_table(found, ("cat", "dog"), None, tmp_path)
 

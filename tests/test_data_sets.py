@@ -208,7 +208,9 @@ def test_values_that_are_given_are_not_scanned_for(tmp_path: Path) -> None:
     assert np.array_equal(data[0].mask.ravel(), 1 - np.arange(54) % 2)
     with pytest.raises(DataError, match=r"2\.png cannot be read"):
         data[1]
-    with pytest.raises(DataError, match=r"3 classes are named but 2 mask values"):
+    with pytest.raises(
+        DataError, match=r"\(--classes\) has 3 \(background, class 1, class 2\) but values=\.\.\. \(--values\) 2 \(0, 255\)"
+    ):
         Folder(tmp_path, "all", values=(0, 255), classes=3)
     one = Folder(tmp_path, "all", values=[(0, 0, 0)], ignored=[[255, 255, 255]])
     assert set(one[0].mask.ravel().tolist()) == {0, 255}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from ..data import Dataset, Value
+    from ..data import Dataset
     from ..interop import Checkpoint
     from ..models import Segmenter
 
 TILE = 1024  # larger images are cut: a network of 64 channels needs some GB for this many pixels squared
-OPTIONS = ("classes", "values", "ignored", "channels", "white", "suffix", "val_fraction")  # of data sets
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,16 +38,7 @@ def warn(message: str) -> None:
 
 
 def _say(kind: str, message: str) -> None:
-    """One line, in which arguments of the library are called as the options are."""
-    text = " ".join(message.split())
-    for written, typed in (
-        ("white=", "--white "),
-        ("values=(...)", "--values"),
-        ("(see channels=...)", "(--channels)"),
-        ("split='all'", "--split all"),
-    ):
-        text = text.replace(written, typed)
-    print(f"{kind}: {text}", file=sys.stderr, flush=True)
+    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 # -- data sets ---------------------------------------------------------------------------------------------------------------------------
@@ -57,73 +46,24 @@ def _say(kind: str, message: str) -> None:
 
 def data_arguments(parser: argparse.ArgumentParser, split: str, default: str | None = None) -> None:
     """--data, --root, --split and what belongs to --data folder. split, default: what the defaults of --split and --data are, for the help."""
-    from ..data import DATASETS
+    from ..data.options import add_data_options
 
-    group = parser.add_argument_group("data set")
-    known = ", ".join(DATASETS)
-    group.add_argument(
-        "--data", default=None if default else "cells", choices=DATASETS, metavar="NAME",
-        help=f"one of {known}; cells is generated, folder takes your own images (default: {default or 'cells'})",
-    )  # fmt: skip
-    group.add_argument(
-        "--root", type=Path, metavar="DIR", help="the folder in which the data set lies; folder wants DIR/images and DIR/masks"
-    )
-    group.add_argument("--split", metavar="NAME", help=f"train, val, test or all, as far as the data set has them (default: {split})")
-    group.add_argument(
-        "--val-fraction",
-        type=float,
-        metavar="X",
-        help="part of the images that is val, as in training, where the data is not divided already (default: 0.2)",
-    )
-    own = parser.add_argument_group("your own images (--data folder)")
-    own.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="names of the classes in the order of the mask values, background too; or their number"
-    )
-    own.add_argument(
-        "--values",
-        nargs="+",
-        type=mask_value,
-        metavar="V",
-        help="what stands for each class in the masks: 0 255, or colours r,g,b (default: found out)",
-    )
-    own.add_argument(
-        "--ignored", nargs="+", type=mask_value, metavar="V", help="values of pixels that don't count (default: 255 beside indices)"
-    )
-    own.add_argument(
-        "--channels", type=positive, metavar="N", help="read images with 1 (gray), 3 (RGB) or more channels (default: as they are)"
-    )
-    own.add_argument(
-        "--white", type=float, metavar="X", help="the value that is white: 4095 for 12-bit images (default: by the file's type)"
-    )
-    own.add_argument("--suffix", metavar="TEXT", help='what masks have after the name of their image, such as "_mask" (default: found out)')
+    add_data_options(parser, data=default, split=split)
 
 
 def open_data(args: argparse.Namespace, split: str, **more: Any) -> Dataset:
     """The data set that the options name; `more` are arguments for it that the options do not overrule. DataError as `open_dataset`."""
-    from ..data import DATASETS, DataError, open_dataset
+    from ..data import open_dataset
+    from ..data.options import accepted, taken
 
-    given = {name: getattr(args, name) for name in OPTIONS if getattr(args, name) is not None}
-    if (classes := given.get("classes")) and len(classes) == 1:
-        given["classes"] = int(classes[0]) if classes[0].isdecimal() else classes[0].split(",")
-    takes = inspect.signature(DATASETS[args.data].__init__).parameters
-    if wrong := [name for name in given if name not in takes]:
-        raise DataError(f"--{wrong[0].replace('_', '-')} is for --data folder; --data {args.data} does not take it")
-    more = {name: value for name, value in more.items() if name in takes and value is not None}
+    given = accepted(args.data, vars(args))
+    more = {name: value for name, value in more.items() if name in taken(args.data) and value is not None}
     return open_dataset(args.data, args.root, split, **more | given)
 
 
 def splits(args: argparse.Namespace, default: Sequence[str]) -> list[str]:
     """The split asked for, or those of `default`."""
     return [args.split] if args.split else list(default)
-
-
-def mask_value(text: str) -> Value:
-    """ "255" -> 255, "255,0,0" -> (255, 0, 0)."""
-    parts = text.split(",")
-    if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is no mask value: give a number, or a colour as red,green,blue")
-    numbers = [int(part) for part in parts]
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1], numbers[2])
 
 
 def positive(text: str) -> int:

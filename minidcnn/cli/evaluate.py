@@ -93,17 +93,18 @@ def as_in_training(args: argparse.Namespace) -> None:
         )
     config = folder.read_config()
     args.data = config.data
-    args.root = args.root or (None if config.root is None else Path(config.root))
-    if args.val_fraction is None and config.data in ("folder", "oxford_pet"):
-        args.val_fraction = config.val_fraction
+    args.root = args.root or config.root
+    for name in ("val_fraction", "suffix"):  # the other options decided what the checkpoint says: see `meaning`
+        if getattr(args, name) is None:
+            setattr(args, name, config.data_options().get(name))
 
 
 def meaning(info: dict[str, Any]) -> dict[str, Any]:
     """What masks and images mean, as in training: for folders of images, where it would be guessed from the files otherwise."""
-    values = info.get("mask_values")
     return {
         "classes": info["classes"],
-        "values": None if values is None else [tuple(v) if isinstance(v, list) else v for v in values],
+        "values": info.get("mask_values"),
+        "ignored": info.get("mask_ignored") or None,  # none in training: then as `Folder` decides
         "channels": info.get("channels"),
         "white": info.get("white"),
     }

@@ -19,6 +19,7 @@ class Dataset(ABC):
     channels: of every image. palette: (K, 3) uint8, a colour per class. ignore_index: the label that counts nowhere.
     problems: what was found wrong when the data set was opened with `strict=False` (`check` reports it).
     mask_values: of data sets in files, what stands for each class there: a gray value, a palette index or a colour (r, g, b).
+    mask_ignored: what stands there for pixels that count nowhere.
 
     A subclass sets these and implements `__len__` and `load(index)`. Negative indices and slices work everywhere.
     """
@@ -30,6 +31,7 @@ class Dataset(ABC):
     ignore_index: int = IGNORE
     problems: tuple[str, ...] = ()
     mask_values: tuple[Value, ...] | None = None
+    mask_ignored: tuple[Value, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -70,7 +72,7 @@ class Subset(Dataset):
         self.dataset, self.indices = dataset, tuple(int(i) for i in indices)
         self.name, self.classes, self.channels = dataset.name, dataset.classes, dataset.channels
         self.palette, self.ignore_index, self.problems = dataset.palette, dataset.ignore_index, dataset.problems
-        self.mask_values = dataset.mask_values
+        self.mask_values, self.mask_ignored = dataset.mask_values, dataset.mask_ignored
 
     def __len__(self) -> int:
         return len(self.indices)

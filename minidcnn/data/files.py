@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +15,7 @@ from .images import Source, list_images, natural_channels, natural_key, pages, r
 from .labels import LabelTable
 from .palette import default_palette
 from .sample import Array, DataError, Sample, random_generator, size_text
+from .written import option_text
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class FileDataset(Dataset):
         problems: Sequence[str] = (),
     ) -> None:
         self.name, self.entries, self.table, self.classes = name, tuple(entries), table, tuple(classes)
-        self.ignore_index, self.mask_values = table.ignore_index, table.values
+        self.ignore_index, self.mask_values, self.mask_ignored = table.ignore_index, table.values, table.ignored
         self.white, self.problems = white, tuple(problems)
         self.palette = default_palette(len(self.classes)) if palette is None else np.asarray(palette, np.uint8)
         self.channels = common_channels(self.entries) if channels is None else channels
@@ -77,7 +78,8 @@ def common_channels(entries: Sequence[Entry]) -> int:
         return 3
     fewest, most = min(found), max(found)
     raise DataError(
-        f"{found[fewest]} has {fewest} channels, {found[most]} has {most}; all images of a data set need the same number (see channels=...)"
+        f"{found[fewest]} has {fewest} channels, {found[most]} has {most}; all images of a data set need the same number (see channels=..., "
+        f"--channels)"
     )
 
 
@@ -101,9 +103,11 @@ def choose_split(split: str, known: Sequence[str], owner: str) -> str:
 def divide(count: int, fraction: float, seed: int, owner: str) -> tuple[list[int], list[int]]:
     """Indices for training and for validation: a random choice that depends on (count, fraction, seed) alone; both in ascending order."""
     if not 0 < fraction < 1:
-        raise DataError(f"{owner}: val_fraction must lie between 0 and 1, got {fraction}")
+        raise DataError(f"{owner}: val_fraction must lie between 0 and 1, got {fraction} (--val-fraction)")
     if count < 2:
-        raise DataError(f"{owner}: {count} image cannot be divided into training and validation; add images or use split='all'")
+        raise DataError(
+            f"{owner}: {count} image cannot be divided into training and validation; add images, or look at all with split='all' (--split all)"
+        )
     held_out = min(max(round(count * fraction), 1), count - 1)
     order = random_generator(seed, count).permutation(count)
     return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())
@@ -121,15 +125,18 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
     if not by_stem:
         problems.append(f"there are no images in {images}; it should hold PNG, JPEG or TIFF files")
     ending = _common_ending(by_stem, masks_by_stem) if suffix is None else suffix
+    other = _most_frequent(stem[cut:] for stem in masks_by_stem for cut in range(1, len(stem)) if stem[:cut] in by_stem)
     entries: list[Entry] = []
     for stem in sorted(by_stem, key=natural_key):
         mask = masks_by_stem.pop(stem + ending, None)
         if mask is None:
             near = get_close_matches(stem + ending, masks_by_stem, 1, 0.8)
-            problems.append(
-                f"{by_stem[stem]} has no mask: {masks / (stem + ending)}.png is expected"
-                + (f"; {masks_by_stem[near[0]].name} has a similar name" if near else "")
-            )
+            hint = f"; {masks_by_stem[near[0]].name} has a similar name" if near else ""
+            if stem in masks_by_stem:
+                hint = f"; {masks_by_stem[stem].name} is called as the image: leave suffix=... (--suffix) out"
+            elif stem + other in masks_by_stem:
+                hint = f"; if {masks_by_stem[stem + other].name} is meant, say suffix={other!r} ({option_text('suffix', other)})"
+            problems.append(f"{by_stem[stem]} has no mask: {masks / (stem + ending)}.png is expected{hint}")
             continue
         try:
             entries += _page_entries(stem, by_stem[stem], mask)
@@ -148,16 +155,20 @@ def _by_stem(files: Sequence[Path], problems: list[str], kind: str, way_out: str
     return found
 
 
-def _common_ending(images: dict[str, Path], masks: dict[str, Path]) -> str:
+def find_ending(images: Path, masks: Path) -> str:
+    """What the masks in one folder have after the names of the images in another, "" for nothing."""
+    return _common_ending({p.stem for p in list_images(images)}, {p.stem for p in list_images(masks)})
+
+
+def _common_ending(images: Collection[str], masks: Collection[str]) -> str:
     """What masks have after their image's name: nothing if one is named like one, else the most frequent ending after _ - . or space."""
-    if images.keys() & masks.keys():
+    if any(stem in images for stem in masks):
         return ""
-    endings: Counter[str] = Counter()
-    for stem in masks:
-        for cut in range(1, len(stem)):
-            if stem[cut] in "_-. " and stem[:cut] in images:
-                endings[stem[cut:]] += 1
-    return endings.most_common(1)[0][0] if endings else ""
+    return _most_frequent(stem[cut:] for stem in masks for cut in range(1, len(stem)) if stem[cut] in "_-. " and stem[:cut] in images)
+
+
+def _most_frequent(endings: Iterable[str]) -> str:
+    return max(Counter(endings).items(), key=lambda item: item[1], default=("", 0))[0]
 
 
 def _page_entries(stem: str, image: Path, mask: Path) -> list[Entry]:
@@ -173,5 +184,10 @@ def _page_entries(stem: str, image: Path, mask: Path) -> list[Entry]:
 def complain(problems: Sequence[str], owner: str) -> None:
     """DataError with the first problem and the number of the others, if there are any."""
     if problems:
-        others = f" ({len(problems) - 1} more problems; strict=False opens the rest and check() lists them)" if len(problems) > 1 else ""
+        plural = "s" if len(problems) > 2 else ""
+        others = (
+            f" ({len(problems) - 1} more problem{plural}; python -m minidcnn check lists them, strict=False opens the rest)"
+            if len(problems) > 1
+            else ""
+        )
         raise DataError(f"{owner}: {problems[0]}{others}")

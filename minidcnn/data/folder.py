@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders
+from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, find_ending, pair_folders
 from .labels import LabelTable, infer_table, scan
 from .palette import default_palette
 from .sample import DataError, Value
+from .written import value_text
 
 _IMAGES = ("images", "image", "imgs", "img")
 _MASKS = ("masks", "mask", "labels", "label", "annotations")
+_WAY_OUT = "; name it in values=... (--values), or leave its pixels out with ignored=... (--ignored)"
 _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
@@ -35,6 +38,7 @@ class Folder(FileDataset):
     wanted, its gray value or three numbers of its colour); else "background", "class 1", ... Background is a class, too.
     values: the gray value or colour (r, g, b) of each class. ignored: values whose pixels don't count (255 beside indices does so anyway).
     channels, white: see `read_image`. suffix: the masks' ending. strict: False leaves incomplete pairs out, for `check` to report.
+    `guessed` holds those of classes, values, ignored and suffix that were found out or invented.
     """
 
     def __init__(
@@ -55,24 +59,34 @@ class Folder(FileDataset):
         root = existing_folder(root, "Folder")
         folders = _find_layout(root)
         split = choose_split(split, ("train", "val", "all") if "all" in folders else (*folders, "all"), f"Folder {root}")
+        self.guessed: dict[str, Any] = {}
         pairs: dict[str, list[Entry]] = {}
         problems: list[str] = []
-        for part, (images, masks) in folders.items():
-            pairs[part], found = pair_folders(images, masks, suffix)
+        endings = {part: find_ending(*places) if suffix is None else suffix for part, places in folders.items()}
+        if suffix is None and len(set(endings.values())) == 1:
+            self.guessed["suffix"] = next(iter(endings.values()))
+        for part, places in folders.items():
+            pairs[part], found = pair_folders(*places, endings[part])
             problems += found
-        if strict:
-            complain(problems, "Folder")
-
         everything = [entry for part in pairs.values() for entry in part]
+        if strict or not everything:
+            complain(problems if strict else problems[:1], "Folder")
         names, values = _names_and_values(root, classes, values)
+        ignored = None if ignored is None else _tuples(ignored, "ignored")
         if values is None:
-            scanned = scan([entry.mask for entry in everything], strict)
-            table = infer_table(scanned, names, None if ignored is None else _tuples(ignored), root)
+            table = infer_table(scan([entry.mask for entry in everything], strict), names, ignored, root)
+            self.guessed |= {"values": table.values} | ({} if ignored is not None else {"ignored": table.ignored})
         else:
-            table = LabelTable(values, (255,) if ignored is None and _may_ignore_255(values) else _tuples(ignored or ()))
-        names = names or _invented_names(len(table.values), table.values[0] in (0, (0, 0, 0)))
+            table = LabelTable(values, (255,) if ignored is None and _may_ignore_255(values) else ignored or ())
+        table = replace(table, way_out=_WAY_OUT)
+        if names is None or isinstance(classes, int):
+            names = names or _invented_names(len(table.values), table.values[0] in (0, (0, 0, 0)))
+            self.guessed["classes"] = names
         if len(names) != len(table.values):
-            raise DataError(f"Folder {root}: {len(names)} classes are named but {len(table.values)} mask values: {table.values}")
+            raise DataError(
+                f"Folder {root}: classes=... (--classes) has {len(names)} ({', '.join(names[:5])}) but values=... (--values) "
+                f"{len(table.values)} ({', '.join(map(value_text, table.values[:5]))}); each class needs one value, in the same order"
+            )
 
         if "all" in folders and split != "all":
             at = divide(len(everything), val_fraction, seed, f"Folder {root}")[("train", "val").index(split)]
@@ -119,13 +133,17 @@ def _names_and_values(
     """Names and values of the classes from the arguments, else from classes.txt, else None."""
     names: tuple[str, ...] | None = None
     if isinstance(classes, int):
+        if classes < 2:
+            raise DataError(f"classes=... (--classes) must be at least 2, got {classes}: background is a class, too")
         names = _invented_names(classes, background=True)
     elif classes is not None:
         names = tuple(classes)
     elif (root / "classes.txt").is_file():
         names, listed = read_classes(root / "classes.txt")
         values = listed if values is None else values
-    return names, None if values is None else _tuples(values)
+    if names is not None and len(set(names)) < len(names):
+        raise DataError(f"classes=... (--classes): {_twice(names)!r} is named twice; give each class a name of its own")
+    return names, None if values is None else _tuples(values, "values")
 
 
 def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[Value, ...] | None]:
@@ -155,8 +173,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[Value, ...] | None]
         counts = f"{len(names)} names and {len(given)} values"
         raise DataError(f"{path}: every line must name a class, and either all or none of them its mask value, got {counts}")
     if len(set(names)) < len(names):
-        twice = next(n for n in names if names.count(n) > 1)
-        raise DataError(f"{path}: the class {twice!r} is named twice")
+        raise DataError(f"{path}: the class {_twice(names)!r} is named twice")
     return tuple(names), given or None
 
 
@@ -167,8 +184,17 @@ def _value(numbers: int | Sequence[int]) -> Value:
     return int(numbers[0]) if isinstance(numbers, Sequence) else int(numbers)
 
 
-def _tuples(values: Sequence[Value]) -> tuple[Value, ...]:
+def _tuples(values: Sequence[Value], argument: str) -> tuple[Value, ...]:
+    if not values and argument == "values":
+        raise DataError("values=... (--values) is empty: name the mask value of each class, or leave it out to have them found")
+    for value in values:
+        if isinstance(value, Sequence) and not (len(value) == 3 and all(0 <= v <= 255 for v in value)):
+            raise DataError(f"{argument}=... (--{argument}): {tuple(value)} is no colour, which is three numbers from 0 to 255")
     return tuple(_value(v) for v in values)
+
+
+def _twice(names: Sequence[str]) -> str:
+    return next(name for name in names if names.count(name) > 1)
 
 
 def _may_ignore_255(values: tuple[Value, ...]) -> bool:

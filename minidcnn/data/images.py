@@ -140,7 +140,7 @@ def _in_range(pixels: Array, white: float | None, source: Source) -> Array:
             if not (0.0 <= low and high <= 1.0):
                 raise DataError(
                     f"{source} holds {pixels.dtype.name} values from {low:g} to {high:g}, whose range is not known; "
-                    f"say which value is white, for example white={high:g}"
+                    f"say which value is white, for example white={high:g} (--white {high:g})"
                 )
     return np.multiply(pixels.transpose(2, 0, 1), np.float32(1.0 / white), dtype=np.float32, order="C")
 

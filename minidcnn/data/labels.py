@@ -16,7 +16,9 @@ from PIL import ImageOps
 
 from .images import Source, load_npy, opened
 from .sample import IGNORE, Array, DataError, Value
+from .written import value_text
 
+_COLOURS = "; a colour is one value: values=[(255, 0, 0), ...] (--values 255/0/0,...)"
 _MOST_CLASSES = 255  # indices 0 to 254: a mask must fit an 8-bit PNG, and 255 means "ignore"
 _MOST_GUESSED = 32  # more different values than this are no classes but smooth edges or a photograph,
 _MOST_INDICES = 200  # unless they are 0, 1, 2, ..., which may go up to this
@@ -77,18 +79,23 @@ class LabelTable:
     """Which stored value means which class.
 
     values: the stored value of every class in class order, gray values or colours, all of one kind. ignored: values to ignore.
+    way_out: what to do about a value that is neither, for the sentence that complains of it, if values are the user's to choose.
     """
 
     values: tuple[Value, ...]
     ignored: tuple[Value, ...] = ()
     ignore_index: int = IGNORE
+    way_out: str = ""
 
     def __post_init__(self) -> None:
         kinds = {isinstance(v, tuple) for v in self.values + self.ignored}
+        both = f"{_some(self.values)}" + (f" and, ignored, {_some(self.ignored)}" if self.ignored else "")
         if len(kinds) > 1:
-            raise DataError(f"mask values must be all gray values or all colours (r, g, b), got {self.values} and ignored {self.ignored}")
+            raise DataError(
+                f"mask values must be all gray values or all colours, got {both}; mend values=... or ignored=... (--values, --ignored)"
+            )
         if len(set(self.values + self.ignored)) < len(self.values) + len(self.ignored):
-            raise DataError(f"every mask value can mean one class only, got {self.values} and ignored {self.ignored}")
+            raise DataError(f"every mask value can mean one class only, or be ignored, got {both}; name each once{_COLOURS}")
         if len(self.values) > _MOST_CLASSES:
             raise DataError(f"at most {_MOST_CLASSES} classes are possible (masks are kept in 8 bits), got {len(self.values)}")
 
@@ -111,7 +118,7 @@ class LabelTable:
         stored = raw.values
         if raw.colour != self.colour:
             held, wanted = ("colours", "gray values or indices") if raw.colour else ("gray values", "colours")
-            raise DataError(f"{source} holds {held}, but the classes stand for {wanted}: {_some(self.values)}")
+            raise DataError(f"{source} holds {held}, but the classes stand for {wanted}: {_some(self.values)}{self.way_out and _COLOURS}")
         if stored.size and not raw.colour and stored.dtype.itemsize <= 2 and stored.dtype.kind == "u":
             table = np.full(np.iinfo(stored.dtype).max + 1, -1, np.int64)
             inside = (keys >= 0) & (keys < len(table))
@@ -122,10 +129,10 @@ class LabelTable:
             mask = np.where(keys[at] == stored, indices[at], -1)
         if mask.size and mask.min() < 0:
             row, column = (int(i[0]) for i in np.nonzero(mask < 0))
-            wrong = unpack(int(stored[row, column]), raw.colour)
+            wrong = value_text(unpack(int(stored[row, column]), raw.colour))
             raise DataError(
                 f"{source} holds {wrong} at row {row}, column {column}, which is no class; the known values are "
-                f"{_some(self.values)}" + (f" and, ignored, {_some(self.ignored)}" if self.ignored else "")
+                f"{_some(self.values)}" + (f" and, ignored, {_some(self.ignored)}" if self.ignored else "") + self.way_out
             )
         return mask
 
@@ -140,7 +147,7 @@ def unpack(key: int, colour: bool) -> Value:
 
 
 def _some(values: Sequence[Value], most: int = 12) -> str:
-    shown = ", ".join(str(v) for v in values[:most])
+    shown = ", ".join(value_text(v) for v in values[:most])
     return shown if len(values) <= most else f"{shown} ... ({len(values)} in all)"
 
 
@@ -212,10 +219,11 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
     ignored = tuple(ignored or ())
     ascending = values == tuple(range(len(values)))
     if names is None and len(values) > (_MOST_INDICES if ascending else _MOST_GUESSED):
-        rare = min(values, key=lambda v: found.pixels[v])
+        rare, some = min(values, key=lambda v: found.pixels[v]), ", ".join(map(value_text, values[:5]))
         raise DataError(
-            f"{where}: the masks hold {len(values)} different values ({', '.join(map(str, values[:5]))} ...), too many for classes "
-            f"({rare} occurs in {found.example[rare]}); save them as PNG without smooth edges, or name the classes with values=(...)"
+            f"{where}: the masks hold {len(values)} different values ({some} ...), too many for classes ({value_text(rare)} occurs in "
+            f"{found.example[rare]}{_most_pixels(found, values)}); save them as PNG without smooth edges, or name the value of every class with "
+            f"values=... (--values)"
         )
     if not values and found.unread:
         raise DataError(f"{where}: none of the masks can be read: {found.unread[0]}")
@@ -228,9 +236,19 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
             extra = "; is background missing from the names? It is a class, too" if len(names) == len(values) - 1 else ""
             rare = min(values, key=lambda v: found.pixels[v])
             raise DataError(
-                f"{where}: {len(names)} classes are named ({', '.join(names[:5])}) but the masks hold {len(values)} values "
-                f"({_some(values)}; {rare} in {found.example[rare]}){extra}"
+                f"{where}: classes=... (--classes) names {len(names)} ({', '.join(names[:5])}) but the masks hold {len(values)} values "
+                f"({_some(values)}; {value_text(rare)} in {found.example[rare]}){extra}; each value needs a name, or belongs into ignored=... (--ignored)"
             )
     if len(values) == 1:
-        raise DataError(f"{where}: all masks hold the one value {values[0]}: nothing can be learned from them; were they exported right?")
+        raise DataError(
+            f"{where}: all masks hold the one value {value_text(values[0])}: nothing can be learned from them; were they exported right?"
+        )
     return LabelTable(values, ignored)
+
+
+def _most_pixels(found: Scan, values: Sequence[Value]) -> str:
+    """ "; 0, 255 are 96 % of the pixels": what the classes probably are, if a few values stand out."""
+    total = sum(found.pixels[v] for v in values)
+    often = [v for v in values if found.pixels[v] >= 0.01 * total]
+    share = sum(found.pixels[v] for v in often) / total
+    return f"; {_some(often)} are {100 * share:.0f} % of the pixels" if share > 0.5 and len(often) <= _MOST_GUESSED // 4 else ""

@@ -115,7 +115,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         if sample.image.shape[0] != first.image.shape[0]:
             raise DataError(
                 f"{first.name} has {first.image.shape[0]} channels and {sample.name} has {sample.image.shape[0]}, so that they cannot "
-                f"share a batch; open the data set with channels=..."
+                f"share a batch; open the data set with channels=... (--channels)"
             )
         if sample.size != first.size:
             raise DataError(

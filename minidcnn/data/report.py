@@ -10,9 +10,10 @@ import numpy as np
 from .dataset import Dataset
 from .sample import Array, DataError, size_text, validate
 from .statistics import LabelCounts
+from .written import value_text
 
 _FEW = 5  # images from which on a class in one of them is odd
-_RARE = 0.005  # share of labelled pixels below which a class is called rare
+RARE = 0.005  # share of labelled pixels below which a class is called rare
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +122,8 @@ def check(dataset: Dataset) -> Report:
             warnings.append(f"image values run from {darkest:g} to {brightest:g}; 0 to 1 is expected")
         elif brightest < 0.2:
             warnings.append(
-                f"the brightest pixel of all is {brightest:.4f}, where 1 is white: say which value is white (for 12-bit images white=4095)"
+                f"the brightest pixel of all is {brightest:.4f}, where 1 is white: say which value is white, for 12-bit images white=4095 "
+                f"(--white 4095)"
             )
         notes += _size_notes(sizes)
     return Report(
@@ -143,7 +145,7 @@ def _stored(dataset: Dataset) -> tuple[str, ...]:
     values = dataset.mask_values or ()
     if values == tuple(range(len(values))):
         return ()
-    return tuple(str(v) if isinstance(v, int) else ",".join(map(str, v)) for v in values)
+    return tuple(map(value_text, values))
 
 
 def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int], example: dict[int, str], read: int) -> list[str]:
@@ -152,10 +154,10 @@ def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int],
     absent = [name for name, pixels in zip(dataset.classes, counts.pixels, strict=True) if pixels == 0]
     if absent:
         warnings.append(f"no pixel is {' or '.join(absent)}: nothing can be learned about it, and its IoU is not defined")
-    rare = [n for n, p, f in zip(dataset.classes, counts.pixels, counts.frequencies, strict=True) if p and f < _RARE]
+    rare = [n for n, p, f in zip(dataset.classes, counts.pixels, counts.frequencies, strict=True) if p and f < RARE]
     if rare:
         way_out = "class weights or a Dice loss keep it from being overlooked"
-        warnings.append(f"{', '.join(rare)}: below {100 * _RARE:g} % of the pixels; {way_out}")
+        warnings.append(f"{', '.join(rare)}: below {100 * RARE:g} % of the pixels; {way_out}")
     if read >= _FEW:
         stored = _stored(dataset)
         for k, name in enumerate(dataset.classes):

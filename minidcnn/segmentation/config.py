@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ..backend import PRECISIONS
-from ..data import DATASETS
+from ..data import DATASETS, Value
+from ..data.options import OPTIONS, accepted, taken
 
 AUGMENTATIONS = ("mirror", "turns", "scale", "rotate", "elastic", "colour")
 CLASS_WEIGHTS = ("none", "median", "published")
@@ -23,7 +24,7 @@ class TrainConfig:
     """Options of a training run. ValueError, one sentence that names the option, for values that make no sense.
 
     network: a name for the run; network_options: the options of its own, as the example's `build` reads them.
-    channels, white: how images of a folder are read, see `data.read_image`; None takes them as they are.
+    classes, values, ignored, suffix, channels, white: how a folder is read, see `data.Folder`; None finds it out.
     crop: (height, width), or None for whole images. repeat: how often an epoch goes through the training images; limit: the most steps in
     an epoch, 0 for no limit. augment: any of AUGMENTATIONS. warmup: steps in which the learning rate rises. clip: the largest norm of
     the gradient, 0 for no limit. recompute: see `models.Segmenter`. border_weight: w0 of the U-Net paper's pixel weights, 0 for none.
@@ -34,6 +35,10 @@ class TrainConfig:
     data: str = "cells"
     root: str | None = None
     val_fraction: float = 0.2
+    classes: tuple[str, ...] | int | None = None
+    values: tuple[Value, ...] | None = None
+    ignored: tuple[Value, ...] | None = None
+    suffix: str | None = None
     channels: int | None = None
     white: float | None = None
     epochs: int = 10
@@ -62,7 +67,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "network_options", dict(self.network_options))
-        object.__setattr__(self, "augment", tuple(self.augment))
+        for name in ("augment", "classes", "values", "ignored"):  # JSON has lists for tuples
+            object.__setattr__(self, name, _tuples(getattr(self, name)))
         if self.crop is not None:
             object.__setattr__(self, "crop", tuple(self.crop))
             if len(self.crop) != 2 or min(self.crop) < 1:
@@ -87,23 +93,22 @@ class TrainConfig:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{_option(name)} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if (self.channels is not None and self.channels < 1) or (self.white is not None and not 0 < self.white < float("inf")):
-            raise ValueError(f"--channels must be at least 1 and --white a positive number, got {self.channels} and {self.white}")
-        if self.data != "folder" and (self.channels, self.white) != (None, None):
-            raise ValueError(
-                f"--{'white' if self.channels is None else 'channels'} is for --data folder; --data {self.data} does not take it"
-            )
         unknown = [name for name in self.augment if name not in AUGMENTATIONS]
         if unknown:
             raise ValueError(f"--augment knows {', '.join(AUGMENTATIONS)}, got {unknown[0]!r}")
         if self.data not in DATASETS:
             raise ValueError(f"--data must be one of {', '.join(DATASETS)}, got {self.data!r}")
+        self.data_options()
         if self.class_weights == "published" and self.data != "camvid":
             raise ValueError(f"--class-weights published exist for camvid only, not for {self.data}; use median, computed from the masks")
         if self.schedule == "plateau" and self.warmup:
             raise ValueError("--warmup does not go with --schedule plateau, which follows the validation loss; use another schedule")
         if self.border_weight and self.loss != "cross_entropy":
             raise ValueError(f"--border-weight needs --loss cross_entropy, which weighs pixels; {self.loss} does not")
+
+    def data_options(self) -> dict[str, Any]:
+        """The arguments of the data set. DataError, which is a ValueError, for those that it does not take."""
+        return accepted(self.data, {name: getattr(self, name) for name in OPTIONS if name != "val_fraction" or name in taken(self.data)})
 
     def to_json(self) -> str:
         """The text of config.json: one option a line."""
@@ -120,6 +125,10 @@ class TrainConfig:
             return cls(**values)
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{where} does not hold the options of a run: {error}") from error
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _option(name: str) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from ..backend import PRECISIONS
 from ..data import DATASETS
+from ..data.options import OPTIONS, accepted, add_data_options
+from ..data.written import argument_text
 from . import config as c
 from .config import TrainConfig, defaults
 from .runs import RunFolder
@@ -53,6 +55,7 @@ def read_options(
         config = resumed(folder, given, own)
         return Request(config, folder, True)
     data = given.get("data", "cells")
+    accepted(data, given)
     values = defaults(network, data, adjust) | {name: value for name, value in given.items() if name not in own}
     config = TrainConfig(**values, network_options={name: given.get(name, everything[name]) for name in own})
     return Request(config, RunFolder.new(out, f"{network}-{data}"), False)
@@ -65,8 +68,8 @@ def resumed(folder: RunFolder, given: Mapping[str, Any], own: Sequence[str]) -> 
         before = config.network_options.get(name) if name in own else getattr(config, name)
         if name not in CHANGEABLE and value != before:
             raise ValueError(
-                f"--{name.replace('_', '-')} is {_text(value)} now, but the run in {folder} was started with {_text(before)}: leave it out to "
-                f"resume, or start a new run with another --out"
+                f"--{name.replace('_', '-')} is {_text(value, name)} now, but the run in {folder} was started {_with(before, name)}: leave it out "
+                f"to resume, or start a new run with another --out"
             )
     return replace(config, **{name: value for name, value in given.items() if name in CHANGEABLE})
 
@@ -76,28 +79,14 @@ def make_parser(
 ) -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     """The parser, and the names of the network's own options. Options that follow the data set have no default here: see `defaults`."""
     parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, epilog=_epilog(network, adjust)
+        usage="%(prog)s [--data NAME] [--root DIR] [options]",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_epilog(network, adjust),
     )
     usual = {f.name: f.default for f in fields(TrainConfig)} | dict((adjust or {}).get("all", {}))
 
-    data = parser.add_argument_group("data")
-    data.add_argument(
-        "--data", choices=tuple(DATASETS), default="cells", help="cells is generated; folder takes your own images (default: cells)"
-    )
-    data.add_argument(
-        "--root", metavar="DIR", help="where the data lies; folder wants DIR/images and DIR/masks with files of the same names"
-    )
-    data.add_argument(
-        "--val-fraction", type=float, metavar="X", default=usual["val_fraction"],
-        help="part of the images held out for validation, where the data is not divided already (default: %(default)s)",
-    )  # fmt: skip
-    data.add_argument("--channels", type=int, metavar="N", help="read a folder's images as gray (1) or RGB (3) (default: as they are)")
-    data.add_argument(
-        "--white",
-        type=float,
-        metavar="X",
-        help="the value that is white in a folder's images: 4095 for 12 bits (default: by the file's type)",
-    )
+    data = add_data_options(parser)
     data.add_argument(
         "--crop", type=size, metavar="N|HxW", help="train on random parts of this size; none takes whole images (default: see below)"
     )
@@ -211,12 +200,19 @@ examples:
   {command} --epochs 2 --limit 20                      a quick try
   {command} --data folder --root mydata --out runs/mine
   {command} --out runs/mine --resume                   after an interruption
-  python -m minidcnn check --data folder --root mydata   do images and masks fit together?
+  {command} --data folder --root mydata --classes background,road,car --values 0,128,255
+  python -m minidcnn check --data folder --root mydata   do images and masks fit together, and what do the masks hold?
   python -m minidcnn predict runs/mine/best.safetensors photo.jpg --out predicted
 """
 
 
-def _text(value: Any) -> str:
+def _with(value: Any, name: str) -> str:
+    return "without it" if value is None and name in OPTIONS else f"with {_text(value, name)}"
+
+
+def _text(value: Any, name: str = "") -> str:
+    if name in OPTIONS:
+        return argument_text(value)
     if isinstance(value, tuple | list):
         return "x".join(map(str, value)) if value and isinstance(value[0], int) else " ".join(value) or "none"
     return "whole" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

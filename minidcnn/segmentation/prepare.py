@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,12 @@ from ..data import (
     Sample,
     Transform,
     UNetWeights,
+    Value,
     check,
     open_dataset,
 )
 from ..data.transforms.geometry import pad_sample
+from ..data.written import argument_text
 from ..optim import lr_scheduler
 from .config import TrainConfig
 
@@ -44,10 +46,7 @@ if TYPE_CHECKING:
 
 def open_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
     """The data sets to train on and to validate with. DataError if they cannot be opened."""
-    options: dict[str, Any] = {"val_fraction": config.val_fraction} if config.data in ("folder", "oxford_pet") else {}
-    if config.data == "folder":
-        options |= {"channels": config.channels, "white": config.white}
-    train, val = (open_dataset(config.data, config.root, split, **options) for split in ("train", "val"))
+    train, val = (open_dataset(config.data, config.root, split, **config.data_options()) for split in ("train", "val"))
     return train, val
 
 
@@ -172,6 +171,23 @@ def facts(dataset: Dataset, mean: Sequence[float], std: Sequence[float], name: s
         "white": getattr(dataset, "white", None),
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
-        "mask_values": None if values is None else [list(v) if isinstance(v, tuple) else int(v) for v in values],
+        "mask_values": None if values is None else _listed(values),
+        "mask_ignored": _listed(dataset.mask_ignored),
         "data": name,
     }
+
+
+def changed(info: Mapping[str, Any], dataset: Dataset) -> str:
+    """How the classes differ from those that a checkpoint was trained on, in words; "" if they don't."""
+    for called, before, now in (
+        ("classes", info["classes"], list(dataset.classes)),
+        ("mask values", info["mask_values"] or [], _listed(dataset.mask_values or ())),
+    ):
+        if before != now:
+            return f"with the {called} {argument_text(before)}, now they are {argument_text(now)}"
+    return ""
+
+
+def _listed(values: Sequence[Value]) -> list[Any]:
+    """As JSON has them: a colour is a list."""
+    return [list(v) if isinstance(v, tuple) else int(v) for v in values]

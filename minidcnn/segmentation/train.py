@@ -279,7 +279,7 @@ class Trainer:
     def restore(self) -> None:
         """Take up the state in last.safetensors; without that file the run starts from its beginning, which is where it was.
 
-        CheckpointError if the file is damaged or does not fit, DataError if the training images have become more or fewer.
+        CheckpointError if the file is damaged or does not fit, or if images or classes are others now.
         """
         if not self.folder.last.exists():
             return
@@ -287,10 +287,10 @@ class Trainer:
         state = checkpoint.training
         if "optimizer" not in state:
             raise CheckpointError(f"{self.folder.last} has no state of a training, only a network; it is for predicting")
-        if state["images"] != len(self.train):
+        images = f"on {state['images']} training images, now there are {len(self.train)}" if state["images"] != len(self.train) else ""
+        if changed := images or prepare.changed(checkpoint.info, self.train):
             raise CheckpointError(
-                f"the run in {self.folder} was started on {state['images']} training images, now there are {len(self.train)}: put the data back "
-                f"as it was, or start a new run with another --out"
+                f"the run in {self.folder} was started {changed}: put the data back as it was, or start a new run with another --out"
             )
         load_weights(self.model, checkpoint)
         values: dict[str, dict[str, Any]] = {i: dict(numbers) for i, numbers in state["optimizer"]["state"].items()}

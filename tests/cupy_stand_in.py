@@ -347,7 +347,10 @@ class Module(types.ModuleType):
 
 
 class RawModule:
-    """Kernels compiled for the CPU by the simulator; like CuPy's they take arrays of the device, NumPy scalars and nothing else."""
+    """Kernels compiled for the CPU by the simulator; like CuPy's they take arrays of the device, NumPy scalars, structs by value and nothing else.
+
+    A struct is an array of NumPy's with one element; what it holds when the kernel is launched is what the kernel gets, recorded or not.
+    """
 
     def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
         from cudasim import SimModule
@@ -358,9 +361,14 @@ class RawModule:
         function = self.module.get_function(name)
 
         def launch(grid: Any, block: Any, args: Any, *, shared_mem: int = 0) -> None:
-            arguments = unwrap(tuple(args))
-            change(lambda: function(grid, block, arguments, shared_mem=shared_mem), *arguments)
+            structs = {i: a.copy() for i, a in enumerate(args) if isinstance(a, np.ndarray) and a.size == 1}
+            arrays = [None if i in structs else unwrap(a) for i, a in enumerate(args)]
+            arguments = tuple(structs.get(i, a) for i, a in enumerate(arrays))
+            unwrap(list(launch.behind))  # they are read too
+            launch.behind = ()
+            change(lambda: function(grid, block, arguments, shared_mem=shared_mem), *arrays)
 
+        launch.behind = ()  # type: ignore[attr-defined]
         return launch
 
 

@@ -75,6 +75,28 @@ def test_each_combination_of_shapes_has_its_own() -> None:
         assert ON_DEVICE or all(r.graph.launches == 2 for r in graphs._recorded.values())
 
 
+def test_the_norm_of_gradients_is_part_of_a_recording() -> None:
+    """Their addresses are recorded with the launch: nothing is uploaded, and every launch sums what stands there then, copies of what has gaps too."""
+
+    def work(x: Any, y: Any) -> tuple[Any, ...]:
+        arrays = [x * 2, y - 1, x.astype("float32")[:, ::2], y[:0], (x + 1).T]
+        return *(kernels().power_sum(arrays, p) for p in (2.0, 3.0, np.inf)), kernels().all_finite(arrays)
+
+    rng = np.random.default_rng(0)
+    with Graphs(kernels().xp, work) as graphs:
+        for step in range(WARM_UP + 4):
+            x, y = rng.standard_normal((70, 90)), rng.standard_normal(9000).astype(np.float32)
+            if step == WARM_UP + 2:
+                y[8999] = np.nan
+            found = graphs(there(x), there(y))
+            numbers = np.concatenate([a.ravel().astype(np.float64) for a in (x * 2, y - 1, x.astype(np.float32)[:, ::2], x + 1)])
+            wanted = (numbers**2).sum(), (np.abs(numbers) ** 3).sum(), np.abs(numbers).max()
+            np.testing.assert_allclose([float(a) for a in found[:3]], wanted, rtol=1e-12)
+            assert bool(found[3]) == (step != WARM_UP + 2)
+        (recorded,) = graphs._recorded.values()
+        assert ON_DEVICE or recorded.graph.launches == 4
+
+
 def test_arrays_changed_in_place_change_at_each_launch_and_not_while_recording() -> None:
     state = there(np.zeros(3))
 

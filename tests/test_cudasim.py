@@ -65,6 +65,16 @@ def scaled(kernels: Kernels) -> Array:
     return np.concatenate([*arrays, [bool(finite)]])
 
 
+def norms(kernels: Kernels) -> Array:
+    """Sums of the powers of five gradients and more than their threads and blocks; then with NaN, of one block's last thread, the largest."""
+    arrays = [np.random.default_rng(1).random(size, np.float32) - 0.5 for size in (40, 9000, 4096, 513, 7)]
+    found = [kernels.power_sum(arrays, power) for power in (1.0, 2.0, 3.0, np.inf)]
+    arrays[1][4096 + 255] = np.nan
+    return np.array(
+        [*map(float, found), float(np.isnan(kernels.power_sum(arrays, np.inf))), float(np.isnan(kernels.power_sum(arrays, 2.0)))]
+    )
+
+
 def entropy_grad() -> tuple[Array, ...]:
     losses, top, logs = Kernels(np).cross_entropy(WIDE, LABELS, np.arange(40, dtype=np.float32), 0.3)
     return np.ones_like(losses), WIDE, top, logs, LABELS
@@ -121,6 +131,7 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "sgd": lambda k: stepped(k, "sgd"),
     "adam": lambda k: stepped(k, "adam"),
     "scaled": scaled,
+    "norms": norms,
 }
 
 EXACT = {"rtol": 1e-4, "atol": 1e-5}
@@ -316,7 +327,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     ),
     "rows and columns exchanged": ("confusion of many", "matrix + t * classes + p", "matrix + p * classes + t"),
     "a class beyond the last is counted": ("confusion", "t >= classes ||", ""),
-    "blocks begin at the wrong parameter": ("sgd", "<= (long long)blockIdx.x) low", "< (long long)blockIdx.x) low"),
+    "blocks begin at the wrong parameter": ("sgd", "<= (int)blockIdx.x) low", "< (int)blockIdx.x) low"),
     "the last parameter is never found": ("sgd", "int low = 0, high = rows - 1;", "int low = 0, high = rows - 2;"),
     "a block works on into the next parameter": (
         "sgd",
@@ -336,6 +347,24 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "only a block's first thread is asked": ("scaled", "!__syncthreads_and(sound)", "!sound"),
     "an answer that is no atomic": ("scaled", "atomicExch(finite, 0)", "*finite = 0"),
     "a gradient is scaled twice": ("scaled", "x[e] = Real(v * factor)", "x[e] = Real(v * factor * factor)"),
+    "a thread overtakes another's sum": (
+        "norms",
+        "for (int half = 128; half > 0; half /= 2) {\n        __syncthreads();",
+        "for (int half = 128; half > 0; half /= 2) {",
+    ),
+    "half of the threads are left out": ("norms", "int half = 128; half > 0", "int half = 64; half > 0"),
+    "threads of the second half add too": ("norms", "if (threadIdx.x < half) part", "part"),
+    "a part for all blocks": ("norms", "if (threadIdx.x == 0) parts[blockIdx.x] = total;", "if (threadIdx.x == 0) parts[0] = total;"),
+    "a part keeps what was there before": ("norms", "parts[blockIdx.x] = total;", "parts[0] += total;"),
+    "every thread writes the part": ("norms", "if (threadIdx.x == 0) parts[blockIdx.x] = total;", "parts[blockIdx.x] = total;"),
+    "a share begins at the gradient's first element": ("norms", "((int)blockIdx.x - all.first[row]) * share", "0 * share"),
+    "a share ends beyond its gradient": ("norms", "min(begin + share, all.size[row])", "begin + share"),
+    "the last of a gradient's elements left out": ("norms", "min(begin + share, all.size[row])", "min(begin + share, all.size[row] - 1)"),
+    "the wrong gradient": ("norms", "x = all.x[row];", "x = all.x[0];"),
+    "NaN is no maximum": ("norms", "b > a || b != b ? b : a", "b > a ? b : a"),
+    "only the first four parts are added up": ("norms", "i < count; i += 256", "i < count && i < 4; i += 256"),
+    "a thread's last element alone": ("norms", "return total + v * v;", "return v * v;"),
+    "signs are kept": ("norms", "fabs(double(Sum(x[e])))", "double(Sum(x[e]))"),
     "the average forgets its weight": ("avg_pool", "share = weight[i * g.ow + j]", "share = weight[j * g.ow + i]"),
 }
 
@@ -469,6 +498,33 @@ def test_arguments_are_checked(arguments: tuple[Any, ...], message: str) -> None
     ).get_function("scale")
     with pytest.raises(SimError, match=message):
         kernel((1,), (32,), arguments)
+
+
+PAIR = np.dtype([("x", np.int64, 2), ("n", np.int32), ("more", np.int32)])
+FILL = """
+struct Pair { float* x[2]; int n, more; };
+extern "C" __global__ void fill(const Pair pair) {
+    if (threadIdx.x < pair.n) pair.x[blockIdx.x][threadIdx.x] += pair.more;
+}
+"""
+
+
+@pytest.mark.parametrize("mode", ["fast", "check"])
+def test_a_struct_by_value_and_the_addresses_in_it(mode: str) -> None:
+    kernel = SimModule(FILL, mode=mode).get_function("fill")
+    arrays = [np.ones(5, np.float32), np.zeros(6, np.float32)]
+    pair = np.zeros((), PAIR)
+    pair["x"], pair["n"], pair["more"] = [a.ctypes.data for a in arrays], 5, 2
+    kernel.behind = arrays
+    kernel((2,), (32,), (pair,))
+    assert arrays[0].tolist() == [3] * 5 and arrays[1].tolist() == [2] * 5 + [0]
+    for wrong in (np.zeros(1, PAIR), np.zeros(6, np.float32), np.zeros((), [("n", np.int32)]), np.zeros((), np.float32)):
+        with pytest.raises(SimError, match="for a struct of 24 bytes by value"):
+            kernel((1,), (32,), (wrong,))
+    if mode == "check":
+        pair["n"], kernel.behind = 6, arrays
+        with pytest.raises(SimError, match="OUT OF BOUNDS"):
+            kernel((2,), (32,), (pair,))
 
 
 @pytest.mark.parametrize(

@@ -167,8 +167,10 @@ class _Arguments:
         self.pointers = (ctypes.c_void_p * max(1, record.count))()
         for i, value in enumerate(values):
             parameter = record.parameters[i]
-            if isinstance(value, np.ndarray):
-                kept: Any = self._array(i, value, parameter)
+            if isinstance(value, np.ndarray) and parameter.kind == b"s":
+                kept: Any = self._struct(i, value, parameter)
+            elif isinstance(value, np.ndarray):
+                kept = self._array(i, value, parameter)
             elif value is None and parameter.kind == b"p":
                 kept = ctypes.c_void_p(None)
             else:
@@ -219,6 +221,19 @@ class _Arguments:
         if value.dtype.kind not in kinds or value.itemsize != parameter.size:
             raise SimError(f"{where}: {value.dtype} for a parameter of kind {parameter.kind.decode()}{parameter.size * 8}")
         return ctypes.create_string_buffer(value.tobytes(), value.itemsize)
+
+    def _struct(self, i: int, value: Any, parameter: _Parameter) -> Any:
+        """A struct by value: an array without axes of a structured dtype, as CuPy takes it. Addresses in its int64 fields are those that the kernel sees."""
+        where = f"{self.kernel}, argument {i}"
+        if value.ndim or value.dtype.kind != "V" or value.nbytes != parameter.size:
+            raise SimError(
+                f"{where}: an array of shape {value.shape}, {value.nbytes} bytes of {value.dtype}, for a struct of {parameter.size} bytes by value"
+            )
+        moved = value.copy()
+        for name in moved.dtype.names or ():
+            if moved.dtype[name].base == np.int64:
+                moved[name] = self._with_addresses(np.atleast_1d(moved[name])).reshape(moved[name].shape)
+        return ctypes.create_string_buffer(moved.tobytes(), moved.nbytes)
 
     def copy_back(self) -> None:
         """What the kernel wrote into guarded copies goes back into the caller's arrays."""

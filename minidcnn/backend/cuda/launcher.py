@@ -120,7 +120,7 @@ class Launcher:
         except Exception as error:
             if "out of memory" in str(error).lower().replace("_", " "):  # for registers or code: not CuPy's own error
                 raise MemoryError(f"kernel {kernel} of {file}: {error}") from error
-            shapes = ", ".join(str(a.shape) if hasattr(a, "shape") and a.shape else str(a) for a in values)
+            shapes = ", ".join(map(_told, values))
             raise RuntimeError(
                 f"kernel {kernel} of {file}, grid {tuple(grid)}, block {tuple(block)}, arguments ({shapes}): {error}"
             ) from error
@@ -141,3 +141,10 @@ class Launcher:
         if hasattr(value, "flags") and not value.flags.c_contiguous:
             raise ValueError(f"kernel {kernel} of {file}, argument {i}: the array of shape {value.shape} must be C-contiguous")
         return value
+
+
+def _told(value: Any) -> str:
+    """An argument in an error message: the shape of an array, the size of a struct, else the value."""
+    if getattr(value, "shape", ()):
+        return str(value.shape)
+    return f"{value.nbytes} bytes" if hasattr(value, "dtype") and value.dtype.kind == "V" else str(value)

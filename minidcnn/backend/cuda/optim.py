@@ -1,7 +1,9 @@
-"""Optimizer steps and scaled gradients on the GPU: kernels/optim.cu, all parameters of one dtype in one launch."""
+"""Optimizer steps, scaled gradients and their norm on the GPU: kernels/optim.cu, all parameters of one dtype in one launch."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,10 +16,12 @@ from .base import CudaBase
 FILE = "optim.cu"
 SHARE = 1 << 12  # elements of a block
 STATE = 3  # arrays of state that a row of the table has room for
+MOST = 240  # gradients of one launch of power_parts: their table is an argument, and arguments have 4 KB
+GRADIENTS = np.dtype([("x", np.int64, MOST), ("size", np.int32, MOST), ("first", np.int32, MOST)])  # as in kernels/optim.cu
 
 
 class CudaOptim(CudaBase):
-    """sgd_step and adam_step, of one parameter or many, and scale_all. What has gaps goes to the reference, one by one."""
+    """sgd_step and adam_step, of one parameter or many, and scale_all: what has gaps goes to the reference, one by one. power_sum, which copies it."""
 
     def sgd_step(self, p: Array, g: Array, buffer: Array | None, first: bool, rule: SgdRule) -> None:
         self.sgd_steps([(p, g, buffer, first, rule)])
@@ -61,6 +65,48 @@ class CudaOptim(CudaBase):
         if flag is None:
             return True
         return flag & finite if others else flag
+
+    def power_sum(self, arrays: Sequence[Array], power: float) -> Array:
+        xp = self.xp
+        some = [x for x in arrays if self.launcher.suits(x)]
+        others = [x for x in arrays if x.size and not self.launcher.suits(x)]
+        parts, count = xp.empty(sum(-(-x.size // SHARE) for x in some), "float64"), 0
+        for dtype in dict.fromkeys(x.dtype for x in some):
+            alike = [self._gapless(x) for x in some if x.dtype == dtype]
+            for start in range(0, len(alike), MOST):
+                count += self._power_parts(alike[start : start + MOST], parts[count:], power)
+        if not count:
+            return super().power_sum(others, power)
+        total = xp.empty((), "float64")
+        self.launcher.launch((1,), (256,), FILE, "power_total", some[0].dtype, parts, total, count, np.float64(power))
+        if others:
+            rest = super().power_sum(others, power)
+            total = xp.maximum(total, rest) if power == math.inf else total + rest
+        return total  # type: ignore[no-any-return]
+
+    def _power_parts(self, arrays: Sequence[Array], parts: Array, power: float) -> int:
+        """One launch of power_parts; returns the number of parts. The table is an argument: a graph that is recorded keeps it, nothing is uploaded."""
+        *first, blocks = itertools.accumulate((-(-x.size // SHARE) for x in arrays), initial=0)
+        table, n = np.zeros((), GRADIENTS), len(arrays)
+        table["x"][:n], table["size"][:n], table["first"][:n] = [self.launcher.address(x) for x in arrays], [x.size for x in arrays], first
+        kernel = "power_parts" if power in (1, 2, math.inf) else "any_power_parts"
+        self.launcher.launch(
+            (blocks,), (256,), FILE, kernel, arrays[0].dtype, table, parts[:blocks], n, SHARE, np.float64(power), behind=arrays
+        )
+        return blocks
+
+    def all_finite(self, arrays: Sequence[Array]) -> Array:
+        some = [x for x in arrays if self.launcher.suits(x)]
+        others = [x for x in arrays if x.size and not self.launcher.suits(x)]
+        if not some:
+            return super().all_finite(others)
+        finite = self.xp.isfinite(self.power_sum(some, math.inf))
+        return finite & super().all_finite(others) if others else finite  # type: ignore[no-any-return]
+
+    def _gapless(self, x: Array) -> Array:
+        """The same elements, in an order of their own, without gaps: a view, or a copy if x has gaps."""
+        order = memory_order(x)
+        return self.xp.ascontiguousarray(x) if order is None else x.transpose(order)
 
     def _launch(self, kernel: str, rows: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]], *more: Any) -> None:
         """One launch for each dtype of ((p, g, state ...), settings), and what they have in common; rows without elements have nothing to do."""

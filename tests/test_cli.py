@@ -195,8 +195,8 @@ def test_a_bad_image_does_not_cost_the_others(command: Command, checkpoint: Path
         f"{photos / 'bad.png'} cannot be read as an image",
         f"{photos / 'cut.jpg'} cannot be read as an image",
         f"{photos / 'five.npy'} has 5 channels, 3 were asked for",
-        f"{photos / 'counts.npy'} holds int32 values from 4095 to 4095, whose range is not known; say which value is white, for example "
-        "white=4095 (--white 4095)",
+        f"{photos / 'counts.npy'} holds int32 values from 4095 to 4095, whose range is not known; say which value is white",
+        "for example white=4095 (--white 4095)",
     ):
         assert sum(part in line for line in errors) == 1, said.err
     assert len(errors) == 6 and said.err.splitlines()[-1] == "7 of 13 images are done"

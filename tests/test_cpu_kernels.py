@@ -27,7 +27,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels, is_channels_last, nchw
-from minidcnn.backend.cpu import CpuKernels, algorithm, conv, conv_weight, elementwise, memory, product, threads, winograd
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv, conv_weight, elementwise, memory, optim, product, threads, winograd
 from minidcnn.backend.rules import AdamRule, SgdRule
 from minidcnn.window import Window
 
@@ -654,6 +654,35 @@ def test_steps_change_parameter_and_state_as_the_reference_does(shape, dtype, la
             close(got, expected, "adam_step")
 
 
+@pytest.mark.parametrize("layout", [*LAYOUTS, "transposed"])
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0, 0.5, np.inf])
+def test_the_norm_of_many_gradients(power: float, layout: str, rng: np.random.Generator) -> None:
+    """Lanes, chunks and arrays end where they like; dtypes are mixed; what is beyond float32 when squared, and what is not finite, is as in the reference."""
+    name, chunk = "power_sum", optim.CHUNK
+    shapes = [(3, 2, 5, 4), (0, 2, 3, 3), (1, 1, 1, 1), (40, 30, 6, 7), (1, 1, 1, 257), (2, chunk // 2, 1, 1), (3, 5, 1, chunk // 5)]
+    arrays = [rng.standard_normal(shape).astype(("f4", "f8", "f2")[i % 3]) for i, shape in enumerate(shapes)]
+    arrays[3] *= 1e30 if arrays[3].dtype == np.float32 else 1
+    placed = [a.transpose(3, 1, 0, 2) if layout == "transposed" else laid_out(a, layout) for a in arrays]
+    assert any(a.dtype == np.float32 and a.size > 1000 for a in placed)
+    for some in (placed, placed[:3], placed[::-1], placed[3:4], []):
+        found, expected = CPU.power_sum(some, power), REFERENCE.power_sum(some, power)
+        assert (found.shape, found.dtype) == (expected.shape, expected.dtype) == ((), np.float64), name
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    for bad in (np.nan, np.inf, -np.inf):
+        for i, at in ((3, 5039), (3, 256), (5, 0), (5, chunk - 1)):
+            spoilt = [a.copy() for a in arrays]
+            spoilt[i].flat[at] = bad
+            np.testing.assert_equal(CPU.power_sum(spoilt, power), np.array(np.abs(bad)))
+
+
+def test_whole_numbers_add_up_to_the_bit() -> None:
+    for sizes in ([optim.LARGE], [optim.CHUNK - 1, optim.CHUNK, optim.CHUNK + 1], [255, 256, 257, 5000], [3 * optim.CHUNK + 7]):
+        for dtype in FLOATS:
+            arrays = [(np.arange(size) % 37 - 11 - i).astype(dtype) for i, size in enumerate(sizes)]
+            for power in (1.0, 2.0, np.inf):
+                assert CPU.power_sum(arrays, power) == REFERENCE.power_sum(arrays, power)
+
+
 # -- what holds for all of them -------------------------------------------------------------------------------------------------------
 
 
@@ -740,6 +769,7 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
     yield from (("sgd_step", p.copy()), ("sgd_step", state.copy()))
     CPU.adam_step(p, p * 2, state, square, None, 2, AdamRule(0.1, 0.9, 0.99, 1e-3, 0.1, True))
     yield from (("adam_step", p), ("adam_step", state), ("adam_step", square))
+    yield from (("power_sum", CPU.power_sum([p, losses, state[:3], square, of_class], power)) for power in (1.0, 2.0, np.inf))
     yield from (("relu", CPU.relu(x)), ("relu_grad", CPU.relu_grad(x[:1], best[:1].mean() * x[:1])))
 
 

@@ -315,6 +315,22 @@ def test_gradients_that_are_not_finite_are_noticed(bad: float) -> None:
     assert parameters[0].grad.numpy().tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("norm_type", [1, 2, 3, 0.5, np.inf])
+def test_norms_of_no_one_and_many_gradients_of_any_dtype(norm_type: float, rng: np.random.Generator) -> None:
+    assert optim.power_sum([], norm_type) is None and optim.grad_norm([nn.Parameter(np.ones(3))], norm_type) == 0
+    arrays = [
+        rng.standard_normal(shape).astype(dtype) for dtype in ("f4", "f8") for shape in ((), (0, 3), (5, 7), (300, 40), (70, 3, 2, 40))
+    ]
+    parameters = [nn.Parameter(np.zeros_like(a)) for a in arrays]
+    for p, a in zip(parameters, arrays, strict=True):
+        p.grad = Tensor(a.transpose(a.ndim - 1, *range(a.ndim - 1)).copy().transpose(*range(1, a.ndim), 0) if a.ndim else a)
+    for count in (1, 4, 10):
+        flat = np.concatenate([a.ravel().astype(np.float64) for a in arrays[:count]])
+        assert optim.grad_norm(parameters[:count], norm_type) == pytest.approx(np.linalg.norm(flat, norm_type), rel=1e-12)
+        total = optim.power_sum(iter(parameters[:count]), norm_type)
+        assert total is not None and (total.shape, total.dtype) == ((), np.float64)
+
+
 def test_clip_grad_value() -> None:
     parameters = with_gradients([-3.0, 0.5, 2.0])
     optim.clip_grad_value_(parameters, 1.0)

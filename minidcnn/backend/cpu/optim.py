@@ -1,6 +1,10 @@
-"""Optimizer steps in one pass over each parameter: what is read once is used for all that depends on it."""
+"""Optimizer steps in one pass over each parameter: what is read once is used for all that depends on it. The gradients' norm, in one pass over all."""
 
 from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,10 +16,12 @@ from .layout import suits
 from .threads import parallel
 
 LARGE = 1 << 12  # elements; what is smaller is left to NumPy
+CHUNK = 1 << 16  # elements that are added up by one thread
+LANES = 256  # sums kept side by side
 
 
 class CpuOptim(Kernels):
-    """sgd_step and adam_step."""
+    """sgd_step and adam_step; and power_sum of powers 1, 2 and infinity."""
 
     def sgd_step(self, p: Array, g: Array, buffer: Array | None, first: bool, rule: SgdRule) -> None:
         flat = _flat(p, g, buffer)
@@ -37,6 +43,43 @@ class CpuOptim(Kernels):
         settings = rate, 1 - rule.beta1, float(rule.beta2), 1 - rule.beta2, 1 / root, float(rule.eps), shrink, decay
         p_, g_, mean_, square_ = flat
         return parallel(lambda a, b: adam(p_, g_, mean_, square_, *settings, a, b), p.size, 2)
+
+    def power_sum(self, arrays: Sequence[Array], power: float) -> Array:
+        lines, others = _lines(arrays)
+        if not lines or power not in (1, 2, math.inf):  # pow: NumPy has it in vectors
+            return super().power_sum(arrays, power)
+        sums = _chunk_sums(lines, float(power))
+        if others:
+            sums = np.append(sums, super().power_sum(others, power))
+        return np.asarray(sums.max() if power == math.inf else sums.sum())
+
+
+def _lines(arrays: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+    """Those of `arrays` that compiled loops take, flat, and the others, as far as they hold anything; all are others if too small to be worth it."""
+    if sum(a.size for a in arrays) < LARGE:
+        return [], list(arrays)
+    lines, others = [], []
+    for a in arrays:
+        order = memory_order(a) if suits(a) and a.flags.writeable and a.flags.aligned else None
+        if order is not None:
+            lines.append(a.transpose(order).reshape(-1))
+        elif a.size:
+            others.append(a)
+    return lines, others
+
+
+def _chunk_sums(lines: list[Array], power: float) -> Array:
+    """(chunks,) float64: sum |x|^power of each CHUNK elements of each line, or their largest. Lines are cut by their length alone."""
+    first = list(itertools.accumulate((-(-line.size // CHUNK) for line in lines), initial=0))
+    sums = np.empty(first[-1])
+
+    def work(start: int, stop: int) -> None:
+        for line, begin, end in zip(lines, first, first[1:], strict=False):
+            for i in range(max(start, begin), min(stop, end)):
+                sums[i] = add_powers(line[(i - begin) * CHUNK : (i - begin + 1) * CHUNK], power)
+
+    parallel(work, len(sums), sum(line.size for line in lines) / len(sums))
+    return sums
 
 
 def _flat(*arrays: Array | None) -> list[Array] | None:
@@ -96,3 +139,22 @@ def adam(
         mean[k] = m
         square[k] = s
         p[k] = value - rate * (m / (np.sqrt(s) * root + eps))
+
+
+@jit
+def add_powers(x: Array, power: float) -> float:
+    """sum |x|^power in float64 for power 1 or 2, else the largest |x|, NaN if one is."""
+    lanes = np.zeros(LANES)
+    for start in range(0, x.size, LANES):
+        line = x[start : start + LANES]
+        if power == 2:
+            for k in range(line.size):
+                lanes[k] += np.float64(line[k]) * np.float64(line[k])
+        elif power == 1:
+            for k in range(line.size):
+                lanes[k] += abs(np.float64(line[k]))
+        else:
+            for k in range(line.size):
+                a = abs(np.float64(line[k]))
+                lanes[k] = a if (a > lanes[k]) | (a != a) else lanes[k]
+    return float(lanes.sum() if power == 1 or power == 2 else lanes.max())

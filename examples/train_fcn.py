@@ -32,4 +32,4 @@ def build(data, options):
 
 
 if __name__ == "__main__":
-    main("fcn", build, add_options=add_options, description=__doc__, adjust={"all": {"clip": 1.0}})
+    main("fcn", build, add_options=add_options, description=__doc__, adjust={"all": {"clip": 1.0}, "cells": {"epochs": 15}})

@@ -25,4 +25,4 @@ def build(data, options):
 
 
 if __name__ == "__main__":
-    main("segnet", build, add_options=add_options, description=__doc__)
+    main("segnet", build, add_options=add_options, description=__doc__, adjust={"cells": {"epochs": 15}})

@@ -110,7 +110,7 @@ def proposed(dataset: Dataset, report: Report) -> list[str]:
         yours = " (put in names of your own)" if "classes" in shown else ""
         notes.append(f"found out{yours}: {' '.join(option_text(name, guessed[name]) for name in shown)}")
     rare = tuple(v for v, share in zip(dataset.table.values, report.frequencies, strict=True) if 0 < share < RARE)
-    if rare and "values" in shown:
+    if rare and "values" in shown and len(dataset.classes) - len(rare) > 1:
         held, ignored = " or ".join(map(value_text, rare)), option_text("ignored", (*dataset.mask_ignored, *rare))
         notes.append(f"few pixels hold {held}: if that is no class, leave it out with {ignored}")
     return notes

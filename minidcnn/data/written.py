@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from argparse import ArgumentTypeError
 from typing import Any
 
@@ -24,9 +25,10 @@ def argument_text(value: Any) -> str:
 def option_text(name: str, value: Any) -> str:
     """ "--values 0,128,255": the option called `name` with its value, to be copied."""
     text = argument_text(value)
-    if not re.fullmatch(r"[\w./,:+-]+", text):  # a shell would see more in it than text
-        text = '"' + re.sub(r'([\\"$`])', r"\\\1", text) + '"'
-    return f"--{name.replace('_', '-')}{'=' if text.startswith('-') else ' '}{text}"  # what begins with - would be an option itself
+    between = "=" if text.startswith("-") else " "  # what begins with - would be an option itself
+    if not re.fullmatch(r"[\w./,:+-]+", text):  # double quotes are understood everywhere, but not around everything
+        text = f'"{text}"' if re.fullmatch(r"[\w./,:+ -]*", text) else shlex.quote(text)
+    return f"--{name.replace('_', '-')}{between}{text}"
 
 
 def class_names(text: str) -> tuple[str, ...] | int:

@@ -119,7 +119,9 @@ def test_names_and_values() -> None:
     ):
         with pytest.raises(argparse.ArgumentTypeError, match=said):
             mask_values(text)
-    with pytest.raises(argparse.ArgumentTypeError, match="'sky,,road' names a class with no name: put one comma between names"):
+    with pytest.raises(
+        argparse.ArgumentTypeError, match="'sky,,road' names a class with no name: put one comma and no space between names"
+    ):
         class_names("sky,,road")
 
 

@@ -113,11 +113,11 @@ def divide(count: int, fraction: float, seed: int, owner: str) -> tuple[list[int
     return sorted(order[held_out:].tolist()), sorted(order[:held_out].tolist())
 
 
-def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[list[Entry], list[str]]:
+def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[list[Entry], list[str], str]:
     """Pairs each image with the mask of the same name, up to the ending that all masks share, such as "_mask".
 
     suffix: that ending; None finds it. Returns the entries in natural order of names, one per page where both files of a pair have pages,
-    and a complaint for each file that has no partner or several.
+    a complaint for each file that has no partner or several, and the ending.
     """
     problems: list[str] = []
     by_stem = _by_stem(list_images(images), problems, "images", "keep one of them")
@@ -143,7 +143,7 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
         except DataError as error:
             problems.append(str(error))
     problems += [f"{path} belongs to no image in {images}" for path in masks_by_stem.values()]
-    return entries, problems
+    return entries, problems, ending
 
 
 def _by_stem(files: Sequence[Path], problems: list[str], kind: str, way_out: str) -> dict[str, Path]:
@@ -153,11 +153,6 @@ def _by_stem(files: Sequence[Path], problems: list[str], kind: str, way_out: str
             problems.append(f"there are two {kind} of one name, {found[path.stem]} and {path.name}; {way_out}")
         found.setdefault(path.stem, path)
     return found
-
-
-def find_ending(images: Path, masks: Path) -> str:
-    """What the masks in one folder have after the names of the images in another, "" for nothing."""
-    return _common_ending({p.stem for p in list_images(images)}, {p.stem for p in list_images(masks)})
 
 
 def _common_ending(images: Collection[str], masks: Collection[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, find_ending, pair_folders
+from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders
 from .labels import LabelTable, infer_table, scan
 from .palette import default_palette
 from .sample import DataError, Value
@@ -62,12 +62,13 @@ class Folder(FileDataset):
         self.guessed: dict[str, Any] = {}
         pairs: dict[str, list[Entry]] = {}
         problems: list[str] = []
-        endings = {part: find_ending(*places) if suffix is None else suffix for part, places in folders.items()}
-        if suffix is None and len(set(endings.values())) == 1:
-            self.guessed["suffix"] = next(iter(endings.values()))
-        for part, places in folders.items():
-            pairs[part], found = pair_folders(*places, endings[part])
+        endings: set[str] = set()
+        for part, (images, masks) in folders.items():
+            pairs[part], found, ending = pair_folders(images, masks, suffix)
             problems += found
+            endings.add(ending)
+        if suffix is None and len(endings) == 1:
+            self.guessed["suffix"] = ending
         everything = [entry for part in pairs.values() for entry in part]
         if strict or not everything:
             complain(problems if strict else problems[:1], "Folder")

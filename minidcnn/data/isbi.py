@@ -35,7 +35,7 @@ class ISBI(FileDataset):
                 raise DataError(f"ISBI: {volume} has {count} sections but {labels} has {other}")
             entries = [Entry(f"section-{i:02d}", Source(volume, i), Source(labels, i)) for i in range(count)]
         elif (root / "images").is_dir() and (root / "labels").is_dir():
-            entries, problems = pair_folders(root / "images", root / "labels")
+            entries, problems, _ = pair_folders(root / "images", root / "labels")
             if strict:
                 complain(problems, "ISBI")
         else:

@@ -37,7 +37,7 @@ def class_names(text: str) -> tuple[str, ...] | int:
         return int(text)
     names = tuple(name.strip() for name in text.split(","))
     if not all(names):
-        raise ArgumentTypeError(f"{text!r} names a class with no name: put one comma between names, as in background,road,car")
+        raise ArgumentTypeError(f"{text!r} names a class with no name: put one comma and no space between names, as in background,road,car")
     return names
 
 

@@ -62,7 +62,8 @@ def test_the_same_numbers_from_new_inputs() -> None:
             total, added, nothing = graphs(there(x), there(y), None)
             wanted = x * y + x.T.reshape(x.shape)
             np.testing.assert_array_equal(total.get(), wanted)
-            assert float(added) == wanted.sum() and nothing is None
+            np.testing.assert_allclose(float(added), wanted.sum(), rtol=1e-13)  # a GPU adds up in an order of its own
+            assert nothing is None
             assert len(calls) == min(step + 1, WARM_UP + 1)
 
 

@@ -194,6 +194,19 @@ def test_from_check_to_predictions(values: tuple[Value, ...], stray: Value, suff
         assert np.reshape(image.getpalette()[:9], (3, 3)).tolist() == data.palette.tolist()
 
 
+def test_masks_of_another_kind_are_scored_all_the_same(cli: Run, tmp_path: Path) -> None:
+    put_folder(tmp_path / "gray", GRAY, 7)
+    put_folder(tmp_path / "colour", COLOURS)
+    options = ("--values", argument_text(GRAY), "--ignored", "7", "--classes", ",".join(NAMES))
+    assert cli("unet", "--data", "folder", "--root", "gray", *options, *TINY, "--out", "run")[0] == 0
+    elsewhere = ("evaluate", "run/best.safetensors", "--data", "folder", "--root", "colour", "--split", "all", "--json")
+    code, _, err = cli(*elsewhere)
+    assert code == 2 and "holds colours, but the classes stand for gray values or indices: 0, 128, 255" in err
+    code, out, err = cli(*elsewhere, "--values", argument_text(COLOURS))
+    assert code == 0, err
+    np.testing.assert_array_equal(np.sum(json.loads(out)["confusion"], axis=1), [5 * 8 * 32] * 3)
+
+
 def test_the_legend_has_the_names_and_their_colours() -> None:
     mask = np.array([[0, 1], [2, -1]])
     rows = [(np.zeros((2, 2, 3), np.uint8), mask, mask, None)]

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     tile = tile_of(args, model)
     classes = list(checkpoint.info["classes"])
     as_in_training(args)
-    data = open_data(args, args.split or "val", **meaning(checkpoint.info), strict=False)
+    data = open_data(args, args.split or "val", **meaning(checkpoint.info, args), strict=False)
     for problem in data.problems:
         warn(problem)
     if len(data.classes) != len(classes):
@@ -99,12 +99,13 @@ def as_in_training(args: argparse.Namespace) -> None:
             setattr(args, name, config.data_options().get(name))
 
 
-def meaning(info: dict[str, Any]) -> dict[str, Any]:
+def meaning(info: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """What masks and images mean, as in training: for folders of images, where it would be guessed from the files otherwise."""
     return {
         "classes": info["classes"],
         "values": info.get("mask_values"),
-        "ignored": info.get("mask_ignored") or None,  # none in training: then as `Folder` decides
+        # none in training, or masks of another kind now: as `Folder` decides
+        "ignored": None if args.values is not None else info.get("mask_ignored") or None,
         "channels": info.get("channels"),
         "white": info.get("white"),
     }

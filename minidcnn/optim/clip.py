@@ -46,7 +46,7 @@ def grad_norm(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> 
 def power_sum(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> Array | None:
     """The same to the power `norm_type` (inf: as it is), as an array without axes that stays where the gradients are; None without any.
 
-    One launch or two on a GPU, however many gradients there are, and nothing is waited for. Gradients on several backends meet on NumPy.
+    Two launches on a GPU for all gradients of one dtype, and nothing is waited for. If they live on several backends, the sum is made on NumPy.
     """
     if not norm_type > 0:
         raise ValueError(f"grad_norm: norm_type must be above 0 (inf for the largest element), got {norm_type}")

@@ -16,7 +16,7 @@ import pytest
 from cudasim import SimModule
 from cudasim.build import why_not as why_no_simulator
 
-from minidcnn.backend import to_backend
+from minidcnn.backend import Kernels, to_backend
 from minidcnn.backend.cuda import CudaKernels
 
 ON_DEVICE = os.environ.get("MINIDCNN_CUDA", "") == "device"
@@ -61,7 +61,7 @@ def simulated(
 class OnDevice:
     """Kernels for the GPU that take and return NumPy arrays, in the same memory order; arrays changed in place come back too."""
 
-    def __init__(self, kernels: CudaKernels) -> None:
+    def __init__(self, kernels: Kernels) -> None:
         object.__setattr__(self, "_kernels", kernels)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -73,9 +73,9 @@ class OnDevice:
             return method
 
         def call(*args: Any, **named: Any) -> Any:
-            there = _there(args)
-            result = method(*there, **named)
-            _change(args, there)
+            there, by_name = _there(args), {name: _there(value) for name, value in named.items()}
+            result = method(*there, **by_name)
+            _change((args, *named.values()), (there, *by_name.values()))
             return _back(result)
 
         return call
@@ -83,7 +83,7 @@ class OnDevice:
 
 def _there(value: Any) -> Any:
     """Every array on the device, also those in tuples and lists."""
-    if isinstance(value, tuple | list):
+    if type(value) in (tuple, list):  # windows and rules, which are tuples with names, hold no arrays
         return type(value)(map(_there, value))
     return to_backend(value, "cupy") if isinstance(value, np.ndarray) else value
 

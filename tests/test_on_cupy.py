@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from cudasim.build import why_not as why_no_simulator
 from cupy_stand_in import make_module
-from simulated import ON_DEVICE
+from simulated import ON_DEVICE, OnDevice
 
 import minidcnn
 from minidcnn import Tensor, autograd
 from minidcnn import functional as F
-from minidcnn.backend import is_cupy, switch
+from minidcnn.backend import Kernels, is_cupy, kernels, switch
+from minidcnn.backend.rules import SgdRule
+from minidcnn.window import Window
 
 
 @pytest.fixture(params=["reference", "fast"])
@@ -217,3 +219,20 @@ def test_the_stand_in_is_as_strict_as_cupy() -> None:
         with pytest.raises(TypeError):
             mix()
     assert cupy.exp(x.T).flags.c_contiguous  # the layout is lost, as CuPy loses it
+
+
+def test_kernels_are_tested_on_a_device_with_the_arguments_of_the_simulator(cupy: None) -> None:
+    """Arrays go there, also those with a name, and come back if they were changed; windows and rules, tuples too, stay what they are."""
+    there, here = OnDevice(kernels()), Kernels(np)
+    x, w, window = data(2, 3, 7, 6), data(4, 3, 3, 2), Window((3, 2), (2, 1))
+    out = window.positions((7, 6))
+    np.testing.assert_allclose(there.conv2d(x, w, None, window, out), here.conv2d(x, w, None, window, out), rtol=1e-12)
+    mean, rstd = here.batch_norm_stats(x)[0], np.ones(3)
+    gradients = [k.batch_norm_grad(x - 0.5, x, mean, rstd, rstd, also=x * x) for k in (there, here)]
+    for a, b in zip(*gradients, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+    steps = [[(data(3, 4), data(3, 4) - 1, np.zeros((3, 4)), True, SgdRule(0.5, 0.9))] for _ in range(2)]
+    there.sgd_steps(steps[0])
+    here.sgd_steps(steps[1])
+    for a, b in zip(steps[0][0][:3], steps[1][0][:3], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)

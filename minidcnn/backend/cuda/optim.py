@@ -67,25 +67,45 @@ class CudaOptim(CudaBase):
         return flag & finite if others else flag
 
     def power_sum(self, arrays: Sequence[Array], power: float) -> Array:
-        xp = self.xp
-        some = [x for x in arrays if self.launcher.suits(x)]
-        others = [x for x in arrays if x.size and not self.launcher.suits(x)]
-        parts, count = xp.empty(sum(-(-x.size // SHARE) for x in some), "float64"), 0
-        for dtype in dict.fromkeys(x.dtype for x in some):
-            alike = [self._gapless(x) for x in some if x.dtype == dtype]
-            for start in range(0, len(alike), MOST):
-                count += self._power_parts(alike[start : start + MOST], parts[count:], power)
-        if not count:
+        taken, others = self._taken(arrays)
+        if not taken:
             return super().power_sum(others, power)
-        total = xp.empty((), "float64")
-        self.launcher.launch((1,), (256,), FILE, "power_total", some[0].dtype, parts, total, count, np.float64(power))
+        total = self._powers(taken, power)
         if others:
             rest = super().power_sum(others, power)
-            total = xp.maximum(total, rest) if power == math.inf else total + rest
+            total = self.xp.maximum(total, rest) if power == math.inf else total + rest
+        return total
+
+    def all_finite(self, arrays: Sequence[Array]) -> Array:
+        taken, others = self._taken(arrays)
+        if not taken:
+            return super().all_finite(others)
+        finite = self.xp.isfinite(self._powers(taken, math.inf))
+        return finite & super().all_finite(others) if others else finite  # type: ignore[no-any-return]
+
+    def _taken(self, arrays: Sequence[Array]) -> tuple[list[Array], list[Array]]:
+        """Those that the kernels take, in any order of their elements but without gaps, copied if need be; and the others, as far as they hold anything."""
+        taken, others = [], []
+        for x in arrays:
+            if self.launcher.suits(x):
+                order = memory_order(x)
+                taken.append(self.xp.ascontiguousarray(x) if order is None else x.transpose(order))
+            elif x.size:
+                others.append(x)
+        return taken, others
+
+    def _powers(self, arrays: Sequence[Array], power: float) -> Array:
+        """power_sum of what _taken took: a launch for each MOST of a dtype, and one that adds up."""
+        parts, total, count = self.xp.empty(sum(-(-x.size // SHARE) for x in arrays), "float64"), self.xp.empty((), "float64"), 0
+        for dtype in dict.fromkeys(x.dtype for x in arrays):
+            alike = [x for x in arrays if x.dtype == dtype]
+            for start in range(0, len(alike), MOST):
+                count += self._power_parts(alike[start : start + MOST], parts[count:], power)
+        self.launcher.launch((1,), (256,), FILE, "power_total", arrays[0].dtype, parts, total, count, np.float64(power))
         return total  # type: ignore[no-any-return]
 
     def _power_parts(self, arrays: Sequence[Array], parts: Array, power: float) -> int:
-        """One launch of power_parts; returns the number of parts. The table is an argument: a graph that is recorded keeps it, nothing is uploaded."""
+        """One launch; returns how many parts it leaves. The table is an argument, of which the launch keeps a copy, recorded or not: nothing is uploaded."""
         *first, blocks = itertools.accumulate((-(-x.size // SHARE) for x in arrays), initial=0)
         table, n = np.zeros((), GRADIENTS), len(arrays)
         table["x"][:n], table["size"][:n], table["first"][:n] = [self.launcher.address(x) for x in arrays], [x.size for x in arrays], first
@@ -94,19 +114,6 @@ class CudaOptim(CudaBase):
             (blocks,), (256,), FILE, kernel, arrays[0].dtype, table, parts[:blocks], n, SHARE, np.float64(power), behind=arrays
         )
         return blocks
-
-    def all_finite(self, arrays: Sequence[Array]) -> Array:
-        some = [x for x in arrays if self.launcher.suits(x)]
-        others = [x for x in arrays if x.size and not self.launcher.suits(x)]
-        if not some:
-            return super().all_finite(others)
-        finite = self.xp.isfinite(self.power_sum(some, math.inf))
-        return finite & super().all_finite(others) if others else finite  # type: ignore[no-any-return]
-
-    def _gapless(self, x: Array) -> Array:
-        """The same elements, in an order of their own, without gaps: a view, or a copy if x has gaps."""
-        order = memory_order(x)
-        return self.xp.ascontiguousarray(x) if order is None else x.transpose(order)
 
     def _launch(self, kernel: str, rows: Sequence[tuple[tuple[Any, ...], tuple[Any, ...]]], *more: Any) -> None:
         """One launch for each dtype of ((p, g, state ...), settings), and what they have in common; rows without elements have nothing to do."""

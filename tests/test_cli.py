@@ -14,6 +14,7 @@ from PIL import Image
 
 import minidcnn
 from minidcnn import models
+from minidcnn.backend import compiling
 from minidcnn.cli import COMMANDS, main
 from minidcnn.cli.images import find_images, unique_names
 from minidcnn.data import Normalize, read_image
@@ -129,6 +130,13 @@ def test_the_program_lists_its_commands(command: Command) -> None:
     assert command("--version").out == f"minidcnn {minidcnn.__version__}\n"
     assert command("predcit").error == "there is no command 'predcit', did you mean predict?; minidcnn --help lists them"
     assert command("x").error == "there is no command 'x'; minidcnn --help lists them"
+
+
+def test_commands_say_that_they_compile_where_somebody_watches(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minidcnn.cli.summary.run", lambda args: compiling.tell() or 0)
+    assert command("summary", "unet").err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert command("summary", "unet").err.startswith("compiling kernels: ")
 
 
 def test_python_m_minidcnn(tmp_path: Path) -> None:

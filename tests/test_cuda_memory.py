@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from simulated import ON_DEVICE
 import minidcnn
 from minidcnn import Tensor
 from minidcnn import functional as F
-from minidcnn.backend import exhausted, switch
+from minidcnn.backend import compiling, exhausted, switch
 from minidcnn.backend.cuda.launcher import Launcher
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import command
@@ -131,4 +132,19 @@ def test_a_driver_without_memory_for_a_launch_is_no_other_error(text: str) -> No
             return function
 
     with pytest.raises(MemoryError, match=f"kernel relu of elementwise.cu: {text}"):
+        Launcher(np, Module).over(4, "elementwise.cu", "relu", "float32", np.zeros(4, np.float32), np.zeros(4, np.float32), 4)
+
+
+def test_a_module_that_takes_long_to_load_is_told_to_be_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+
+    class Module:
+        def __init__(self, **_: Any) -> None:
+            assert told.wait(60)
+
+        def get_function(self, name: str) -> Any:
+            return lambda *_, **__: None
+
+    monkeypatch.setattr(compiling, "LONG", 0.01)
+    with compiling.on_compile(told.set):
         Launcher(np, Module).over(4, "elementwise.cu", "relu", "float32", np.zeros(4, np.float32), np.zeros(4, np.float32), 4)

@@ -132,6 +132,14 @@ def test_compiling_is_said_once_where_somebody_watches(shown: bool, capsys: pyte
     assert capsys.readouterr().err == "compiling kernels: up to half a minute, in the first run on a machine\n" * shown
 
 
+def test_a_run_says_that_it_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = training.make(tmp_path / "run")
+    trainer.shown, epoch = True, trainer._epoch
+    monkeypatch.setattr(trainer, "_epoch", lambda: (compiling.tell(), epoch()))
+    trainer.fit()
+    assert capsys.readouterr().err.count("compiling kernels: ") == 1
+
+
 # -- data as the network sees it -----------------------------------------------------------------------------------------------
 
 

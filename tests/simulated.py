@@ -1,6 +1,7 @@
 """CUDA kernels as the tests use them, on NumPy arrays: on the simulator, or with MINIDCNN_CUDA=device on a real GPU.
 
-MINIDCNN_CUDA_POOL=none there gives every array memory of its own, so that compute-sanitizer sees where one ends.
+MINIDCNN_CUDA_POOL=none there gives every array memory of its own, so that compute-sanitizer sees where one ends. MINIDCNN_CUDA=stand-in does what is
+done on a device with the stand-in for CuPy in its place: whether the tests themselves are fit for one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +21,9 @@ from cudasim.build import why_not as why_no_simulator
 from minidcnn.backend import Kernels, to_backend
 from minidcnn.backend.cuda import CudaKernels
 
-ON_DEVICE = os.environ.get("MINIDCNN_CUDA", "") == "device"
+ON_DEVICE = os.environ.get("MINIDCNN_CUDA", "") in ("device", "stand-in")
+if os.environ.get("MINIDCNN_CUDA", "") == "stand-in":
+    sys.modules["cupy"] = importlib.import_module("cupy_stand_in").make_module()
 if ON_DEVICE and os.environ.get("MINIDCNN_CUDA_POOL", "") == "none":
     importlib.import_module("cupy").cuda.set_allocator(None)
 

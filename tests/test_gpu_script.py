@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from cudasim.build import why_not as why_no_simulator
 
 from minidcnn.backend import PRECISIONS
 from minidcnn.cli import bench
@@ -107,6 +108,22 @@ def test_every_file_of_tests_is_there(box: Box) -> None:
     box.run("tests")
     files = {word for words in box.asked() for word in words if word.startswith("tests/")}
     assert len(files) > 6 and all((SCRIPT.parents[2] / file).is_file() for file in files)
+
+
+@pytest.mark.skipif(bool(why_no_simulator()), reason=why_no_simulator() or "runs")
+def test_tests_of_kernels_are_fit_for_a_device(box: Box) -> None:
+    """The step "kernels" as the script runs it, few cases of each, with the stand-in for CuPy where the device would be."""
+    box.run("kernels")
+    (words,) = (words for words in box.asked() if "tests/test_cuda_training.py" in words)
+    root = SCRIPT.parents[2]
+    chosen = {
+        "MINIDCNN_CUDA": "stand-in",
+        "HYPOTHESIS_PROFILE": "short",
+        "PYTHONPATH": f"{root}:{root / 'tests'}",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    done = subprocess.run([sys.executable, *words], cwd=root, env={**os.environ, **chosen}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_without_a_gpu_nothing_else_is_tried(box: Box) -> None:

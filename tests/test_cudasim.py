@@ -490,6 +490,7 @@ def test_a_finding_names_the_line_of_the_source() -> None:
         ((np.zeros(4, np.float32), np.int64(4), np.float32(1)), "int64 for a parameter of kind i32"),
         ((np.zeros(4, np.float32), np.int32(4), np.float64(1)), "float64 for a parameter of kind f32"),
         ((np.float32(1), np.int32(4), np.float32(1)), "float32 for a parameter of kind p64"),
+        ((None, np.int32(4), np.float32(1)), "pass a NumPy scalar, not NoneType"),  # of which CuPy makes -1 in half a pointer
     ],
 )
 def test_arguments_are_checked(arguments: tuple[Any, ...], message: str) -> None:

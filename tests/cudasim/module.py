@@ -171,7 +171,7 @@ class _Arguments:
                 kept: Any = self._struct(i, value, parameter)
             elif isinstance(value, np.ndarray):
                 kept = self._array(i, value, parameter)
-            elif value is None and parameter.kind == b"p":
+            elif parameter.kind == b"p" and isinstance(value, np.uint64) and not value:
                 kept = ctypes.c_void_p(None)
             else:
                 kept = self._scalar(i, value, parameter)

@@ -21,6 +21,7 @@ from .source import source
 
 BLOCK = 256  # threads of a block, for kernels with one thread per element
 MOST_BLOCKS = 1 << 16  # threads loop over the rest
+NOWHERE = np.uint64(0)  # the address of no array: CuPy fills half of a pointer for None, and not with 0 (its issue 9046)
 LIMIT = (1 << 31) - (1 << 25)  # elements of an array: kernels count in 32 bits, and step past the end by a grid at most
 
 VARIABLE = "MINIDCNN_WGMMA"
@@ -101,7 +102,9 @@ class Launcher:
         shared: int = 0,
         behind: Sequence[Array] = (),
     ) -> None:
-        """Launch with `grid` blocks of `block` threads. Python ints and bools arrive as int, floats as SUM, NumPy scalars as they are; arrays are C-contiguous.
+        """Launch with `grid` blocks of `block` threads; arrays are C-contiguous.
+
+        Python ints and bools arrive as int, floats as SUM, None as a null pointer, NumPy scalars as they are.
 
         behind: arrays whose addresses stand in an argument; a simulator, which checks every access, has to be told.
         RuntimeError that names the kernel, its grid and its arguments if the device refuses.
@@ -132,6 +135,8 @@ class Launcher:
         return int(array.ctypes.data if self.xp is np else array.data.ptr)  # type: ignore[attr-defined]
 
     def _argument(self, file: str, kernel: str, i: int, value: Any, added: Any) -> Any:
+        if value is None:
+            return NOWHERE
         if isinstance(value, int):  # bool too
             if not -LIMIT <= value < LIMIT:
                 raise ValueError(f"kernel {kernel} of {file}, argument {i}: {value} does not fit 32 bits")

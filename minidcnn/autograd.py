@@ -182,10 +182,11 @@ def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: b
         if leaf.grad is not None:
             with _set_enabled(create_graph):
                 g = leaf.grad + g
-        elif not create_graph:
+        else:
             root = _root(g._array)
             if id(root) in taken or root.size != g.size:  # another leaf has this memory, or it is a broadcast or a part
-                g = Tensor.wrap(g._array.copy(order="K"))
+                with _set_enabled(create_graph):
+                    g = g * 1 if g.requires_grad else Tensor.wrap(g._array.copy(order="K"))
             taken.add(id(root))
         leaf.grad = g
 

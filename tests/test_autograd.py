@@ -132,6 +132,27 @@ def test_gradients_of_two_leaves_never_share_memory() -> None:
     assert c.grad.numpy().tolist() == [7.0, 1.0, 1.0]
 
 
+def test_gradients_that_can_be_differentiated_share_no_memory_either() -> None:
+    a, b, c = leaf(1.0), leaf(1.0), leaf(1.0)
+    seed = Tensor(np.array([1.0]), requires_grad=True)
+    (a + b).backward(seed, create_graph=True)
+    (c + 0.0).backward(Tensor(np.array([1.0])), create_graph=True)
+    assert grad(a.grad + b.grad * 2, [seed])[0].item() == 3
+    for x in (a, b):
+        x.grad = x.grad.detach()
+    (a + b + c).sum().backward()  # adds in place
+    assert [x.grad.item() for x in (a, b, c)] == [2.0, 2.0, 2.0]
+    assert seed.item() == 1
+
+
+def test_gradients_of_one_pass_with_create_graph_add_up_apart() -> None:
+    a, b = leaf(1.0), leaf(1.0)
+    seed = Tensor(np.array([1.0]))
+    (a + b).backward(seed, create_graph=True)
+    (a + b).backward(seed)
+    assert (a.grad.item(), b.grad.item(), seed.item()) == (2.0, 2.0, 1.0)
+
+
 def test_a_sum_of_many_gradients_is_not_added_into_one_that_others_hold() -> None:
     """x + y passes one gradient on to both sides: adding into it in place would corrupt the other."""
     x, y = leaf(1.0), leaf(1.0)

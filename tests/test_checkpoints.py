@@ -134,6 +134,41 @@ def test_every_cut_and_every_flipped_byte_is_noticed(tmp_path: Path, rng: np.ran
             load_checkpoint(path)
 
 
+def test_flipped_bytes_of_the_header_are_errors_of_checkpoints(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Where the header still can be read, the checksum or the network decides."""
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, checkpoint(rng))
+    whole = path.read_bytes()
+    (header,) = struct.unpack("<Q", whole[:8])
+    noticed, places = 0, range(8, 8 + header, 29)
+    for at in places:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        try:
+            load_checkpoint(path)
+        except CheckpointError:
+            noticed += 1
+    assert noticed > len(places) // 2
+
+
+@pytest.mark.parametrize("about", ["{", "[]", "null", "{}", '{"format": "1"}', '{"format": 1, "checksum": 0, "model": "unet"}'])
+def test_metadata_that_is_not_ours(tmp_path: Path, about: str) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({}, tmp_path / "a.safetensors", {"minidcnn": about})
+    with pytest.raises(CheckpointError, match="is damaged: its metadata cannot be read"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3"])
+def test_numbers_that_numpy_lacks(tmp_path: Path, dtype: str) -> None:
+    about = json.dumps({"format": 1, "model": "unet", "config": {}, "info": {}, "training": {}, "checksum": 0})
+    tensor = {"dtype": dtype, "shape": [4], "data_offsets": [0, 8 if dtype == "BF16" else 4]}
+    header = json.dumps({"__metadata__": {"minidcnn": about}, "w": tensor}).encode()
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(tensor["data_offsets"][1]))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" + bytes(64), b"weights", b'{"a": 1}' * 9])
 def test_other_files(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "photo.png").write_bytes(content)

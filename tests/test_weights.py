@@ -109,6 +109,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("this is text, not tensors" * 9)
     (tmp_path / "text.npz").write_text("this is text, not arrays")
     np.savez(tmp_path / "objects.npz", x=np.array([{"a": 1}], object))
+    np.savez(tmp_path / "words.npz", w=np.zeros(2), x=np.array(["a", "bc"]))
     save_weights(tmp_path / "cut.safetensors", small())
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "cut.safetensors").read_bytes()[:-9])
     (tmp_path / "folder.npz").mkdir()
@@ -119,6 +120,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         "cut.safetensors": "is no safetensors file, or was damaged or cut short",
         "text.npz": "cannot be read as a .npz file of arrays",
         "objects.npz": "cannot be read as a .npz file of arrays .*allow_pickle",
+        "words.npz": "holds no weights: x is an array of <U2",
         "folder.npz": "is a folder, not a file of weights",
         "none.npz": "does not exist",
         "w.h5": "must end in .safetensors or .npz",

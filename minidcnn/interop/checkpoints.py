@@ -152,7 +152,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
                     f"{path} is a safetensors file but no checkpoint of minidcnn: it does not say which network it is for; bare weights "
                     f"are loaded with load_state_dict"
                 )
-            about = json.loads(metadata[_KEY])
+            about = _about(path, metadata[_KEY])
             if about["format"] > FORMAT:
                 raise CheckpointError(
                     f"{path} was written by a newer minidcnn (format {about['format']}, this one reads up to {FORMAT}): pip install -U minidcnn"
@@ -160,11 +160,26 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # a file is no mapping
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no checkpoint, or was damaged or cut short ({error}); take another, or train again") from error
+    except (AttributeError, TypeError) as error:  # what safetensors makes of dtypes that NumPy lacks; we write none
+        raise CheckpointError(f"{path} is damaged: {error}; take another checkpoint, or train again") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     if about["checksum"] != _checksum(arrays):
         raise CheckpointError(f"{path} is damaged: its tensors do not match its checksum; take another checkpoint, or train again")
     return about, arrays
+
+
+def _about(path: Path, text: str) -> dict[str, Any]:
+    """What our metadata says, which no checksum guards; a newer format may lack what ours has."""
+    try:
+        about: Any = json.loads(text)
+    except ValueError:
+        about = None
+    kinds = {"model": str, "config": dict, "info": dict, "training": dict, "checksum": int}
+    number = about.get("format") if isinstance(about, dict) else None
+    if isinstance(number, int) and (number > FORMAT or all(isinstance(about.get(key), kind) for key, kind in kinds.items())):
+        return about  # type: ignore[no-any-return]
+    raise CheckpointError(f"{path} is damaged: its metadata cannot be read; take another checkpoint, or train again")
 
 
 def _some(items: list[str], most: int = 3) -> str:

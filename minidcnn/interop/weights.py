@@ -142,9 +142,13 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
 def _read_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
     except Exception as error:  # of damaged archives zipfile and NumPy raise nearly anything
         raise WeightsError(f"{path} cannot be read as a .npz file of arrays ({error})") from error
+    odd = next((name for name, array in arrays.items() if array.dtype.kind not in "fiub"), None)
+    if odd is not None:
+        raise WeightsError(f"{path} holds no weights: {odd} is an array of {arrays[odd].dtype}; save arrays of numbers only")
+    return arrays
 
 
 def _read_safetensors(path: Path) -> dict[str, Array]:

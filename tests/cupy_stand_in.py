@@ -98,11 +98,12 @@ class ndarray:
         assert isinstance(host, np.ndarray)
         if not device.known(host):
             device.own(host)
-            allocate(host.nbytes)
+            pool = getattr(allocator, "pool", None)
+            allocate(host.nbytes) if pool is None or pool.allocate is None else pool.allocate(host.nbytes)
             touch(host, write=True)
             graph = recording()
             if graph is not None:
-                graph.allocated(host, getattr(allocator, "pool", None))
+                graph.allocated(host, pool)
         self._host = host
 
     def __array__(self, *_: Any, **__: Any) -> Any:
@@ -203,11 +204,21 @@ class OutOfMemoryError(MemoryError):
 OutOfMemoryError.__module__ = "cupy.cuda.memory"
 
 
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's own."""
+
+
 class Memory:
     """How many allocations still succeed; None: all of them."""
 
     left: int | None = None
     own, free, total = 6 * 10**9, 5 * 10**8, 8 * 10**9  # bytes, as told
+    given_back = 0  # how often free memory of the common pool was
+
+    @staticmethod
+    def give_back() -> None:
+        device.current.refuse("giving back memory that a recording may use")
+        Memory.given_back += 1
 
 
 def allocate(size: int) -> None:
@@ -215,6 +226,14 @@ def allocate(size: int) -> None:
         Memory.left -= 1
         if Memory.left < 0:
             raise OutOfMemoryError(size, Memory.own)
+
+
+def from_device(size: int) -> None:
+    """cupy.cuda.Memory: past all pools."""
+    try:
+        allocate(size)
+    except OutOfMemoryError as error:
+        raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory") from error
 
 
 METHODS = {"sum", "max", "min", "mean", "argmax", "reshape", "transpose", "swapaxes", "astype", "copy", "view", "ravel", "any", "all", "clip", "fill",
@@ -314,7 +333,7 @@ class Module(types.ModuleType):
     __version__: str
 
     def get_default_memory_pool(self) -> Any:
-        return types.SimpleNamespace(total_bytes=lambda: Memory.own)
+        return types.SimpleNamespace(total_bytes=lambda: Memory.own, free_all_blocks=Memory.give_back)
 
     def asarray(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
         if isinstance(value, ndarray) and dtype in (None, value.dtype):
@@ -420,6 +439,7 @@ class Runtime:
     """cupy.cuda.runtime as far as it is asked: a new GPU with a fitting driver."""
 
     driverGetVersion = runtimeGetVersion = staticmethod(lambda: 13000)
+    CUDARuntimeError = CUDARuntimeError
     getDevice = staticmethod(lambda: 0)
     memGetInfo = staticmethod(lambda: (Memory.free, Memory.total))
     getDeviceProperties = staticmethod(lambda device: {"name": b"stand-in", "major": 9, "minor": 0})
@@ -440,7 +460,10 @@ def make_module(streams: bool = False) -> Module:
         Event=lambda **options: Event(here, **options),
         get_current_stream=lambda: here.current,
         alloc_pinned_memory=bytearray,
+        Memory=from_device,
+        MemoryPointer=lambda memory, offset: memory,
         MemoryPool=Pool,
+        memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
         using_allocator=using_allocator,
     )

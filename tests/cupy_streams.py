@@ -177,6 +177,7 @@ class Graph:
 
     def allocated(self, array: np.ndarray, pool: Pool | None) -> None:
         assert pool is not None, "a recording must not take memory from the common pool, which others get it from"
+        assert pool.allocate is not None, "CuPy's allocator, short of memory, gives back what a recording has used and will use"
         self.pools.add(weakref.ref(pool))
         root = root_of(array)
         self.results[id(root)] = root
@@ -203,7 +204,10 @@ class Graph:
 
 
 class Pool:
-    """cupy.cuda.MemoryPool: who allocates from it is counted."""
+    """cupy.cuda.MemoryPool: who allocates from it is counted. Its memory comes from `allocate`."""
+
+    def __init__(self, allocate: Callable[[int], object] | None = None) -> None:
+        self.allocate = allocate
 
     def malloc(self, size: int) -> None:
         raise AssertionError("the stand-in takes memory from NumPy")

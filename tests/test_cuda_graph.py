@@ -230,6 +230,24 @@ def test_elsewhere_it_is_one_clear_error() -> None:
             found.graphs(lambda: ())
 
 
+@watched
+def test_memory_that_runs_out_while_recording_is_no_other_error() -> None:
+    """What the runs before it left is given back first; after that nothing is, since it may be the recording's."""
+    Memory, x = cupy_stand_in.Memory, there(np.zeros(3))
+    before = Memory.given_back
+    with Graphs(kernels().xp, lambda x: (x + 1 - 2 * x,)) as graphs:
+        for _ in range(WARM_UP):
+            graphs(x)
+        Memory.left = 4  # the input, the seeds, and two of three results
+        try:
+            with pytest.raises(MemoryError, match="Out of memory allocating 24 bytes"):
+                graphs(x)
+        finally:
+            Memory.left = None
+        assert Memory.given_back == before + 1 and not graphs._recorded
+        np.testing.assert_array_equal(graphs(x)[0].get(), [1, 1, 1])
+
+
 # -- training ------------------------------------------------------------------------------------------------------------------------------
 
 

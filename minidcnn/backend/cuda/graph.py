@@ -60,7 +60,7 @@ class _Recording:
     """One graph, with everything that it works on: inputs, seeds, and a pool of memory that nobody else gets anything from.
 
     Temporary arrays of a recording go back to its pool and are used again within it, in the order of the stream; in the common pool others would
-    get them while the graph still writes there.
+    get them while the graph still writes there. What the runs before left in the common pool is given back first: a recording takes as much again.
     """
 
     def __init__(self, xp: Any, stream: Any, work: Work, arrays: tuple[Array | None, ...]) -> None:
@@ -69,7 +69,8 @@ class _Recording:
         self.places: Array = xp.zeros(SEEDS, "uint64")
         self.seeds: dict[int, DeviceSeed] = {}  # by value: what draws the same seed again, to repeat itself, means the same place
         self.first: list[int] | None = None
-        self.pool = xp.cuda.MemoryPool()
+        xp.get_default_memory_pool().free_all_blocks()
+        self.pool = xp.cuda.MemoryPool(_from_device(xp))
         with xp.cuda.using_allocator(self.pool.malloc), collected() as self.checks, seeds_placed(self._place):
             stream.begin_capture()
             try:
@@ -109,6 +110,22 @@ class _Recording:
             self.stream.end_capture()
         except Exception:
             return
+
+
+def _from_device(xp: Any) -> Callable[[int], Any]:
+    """Where the pool of a recording gets its memory. MemoryError when there is none: of CUDA's own error a pool would only learn that it should give
+    back what is free now, and that is what the recording works on.
+    """
+
+    def allocate(size: int) -> Any:
+        try:
+            return xp.cuda.MemoryPointer(xp.cuda.Memory(size), 0)
+        except xp.cuda.runtime.CUDARuntimeError as error:
+            if "MemoryAllocation" not in str(error):
+                raise
+            raise xp.cuda.memory.OutOfMemoryError(size, xp.get_default_memory_pool().total_bytes()) from error
+
+    return allocate
 
 
 def _copy(xp: Any, array: Array) -> Array:

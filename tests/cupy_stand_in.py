@@ -360,6 +360,8 @@ class Module(types.ModuleType):
             if name == "clip" and "out" in named:
                 change(lambda: real(*arguments, **named), named["out"])
                 return kwargs["out"]
+            if name == "bincount" and not arguments[0].size:
+                raise ValueError("zero-size array to reduction operation cupy_max which has no identity")
             if name == "matmul":
                 device.current.refuse("cuBLAS")
             return wrap(real(*arguments, **named) if name.startswith("empty") else compute(lambda: real(*arguments, **named)))

@@ -18,7 +18,7 @@ from strategies import seeds
 import minidcnn
 from minidcnn import Tensor, nn
 from minidcnn import functional as F
-from minidcnn.backend import Kernels, pending, raise_pending, switch, to_backend
+from minidcnn.backend import Kernels, kernels, pending, raise_pending, switch, to_backend
 from minidcnn.segmentation.evaluate import evaluate
 from minidcnn.segmentation.losses import Loss
 from minidcnn.segmentation.metrics import ConfusionMatrix
@@ -269,6 +269,14 @@ def test_a_confusion_matrix_adds_up_both_places() -> None:
         _ = other.mean_iou
     with pytest.raises(TypeError, match="prediction must hold integer class indices, got float32; take the argmax"):
         other.update(there[0], there[1].astype("float32"))
+
+
+@pytest.mark.usefixtures("cupy")
+def test_nothing_to_count() -> None:
+    """CuPy before 14 has no bincount of an empty array."""
+    own = kernels()
+    matrix, none = own.xp.zeros((3, 3), "int64"), own.xp.zeros((0, 4), "int64")
+    assert int(own.count_pairs(matrix, none, none, None)) == -1 and not matrix.get().any()
 
 
 @pytest.mark.usefixtures("cupy")

@@ -16,6 +16,8 @@ class MetricKernels(TransferKernels):
         integer without axes, -1 if there is none.
         """
         xp, k = self.xp, len(matrix)
+        if not truth.size:
+            return self.scalar(-1, "int64")
         t, p = truth.reshape(-1).astype("int64"), prediction.reshape(-1).astype("int64")
         counted = xp.ones(t.shape, bool) if ignore_index is None else t != ignore_index
         wrong = counted & ((t < 0) | (t >= k) | (p < 0) | (p >= k))

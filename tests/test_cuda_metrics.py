@@ -18,7 +18,8 @@ from strategies import seeds
 import minidcnn
 from minidcnn import Tensor, nn
 from minidcnn import functional as F
-from minidcnn.backend import Kernels, kernels, pending, raise_pending, switch, to_backend
+from minidcnn.backend import Kernels, pending, raise_pending, switch, to_backend
+from minidcnn.backend import kernels as present
 from minidcnn.segmentation.evaluate import evaluate
 from minidcnn.segmentation.losses import Loss
 from minidcnn.segmentation.metrics import ConfusionMatrix
@@ -274,7 +275,7 @@ def test_a_confusion_matrix_adds_up_both_places() -> None:
 @pytest.mark.usefixtures("cupy")
 def test_nothing_to_count() -> None:
     """CuPy before 14 has no bincount of an empty array."""
-    own = kernels()
+    own = present()
     matrix, none = own.xp.zeros((3, 3), "int64"), own.xp.zeros((0, 4), "int64")
     assert int(own.count_pairs(matrix, none, none, None)) == -1 and not matrix.get().any()
 

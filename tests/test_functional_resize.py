@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from peer import agree
 from strategies import LAYOUTS, batches, float_dtypes, integers, lay_out, layouts, pairs, seeds, tie_free
 
-from minidcnn import Tensor, check_adjoint, check_grads, grad, use_kernels
+from minidcnn import Tensor, check_adjoint, check_grads, grad, no_grad, use_kernels
 from minidcnn import functional as F
 from minidcnn.backend import AxisMap
 from minidcnn.functional.pool import even_windows
@@ -368,3 +368,26 @@ image = Tensor(np.zeros((2, 3, 4, 5), np.float32))
 def test_errors_are_sentences(call: Callable[[], Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        lambda x: F.interpolate(x, (3, 4), mode="bilinear"),
+        lambda x: F.interpolate(x, (3, 4)),
+        lambda x: F.adaptive_avg_pool2d(x, (3, None)),
+        lambda x: F.pad(x, (0, 0, 0, 0), mode="reflect"),
+    ],
+)
+def test_what_resizes_nothing_is_a_view_that_says_so(same) -> None:
+    """Its input's version counts: writing into it behind the back of a graph is an error."""
+    x = Tensor(np.arange(12.0).reshape(1, 1, 3, 4), requires_grad=True)
+    square, y = x * x, same(x)
+    with no_grad():
+        y[...] = 0.0
+    if np.shares_memory(x.data, y.data):
+        with pytest.raises(RuntimeError, match="changed in place"):
+            square.sum().backward()
+    else:
+        square.sum().backward()
+        np.testing.assert_array_equal(x.grad.numpy(), 2 * x.numpy())

@@ -311,3 +311,10 @@ def test_reshape_of_a_permuted_tensor_copies_in_row_major_order() -> None:
 def test_what_is_refused(make: Any, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         make(Tensor(tie_free((3, 4))))
+
+
+def test_an_empty_list_takes_nothing() -> None:
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    assert (x[[]].shape, x[:, []].shape) == ((0, 3), (2, 0))
+    x[[]].sum().backward()
+    assert not x.grad.numpy().any()

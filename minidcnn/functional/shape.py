@@ -236,6 +236,8 @@ def _frozen(index: Any, x: Tensor) -> Any:
     if isinstance(index, tuple):
         return tuple(_frozen(i, x) for i in index)
     index = _raw(index)
+    if isinstance(index, list) and not index:
+        return np.zeros(0, np.int64)  # by itself NumPy would take it for floats
     return kernels_of(x._array).xp.array(index) if isinstance(index, list) or hasattr(index, "dtype") else index
 
 

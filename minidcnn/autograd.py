@@ -155,6 +155,11 @@ class Node:
             tensor._storage.needed -= 1
         self.saved, self.edges, self.freed = [], [], True
 
+    def __reduce__(self) -> Any:
+        raise RuntimeError(
+            f"a tensor made by {type(self.function).__name__} cannot be copied or pickled with its history; detach() it before"
+        )
+
     def __del__(self) -> None:
         for tensor, _, _ in self.saved:
             tensor._storage.needed -= 1

@@ -29,6 +29,10 @@ class Storage:
     version = 0
     needed = 0
 
+    def __reduce__(self) -> tuple[type[Storage], tuple[()]]:
+        """Copied or pickled, the memory is another, which no backward pass needs yet."""
+        return Storage, ()
+
 
 class Tensor:
     """An n-dimensional array that remembers how it was made, so that gradients can flow back.
@@ -100,8 +104,8 @@ class Tensor:
             raise ValueError(
                 f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead"
             )
-        self._storage.version += 1
         self._array = array.astype(self._array.dtype, copy=False)
+        self.changed()
 
     def numpy(self) -> Array:
         """The values as a NumPy array: a read-only view if the tensor lives there, a copy from the GPU otherwise."""
@@ -341,7 +345,7 @@ class Tensor:
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient."""
         array: Any = self._array.argmax(axis=dim)
-        return Tensor.wrap(np.expand_dims(array, dim) if keepdim and dim is not None else array)
+        return Tensor.wrap(np.expand_dims(array, tuple(range(self.ndim)) if dim is None else dim) if keepdim else array)
 
 
 _OPS: dict[str, Callable[..., Tensor]] = {}

@@ -329,3 +329,15 @@ def test_an_error_in_the_function_leaves_nothing_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         F.sum(y).backward()
     assert random_state() == random and watch.changed is None
+
+
+def test_state_that_is_replaced_is_put_back_too() -> None:
+    seen = Tensor([0.0])
+
+    def square(x: Tensor) -> Tensor:
+        seen.data = seen.data + 1
+        return x * x
+
+    x = Tensor([3.0], requires_grad=True)
+    F.checkpoint(square, x).backward()
+    assert (seen.item(), x.grad.item()) == (1.0, 6.0)

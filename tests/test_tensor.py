@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import operator
+import pickle
 
 import numpy as np
 import pytest
@@ -171,3 +173,22 @@ def test_data_that_is_not_numbers_is_refused() -> None:
         Tensor({"a": 1})
     with pytest.raises(ValueError, match="the new array has shape"):
         Tensor([1.0]).data = np.zeros(3)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])  # noqa: S301  # our own
+def test_copies_of_leaves_are_nobodys(again) -> None:
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    y = x * x  # needs x
+    twin = again(x)
+    twin.data[...] = 5.0
+    assert (twin.requires_grad, x.numpy().tolist()) == (True, [1.0, 2.0])
+    with pytest.raises(RuntimeError, match=r"made by Mul cannot be copied or pickled.*detach\(\)"):
+        again(y)
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == [2.0, 4.0]
+
+
+def test_argmax_of_all_keeps_every_axis() -> None:
+    x = Tensor(np.array([[1.0, 5.0, 2.0], [4.0, 3.0, 0.0]]))
+    assert (x.argmax().shape, x.argmax(keepdim=True).shape, x.argmax(keepdim=True).item()) == ((), (1, 1), 1)
+    assert x.argmax(-1, keepdim=True).numpy().tolist() == [[1], [0]]

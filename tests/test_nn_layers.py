@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minidcnn
-from minidcnn import Tensor, nn
+from minidcnn import Tensor, enable_grad, nn, no_grad
 from minidcnn import functional as F
 
 
@@ -306,3 +306,17 @@ def test_conv2d_affine_has_no_gradient_and_says_so() -> None:
 def test_errors_are_sentences(call: Callable[[], Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         call()
+
+
+def test_an_empty_batch_does_not_count_for_batch_norm() -> None:
+    norm = nn.BatchNorm2d(1, momentum=None)
+    norm(Tensor(np.zeros((0, 1, 2, 3), np.float32)))
+    norm(Tensor(np.full((1, 1, 2, 3), 4.0, np.float32)))
+    assert (norm.num_batches_tracked.item(), norm.running_mean.item()) == (1, 4.0)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_batch_norm_behind_a_convolution_refuses_an_image_without_a_batch(recorded: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 2, (1, 3)), nn.BatchNorm2d(2), nn.ReLU()).eval()
+    with enable_grad() if recorded else no_grad(), pytest.raises(ValueError, match=r"BatchNorm2d: input must be \(N, 2, H, W\)"):
+        net(Tensor(np.zeros((1, 4, 5), np.float32)))

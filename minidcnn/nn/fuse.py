@@ -38,6 +38,8 @@ def _convolution(modules: Sequence[Module], at: int, x: Any) -> tuple[int, Any] 
     if not _follow(modules, at, Conv2d):
         return None
     norm: Any = modules[at + 1] if _follow(modules, at + 1, BatchNorm2d) else None
+    if norm is not None and isinstance(x, Tensor) and x.ndim != 4:
+        return None  # which batch norm says itself
     used = 1 if norm is None else 2
     relu = _follow(modules, at + used, ReLU)
     found: tuple[Tensor, Tensor] | None = None

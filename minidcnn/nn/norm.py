@@ -69,7 +69,7 @@ class BatchNorm2d(Module):
             raise ValueError(f"BatchNorm2d: input must be (N, {self.num_features}, H, W), got shape {input.shape}")
         mean, variance, training = self.running_mean, self.running_var, self.training
         rate: Any = 0.0 if self.momentum is None else self.momentum
-        if training and mean is not None and (count := self.num_batches_tracked) is not None:
+        if training and input.size and mean is not None and (count := self.num_batches_tracked) is not None:
             count._array += 1
             count.changed()
             if self.momentum is None:

@@ -346,3 +346,15 @@ def test_clip_grad_value() -> None:
 
 def test_reference_kernels_name_what_they_do() -> None:
     assert {"sgd_step", "adam_step", "power_sum", "all_finite"} <= set(dir(kernels()))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_gradients_given_in_another_dtype_count_in_the_parameters(order: str) -> None:
+    """The square of 1e-4 is 0 in float16: a step would be divided by nothing."""
+    p, q = (nn.Parameter(np.ones((3, 4), np.float32)) for _ in range(2))
+    p._array = np.asarray(p._array, order=order)
+    small = np.full((3, 4), 1e-4, np.float16)
+    p.grad, q.grad = Tensor(small), Tensor(small.astype(np.float32))
+    for one in (p, q):
+        optim.AdamW([one], lr=0.1).step()
+    np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-6)

@@ -101,7 +101,10 @@ class Optimizer:
                 for key, value in state.items():  # the model may have moved since the last step
                     if hasattr(value, "dtype") and is_cupy(value) != is_cupy(p._array):
                         state[key] = to_backend(value, p.backend)
-                todo.setdefault(kernels_of(p._array), []).append((p, p.grad._array, state, group))
+                gradient = p.grad._array
+                if gradient.dtype != p.dtype:  # given by hand; squares of float16 may be 0
+                    gradient = gradient.astype(p.dtype)
+                todo.setdefault(kernels_of(p._array), []).append((p, gradient, state, group))
         with no_grad():
             for kernels, some in todo.items():
                 self.update_all(kernels, some)

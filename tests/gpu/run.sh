@@ -8,7 +8,7 @@
 # SECONDS that all of it may take (default: as long as it likes). No step gets more than is left, and what does not fit any more is skipped:
 #         with ten minutes a call, say 570, and name what was skipped in the next one.
 #
-# Needs CuPy (either wheel) and, for "tests", pytest with hypothesis; PyTorch to compare with and compute-sanitizer of the CUDA toolkit are used
+# Needs CuPy (either wheel; from 14 on with [ctk], cupy-cuda13x[ctk], where there is no CUDA toolkit) and, for "tests", pytest with hypothesis; PyTorch to compare with and compute-sanitizer of the CUDA toolkit are used
 # where they are installed.
 set -uo pipefail
 cd "$(dirname "$0")/../.."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,16 @@ def test_an_installed_package_says_what_the_peer_needs(
 def test_a_process_that_fails_is_quoted() -> None:
     with pytest.raises(ValueError, match="bench: the process that measures failed: ValueError: UNet: "):
         measure(Job("step", "unet", (1, 3, 16, 16), base=0))
+
+
+def test_a_process_that_says_much_on_stderr_goes_on_measuring() -> None:
+    """More than a pipe holds."""
+    code = "import sys\nsys.stderr.write('word ' * 100_000)\nprint('{}', flush=True)\nfor _ in sys.stdin: print('{\"seconds\": 2}', flush=True)"
+    side = Side([sys.executable, "-c", code], {})
+    try:
+        assert side.run() == 2
+    finally:
+        side.close()
 
 
 def test_the_command_prints_words_or_json(capsys: pytest.CaptureFixture[str]) -> None:

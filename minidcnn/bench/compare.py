@@ -26,8 +26,9 @@ class Side:
     """One process that measures on request."""
 
     def __init__(self, command: list[str], job: dict[str, Any], **environment: str) -> None:
+        self.said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # a pipe that nobody empties would stop it
         self.process = subprocess.Popen(
-            [*command, json.dumps(job)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [*command, json.dumps(job)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
             env={**os.environ, **environment},
         )  # fmt: skip
         try:
@@ -47,10 +48,12 @@ class Side:
         return float(self.ask(f"run {which}")["seconds"])
 
     def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            said = self.process.stderr.read().strip().splitlines() or ["it ended without a word"]
+            self.process.wait()
+            self.said.seek(0)
+            said = self.said.read().strip().splitlines() or ["it ended without a word"]
             raise ValueError(f"bench: the process that measures failed: {said[-1]}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
@@ -58,7 +61,7 @@ class Side:
         return answer
 
     def close(self) -> None:
-        with self.process:
+        with self.said, self.process:
             assert self.process.stdin is not None
             with contextlib.suppress(OSError):
                 self.process.stdin.close()

@@ -170,7 +170,7 @@ def layer(item: dict[str, Any]) -> Run:
 
     def images(shape: list[int]) -> Array:
         n, c, h, w = shape
-        return to_backend(nchw(rng.standard_normal((n, h, w, c), dtype=np.float32).astype(image_dtype())))
+        return to_backend(nchw(rng.random((n, h, w, c), dtype=np.float32).astype(image_dtype(), copy=False)))
 
     x, y, groups = images(item["x"]), images(item["y"]), item["groups"]
     w = images([y.shape[1], x.shape[1] // groups, *window.kernel])

@@ -158,14 +158,16 @@ def test_nothing_to_do_launches_nothing() -> None:
 # -- scaled gradients -----------------------------------------------------------------------------------------------------------------------
 
 
-@given(
-    shapes=shapes,
-    layout=layouts,
-    order=orders,
-    seed=st.integers(0, 99),
-    bad=st.sampled_from([None, np.inf, -np.inf, np.nan]),
-    look=st.booleans(),
-)
+some_gradients: dict[str, Any] = {
+    "shapes": shapes,
+    "layout": layouts,
+    "order": orders,
+    "seed": st.integers(0, 99),
+    "bad": st.sampled_from([None, np.inf, -np.inf, np.nan]),
+}
+
+
+@given(**some_gradients, look=st.booleans())
 def test_gradients_are_scaled_together(
     shapes: list[tuple[int, ...]], layout: str, order: dict[str, Any], seed: int, bad: float | None, look: bool
 ) -> None:
@@ -229,14 +231,7 @@ def gradients(shapes: list[tuple[int, ...]], seed: int, layout: str) -> list[Arr
     return [a.astype(np.float16) if i % 3 == 2 else a * a.dtype.type(1e30) if i % 5 == 4 else a for i, a in enumerate(rows)]
 
 
-@given(
-    shapes=shapes,
-    layout=layouts,
-    order=orders,
-    seed=st.integers(0, 99),
-    bad=st.sampled_from([None, np.inf, -np.inf, np.nan]),
-    power=st.sampled_from(POWERS),
-)
+@given(**some_gradients, power=st.sampled_from(POWERS))
 def test_norms(shapes: list[tuple[int, ...]], layout: str, order: dict[str, Any], seed: int, bad: float | None, power: float) -> None:
     """The reference's sum but for rounding in float64, whatever the dtype; what is not finite shows, wherever it is; nothing is changed."""
     arrays = gradients(shapes, seed, layout)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.core import event
 from minidcnn.backend.arrays import Array
+from minidcnn.backend.cpu.cache import code_of
 from minidcnn.backend.cpu.jit import jit
 from minidcnn.backend.cpu.routine import python_routine, routine, routines
 
@@ -77,9 +78,9 @@ def test_a_routine_is_compiled_once_whoever_calls_it(folder: Path) -> None:
 def test_a_kernel_calls_it_by_name_and_does_not_take_it_in(folder: Path) -> None:
     code = (
         "from kernels import *\nfour_times(x, 1, 4)\n"
-        "(library,) = [made.library for made in four_times.compiled.overloads.values()]\n"
-        "defined = {f.name for f in library._final_module.functions if not f.is_declaration}\n"
-        "asked = {f.name for f in library._final_module.functions if f.is_declaration}\n"
+        "(code,) = map(code_of, four_times.compiled.overloads.values())\n"
+        "defined = {f.name for f in code._final_module.functions if not f.is_declaration}\n"
+        "asked = {f.name for f in code._final_module.functions if f.is_declaration}\n"
         "print(*sorted(asked & set(routines)), len(defined & set(routines)))"
     )
     assert out(python(folder, code)) == ["kernels.scale", "kernels.twice", "0"]

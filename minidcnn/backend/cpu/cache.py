@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib
 import os
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .jit import LANES
 importlib.import_module("numba")  # first: threads that begin with different parts of it at once would find each other's half made
 caching: Any = importlib.import_module("numba.core.caching")  # as Any: how much of numba is typed depends on its version
 event: Any = importlib.import_module("numba.core.event")
+code_of = attrgetter("library")  # of what numba compiled: LLVM's module and the machine code
 SETTINGS = (LANES,)  # environment variables that change the code
 
 
@@ -60,14 +62,13 @@ class Files(caching.IndexDataCacheFile):  # type: ignore[misc]
         self._save_index(overloads)
 
 
-class Compiled(caching.CompileResultCacheImpl):  # type: ignore[misc]
+class Results(caching.CompileResultCacheImpl):  # type: ignore[misc]
     """What is kept of a compiled kernel, with the names of the routines that it calls: they must be there before it is loaded."""
 
     def reduce(self, data: Any) -> Any:
         from .routine import routines
 
-        module = data.library._final_module
-        return [f.name for f in module.functions if f.is_declaration and f.name in routines], super().reduce(data)
+        return [f.name for f in code_of(data)._final_module.functions if f.is_declaration and f.name in routines], super().reduce(data)
 
     def rebuild(self, target_context: Any, payload: Any) -> Any:
         from .routine import routines
@@ -83,7 +84,7 @@ class Compiled(caching.CompileResultCacheImpl):  # type: ignore[misc]
 class KernelCache(caching.FunctionCache):  # type: ignore[misc]
     """The cache of one kernel. RuntimeError if no folder can be written."""
 
-    _impl_class = Compiled
+    _impl_class = Results
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)

@@ -18,6 +18,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.typing import templates
 
 from ..arrays import Array
+from .cache import code_of
 from .jit import _dispatcher
 
 P = ParamSpec("P")
@@ -54,7 +55,7 @@ class Routine:
             self.dispatcher.compile(self.arguments)
             self.dispatcher.disable_compile()  # for other types, which would be a mistake of ours
             made = self.dispatcher.overloads[self.arguments]
-            binding.add_symbol(self.name, made.library.get_pointer_to_function(made.fndesc.llvm_func_name))
+            binding.add_symbol(self.name, code_of(made).get_pointer_to_function(made.fndesc.llvm_func_name))
             called = copy.copy(made.fndesc)
             called.mangled_name = self.name
             self.dispatcher.targetctx.insert_user_function(self, called)

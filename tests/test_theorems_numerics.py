@@ -139,7 +139,7 @@ def test_t22_what_float32_pays() -> None:
 
 
 def test_t22_what_the_engines_own_pays(rng: np.random.Generator) -> None:
-    """The vector code of F(4, 3) over 16 channels, where the definition's own sums of 144 products round as well: about 5 times its error."""
+    """The vector code of F(4, 3) over 16 channels, where the definition's own sums of 144 products round as well: about 2.5 times its error."""
     from minidcnn.backend.cpu import winograd as fast
 
     x, w = rng.standard_normal((4, 16, 22, 30), np.float32), rng.standard_normal((16, 16, 3, 3), np.float32)
@@ -147,7 +147,7 @@ def test_t22_what_the_engines_own_pays(rng: np.random.Generator) -> None:
     exact = reference.conv2d(x.astype(float), w.astype(float), None, window, (22, 30))
     direct, ours = (k.conv2d(x, w, None, window, (22, 30)) for k in (reference, fast))
     ratio = np.sqrt(np.square(ours - exact).mean() / np.square(direct - exact).mean())
-    assert 2.5 < ratio < 12
+    assert 1.5 < ratio < 4
 
 
 def bf16(x: Array) -> Array:

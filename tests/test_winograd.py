@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -31,10 +32,18 @@ def test_the_matrices_factor_the_convolution_exactly(outputs: int, taps: int, po
             assert row == [Fraction(int(x == i + j)) for x in range(outputs + taps - 1)]
 
 
-def test_the_bias_goes_to_the_point_one() -> None:
-    a_t, _, _ = transforms.matrices()
-    column, row = divmod(transforms.ONE, transforms.SIDE)
-    assert [a_t[i][column] for i in range(4)] == [1] * 4 == [a_t[i][row] for i in range(4)]
+def amplified(points: tuple[Fraction, ...]) -> float:
+    """How much larger than in the definition the variance of the error is, to first order, if pixels, weights and roundings are independent."""
+    a_t, g, b_t = (np.square(np.array(m, float)) for m in transforms.matrices(4, 3, points))
+    return float((a_t @ (g.sum(1) * b_t.sum(1))).mean() / 3)
+
+
+def test_no_other_points_with_small_numerators_lose_fewer_digits() -> None:
+    fractions = {Fraction(a, b) for b in range(1, 6) for a in range(1, 2 * b + 1)}
+    best = amplified(transforms.POINTS)
+    for p, q in itertools.combinations(sorted(fractions), 2):
+        assert amplified((Fraction(0), p, -p, q, -q)) >= best
+    assert 2.2 < amplified((Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2))) / best < 2.3
 
 
 # -- the vector code ------------------------------------------------------------------------------------------------------------

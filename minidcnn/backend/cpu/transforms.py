@@ -1,8 +1,11 @@
 """The matrices of the Winograd convolution F(4x4, 3x3), generated from the points at which polynomials are evaluated.
 
 A 3-tap filter on 6 pixels gives 4 outputs. Filter and pixels are the coefficients of polynomials; their product is known from its values
-at 0, 1, -1, 2, -2 and infinity, six multiplications where the definition needs twelve (Winograd 1980; Lavin & Gray, "Fast Algorithms for
+at six points, infinity one of them: six multiplications where the definition needs twelve (Winograd 1980; Lavin & Gray, "Fast Algorithms for
 Convolutional Neural Networks", 2016).
+
+Any points would do. Of 0, p, -p, q, -q and infinity, p = 2/3 and q = 3/2 lose the fewest digits, less than half of what the usual 1 and 2 lose:
+powers of both stay near 1 (docs/math/11-winograd.md).
 """
 
 from __future__ import annotations
@@ -14,13 +17,12 @@ from typing import TypeAlias
 
 Matrix: TypeAlias = Sequence[Sequence[Fraction]]
 
-OUT, TAPS, POINTS = 4, 3, (0, 1, -1, 2, -2)
+OUT, TAPS, POINTS = 4, 3, (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))
 SIDE = OUT + TAPS - 1
 XI = SIDE * SIDE  # products per tile, each a matrix product over all tiles
-ONE = POINTS.index(1) * (SIDE + 1)  # the product at point (1, 1): what is added there is added to every output, so the bias goes there
 
 
-def matrices(outputs: int = OUT, taps: int = TAPS, points: tuple[int, ...] = POINTS) -> tuple[Matrix, Matrix, Matrix]:
+def matrices(outputs: int = OUT, taps: int = TAPS, points: tuple[Fraction | int, ...] = POINTS) -> tuple[Matrix, Matrix, Matrix]:
     """(A^T, G, B^T) of shapes (m, n), (n, r), (n, n) with n = m + r - 1, exact: y = A^T [(G w) * (B^T x)] is y_i = sum_j w_j x_(i+j).
 
     Row p of G evaluates the filter at point p, divided by the product of p's distances to the other points (Lagrange); the last row is

@@ -123,13 +123,13 @@ def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vector
             _store(bd, sums[r * vectors + j], line, I64(j * LANES), LANES)
 
 
-def make_transform(matrix: Matrix, affine: bool = False, fetch: bool = False) -> Callable[..., None]:
+def make_transform(matrix: Matrix, affine: bool = False) -> Callable[..., None]:
     """transform(src, src_row, src_col, dst, dst_row, dst_col, count): dst = matrix src matrix^T, for square tiles of channels.
 
     src[i][j] is the run of `count` channels at src + i src_row + j src_col; they are done LANES at once, the last LANES, of which there
     must be so many, if need be with some of those before them once more.
-    With `affine` three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless relu is 0
-    not below 0, but NaN stays. `fetch`: the lines of the tile to the right of dst are fetched, since it is likely to be written next.
+    `affine`, for outputs, takes three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless
+    relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to be written next.
     """
     m, n = len(matrix), len(matrix[0])
 
@@ -140,7 +140,7 @@ def make_transform(matrix: Matrix, affine: bool = False, fetch: bool = False) ->
             return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), c)
 
         halfway = [_apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j), LANES) for i in range(n)], LANES) for j in range(n)]
-        for i, j in itertools.product(range(m), range(m)) if fetch else ():
+        for i, j in itertools.product(range(m), range(m)) if affine else ():
             _fetch(bd, dp, at(dst_row, i, dst_col, m + j))
         if affine:
             scale, offset = (_load(bd, bd.inttoptr(p, F32.as_pointer()), c, LANES) for p in more[:2])
@@ -266,7 +266,12 @@ class _Loop:
 
 
 def _apply(bd: Any, matrix: Matrix, values: list[Any], width: int) -> list[Any]:
-    """matrix @ values, without multiplying by 0 and 1. The rows of evaluation points p and -p are sum and difference of two halves."""
+    """matrix @ values, without multiplying by 0 and 1.
+
+    Columns of evaluation points p and -p are alike up to signs: their values' sum and difference serve all rows. Rows of p and -p are sum
+    and difference of two halves.
+    """
+    matrix, values = _sums_and_differences(bd, matrix, values)
     result: list[Any] = [None] * len(matrix)
     for i, row in enumerate(matrix):
         if result[i] is not None:
@@ -275,12 +280,30 @@ def _apply(bd: Any, matrix: Matrix, values: list[Any], width: int) -> list[Any]:
             even = [c for c, (a, b) in enumerate(zip(row, matrix[j], strict=True)) if a and a == b]
             odd = [c for c, (a, b) in enumerate(zip(row, matrix[j], strict=True)) if a and a == -b]
             if even and odd and all(c in even or c in odd or not (row[c] or matrix[j][c]) for c in range(len(row))):
-                e, o = (_combine(bd, [(row[c], values[c]) for c in half], width) for half in (even, odd))
-                result[i], result[j] = bd.fadd(e, o), bd.fsub(e, o)
+                factor = row[odd[-1]] if len(odd) > 1 else Fraction(1)  # taken out: one multiplication fewer
+                e, o = (
+                    _combine(bd, [(row[c], values[c]) for c in even], width),
+                    _combine(bd, [(row[c] / factor, values[c]) for c in odd], width),
+                )
+                result[i], result[j] = (_combine(bd, [(Fraction(1), e), (sign * factor, o)], width) for sign in (1, -1))
                 break
         else:
             result[i] = _combine(bd, [(a, values[c]) for c, a in enumerate(row) if a], width)
     return result
+
+
+def _sums_and_differences(bd: Any, matrix: Matrix, values: list[Any]) -> tuple[Matrix, list[Any]]:
+    """The same product, in which each two columns that are alike up to signs stand for the sum and the difference of their values."""
+    columns, values = [list(column) for column in zip(*matrix, strict=True)], list(values)
+    for j, k in itertools.combinations(range(len(columns)), 2):
+        signs = {a == b for a, b in zip(columns[j], columns[k], strict=True) if a or b}
+        if len(signs) == 2 and all(abs(a) == abs(b) for a, b in zip(columns[j], columns[k], strict=True)):
+            values[j], values[k] = bd.fadd(values[j], values[k]), bd.fsub(values[j], values[k])
+            same = [a == b for a, b in zip(columns[j], columns[k], strict=True)]
+            columns[j], columns[k] = (
+                [a if s == wanted else Fraction(0) for a, s in zip(columns[j], same, strict=True)] for wanted in (True, False)
+            )
+    return [list(row) for row in zip(*columns, strict=True)], values
 
 
 def _combine(bd: Any, terms: list[tuple[Fraction, Any]], width: int) -> Any:

@@ -15,11 +15,10 @@ from ..arrays import Array
 from .jit import _dispatcher as njit
 from .matmul import add, add_some, multiply
 from .routine import python_routine, routine
-from .transforms import A_T, B_T, ONE, OUT, SIDE, TAPS, XI, G, transposed
+from .transforms import A_T, B_T, OUT, SIDE, TAPS, XI, G, transposed
 from .vector import LANES, make_fill, make_transform, make_transpose
 
-input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, fetch=True)
-affine_map = make_transform(A_T, affine=True, fetch=True)
+input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, affine=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
 transpose, fill = make_transpose(), make_fill()
 
@@ -50,10 +49,10 @@ class Shape(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """What happens to outputs on their way out: bias is added, or, if there is a scale (else it is empty), scale y + bias and ReLU."""
+    """What happens to outputs on their way out: scale y + offset by channel, and ReLU unless it is 0."""
 
-    bias: Array
     scale: Array
+    offset: Array
     relu: int
 
 
@@ -111,17 +110,10 @@ def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at:
 def output_tiles(
     products: Array, row: int, plane: int, finish: Finish, y: Array, s: Shape, first: int, count: int, start: int, stop: int, patch: Array
 ) -> None:
-    """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge; m (36, count, row).
-
-    What is done to y on the way out: its bias is added, or scale and offset and ReLU if there is a scale.
-    """
-    bias, scale = finish.bias, finish.scale
+    """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge, and finished; m (36, count, row)."""
     o, part = s.o, stop - start
+    scale, offset = finish.scale.ctypes.data + 4 * start, finish.offset.ctypes.data + 4 * start
     for q in range(count):
-        at = ONE * plane + q * row
-        if scale.size == 0:
-            for k in range(part):
-                products[at + k] += bias[start + k]
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
         h0, w0, base = r // s.tw * OUT, r % s.tw * OUT, n * s.oh * s.ow * o + start
         inside = h0 + OUT <= s.oh and w0 + OUT <= s.ow
@@ -129,12 +121,7 @@ def output_tiles(
             to, line, pixel = y.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o, o
         else:
             to, line, pixel = patch.ctypes.data, OUT * part, part
-        source = products.ctypes.data + 4 * q * row
-        if scale.size == 0:
-            output_map(source, SIDE * plane, plane, to, line, pixel, part)
-        else:
-            a, b = scale.ctypes.data + 4 * start, bias.ctypes.data + 4 * start
-            affine_map(source, SIDE * plane, plane, to, line, pixel, part, a, b, finish.relu)
+        output_map(products.ctypes.data + 4 * q * row, SIDE * plane, plane, to, line, pixel, part, scale, offset, finish.relu)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):

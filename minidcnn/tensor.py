@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -182,6 +182,9 @@ class Tensor:
             raise TypeError("len() of a tensor without axes")
         return len(self._array)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
     def __bool__(self) -> bool:
         return bool(self.item()) if self.size == 1 else _ambiguous(self)
 
@@ -320,11 +323,11 @@ class Tensor:
 
     def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         """The same elements, in row-major order, in another shape; one entry may be -1."""
-        return _op("reshape")(self, _flatten(shape))
+        return _op("reshape")(self, shape[0] if len(shape) == 1 else shape)
 
     def permute(self, *dims: int | Sequence[int]) -> Tensor:
         """The axes in the order `dims`."""
-        return _op("permute")(self, _flatten(dims))
+        return _op("permute")(self, dims[0] if len(dims) == 1 else dims)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Axes `dim0` and `dim1` exchanged."""
@@ -344,8 +347,7 @@ class Tensor:
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient."""
-        array: Any = self._array.argmax(axis=dim)
-        return Tensor.wrap(np.expand_dims(array, tuple(range(self.ndim)) if dim is None else dim) if keepdim else array)
+        return _op("argmax")(self, dim, keepdim)
 
 
 _OPS: dict[str, Callable[..., Tensor]] = {}
@@ -367,10 +369,6 @@ def _op(name: str) -> Callable[..., Tensor]:
 def _compare(a: Tensor, b: object, operator: str) -> Tensor:
     result = getattr(a._array, operator)(b._array if isinstance(b, Tensor) else b)
     return Tensor.wrap(result if hasattr(result, "dtype") else np.asarray(result))
-
-
-def _flatten(values: tuple[int | Sequence[int], ...]) -> tuple[int, ...]:
-    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], Sequence) else values  # type: ignore[return-value]
 
 
 def _raw(index: Any) -> Any:

@@ -7,11 +7,41 @@ size n, kernel k, stride s, padding p and dilation d, tap a of position i touche
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Pair: TypeAlias = tuple[int, int]
 Slices: TypeAlias = tuple[slice, slice]
+
+
+def listed(value: Any) -> tuple[Any, ...] | None:
+    """The members of a sequence or of an array with one axis; None for anything else."""
+    if (isinstance(value, Sequence) and not isinstance(value, str)) or getattr(value, "ndim", 0) == 1:
+        return tuple(value)
+    return None
+
+
+def integer(value: Any, name: str, minimum: int | None = None) -> int:
+    """An int, Python's or NumPy's, as Python's. TypeError if it is none, a bool too; ValueError if it is below `minimum`."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:  # some arrays have __index__ but no index
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if minimum is not None and number < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {value}")
+    return number
+
+
+def integers(value: Any, name: str) -> tuple[int, ...]:
+    """An int, or several in a sequence or an array with one axis, as a tuple. TypeError if it is neither."""
+    values = listed(value)
+    try:
+        return tuple(integer(v, name) for v in ((value,) if values is None else values))
+    except TypeError:
+        raise TypeError(f"{name} must be an int or a sequence of ints, got {value!r}") from None
 
 
 def pair(value: int | Sequence[int], name: str, minimum: int = 0) -> Pair:
@@ -20,14 +50,17 @@ def pair(value: int | Sequence[int], name: str, minimum: int = 0) -> Pair:
         return value  # as from a layer
     if type(value) is int and value >= minimum:
         return value, value
-    values = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value, value)
+    values = listed(value)
+    if values is None:
+        values = (value, value)
     if len(values) == 1:
         values = (values[0], values[0])
     if len(values) != 2:
-        raise ValueError(f"{name} must be an int or a pair (height, width), got {len(values)} numbers {tuple(value)}")  # type: ignore[arg-type]
-    if not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in values):
-        raise TypeError(f"{name} must be an int or a pair of ints, got {value!r}")
-    height, width = (v.__index__() for v in values)
+        raise ValueError(f"{name} must be an int or a pair (height, width), got {len(values)} numbers {values}")
+    try:
+        height, width = integers(values, name)
+    except TypeError:
+        raise TypeError(f"{name} must be an int or a pair of ints, got {value!r}") from None
     if min(height, width) < minimum:
         raise ValueError(f"{name} must be at least {minimum}, got {value}")
     return height, width

@@ -276,8 +276,8 @@ image = Tensor(np.zeros((2, 3, 4, 5), np.float32))
 
 @pytest.mark.parametrize("call, message", [
     (lambda: F.pad(np.zeros(3), (1, 1)), "pad: input must be a Tensor, got ndarray; wrap arrays as minidcnn.Tensor(array)"),
-    (lambda: F.pad(image, 1), "pad: pad must be a sequence of ints, got 1"),
-    (lambda: F.pad(image, (1, 1.5)), "pad: pad must be a sequence of ints, got (1, 1.5)"),
+    (lambda: F.pad(image, 1), "pad: pad must hold two numbers for each axis, (left, right, top, bottom, ...), got 1 numbers (1,)"),
+    (lambda: F.pad(image, (1, 1.5)), "pad: pad must be an int or a sequence of ints, got (1, 1.5)"),
     (lambda: F.pad(image, (1, 1, 1)), "pad: pad must hold two numbers for each axis, (left, right, top, bottom, ...), got 3 numbers (1, 1, 1)"),
     (lambda: F.pad(image, (1,) * 10), "pad: 10 numbers pad 5 axes, but the input has 4 (shape (2, 3, 4, 5))"),
     (lambda: F.pad(image, (1, 1), "mirror"), 'pad: mode "mirror" is unknown; use one of constant, reflect, replicate, circular'),

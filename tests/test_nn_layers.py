@@ -277,9 +277,9 @@ def test_conv2d_affine_has_no_gradient_and_says_so() -> None:
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda: nn.Conv2d(0, 3, 1), "Conv2d: in_channels and out_channels must be at least 1, got 0 and 3"),
+    (lambda: nn.Conv2d(0, 3, 1), "Conv2d: in_channels must be at least 1, got 0"),
     (lambda: nn.Conv2d(4, 6, 1, groups=4), "Conv2d: groups must divide both channel counts, got groups=4 for 4 -> 6 channels"),
-    (lambda: nn.Conv2d(4, 6, 1, groups=0), "Conv2d: groups must divide both channel counts, got groups=0"),
+    (lambda: nn.Conv2d(4, 6, 1, groups=0), "Conv2d: groups must be at least 1, got 0"),
     (lambda: nn.Conv2d(4, 6, 0), "Conv2d: kernel_size must be at least 1, got 0"),
     (lambda: nn.Conv2d(4, 6, (1, 2, 3)), "Conv2d: kernel_size must be an int or a pair"),
     (lambda: nn.Conv2d(4, 6, 3, padding=-1), "Conv2d: padding must be at least 0, got -1"),
@@ -287,7 +287,7 @@ def test_conv2d_affine_has_no_gradient_and_says_so() -> None:
     (lambda: nn.Conv2d(4, 6, 3, stride=2, padding="same"), 'Conv2d: padding="same" needs stride 1, got (2, 2); give the padding as numbers'),
     (lambda: nn.Conv2d(4, 6, 3, padding_mode="mirror"), 'Conv2d: padding_mode "mirror" is unknown; use one of zeros, reflect, replicate, circular'),
     (lambda: nn.ConvTranspose2d(4, 6, 3, padding_mode="reflect"), 'ConvTranspose2d: padding_mode must be "zeros", got "reflect"'),
-    (lambda: nn.Linear(0, 3), "Linear: in_features and out_features must be at least 1, got 0 and 3"),
+    (lambda: nn.Linear(0, 3), "Linear: in_features must be at least 1, got 0"),
     (lambda: nn.BatchNorm2d(0), "BatchNorm2d: num_features must be at least 1, got 0"),
     (lambda: nn.BatchNorm2d(3, momentum=2), "BatchNorm2d: momentum must lie between 0 and 1 or be None (plain average), got 2"),
     (lambda: nn.BatchNorm2d(3, eps=-1), "BatchNorm2d: eps must not be negative, got -1"),

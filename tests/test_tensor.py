@@ -188,6 +188,25 @@ def test_copies_of_leaves_are_nobodys(again) -> None:
     assert x.grad.numpy().tolist() == [2.0, 4.0]
 
 
+def test_argmax_without_elements_or_axes() -> None:
+    x = Tensor(np.zeros((2, 0, 3)))
+    assert (x.argmax(2).shape, x.argmax(0, keepdim=True).shape) == ((2, 0), (1, 0, 3))
+    assert (Tensor(5.0).argmax().item(), Tensor(5.0).argmax(-1, keepdim=True).shape) == (0, ())
+    for call, message in (
+        (lambda: x.argmax(1), r"argmax: shape \(2, 0, 3\) has no elements over dim 1"),
+        (lambda: x.argmax(), "has no elements over dim None"),
+        (lambda: x.argmax(3), "argmax: dim 3 is out of range for a tensor of 3 axes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_iteration_goes_along_the_first_axis() -> None:
+    assert [row.numpy().tolist() for row in Tensor([[1.0, 2.0], [3.0, 4.0]])] == [[1.0, 2.0], [3.0, 4.0]]
+    with pytest.raises(TypeError, match="tensor without axes"):
+        list(Tensor(1.0))
+
+
 def test_argmax_of_all_keeps_every_axis() -> None:
     x = Tensor(np.array([[1.0, 5.0, 2.0], [4.0, 3.0, 0.0]]))
     assert (x.argmax().shape, x.argmax(keepdim=True).shape, x.argmax(keepdim=True).item()) == ((), (1, 1), 1)

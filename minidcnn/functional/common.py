@@ -11,6 +11,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, is_cupy, kernels_of, sum_dtype, to_backend
 from ..tensor import Operand, Tensor, not_a_tensor, register
+from ..window import integer, listed
 
 RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
 
@@ -92,8 +93,8 @@ def check_backend(name: str, *tensors: Tensor) -> None:
 
 def axes_of(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
     """`dim` as a tuple of non-negative axes; all axes for None. ValueError if one is out of range or named twice."""
-    dims = tuple(range(ndim)) if dim is None else tuple(dim) if isinstance(dim, Sequence) else (dim,)
-    axes = tuple(axis(name, d, ndim) for d in dims)
+    dims = range(ndim) if dim is None else listed(dim)
+    axes = tuple(axis(name, d, ndim) for d in ((dim,) if dims is None else dims))
     if len(set(axes)) < len(axes):
         raise ValueError(f"{name}: dim {dim} names an axis twice")
     return axes if ndim else ()
@@ -101,12 +102,10 @@ def axes_of(name: str, dim: int | Sequence[int] | None, ndim: int) -> tuple[int,
 
 def axis(name: str, dim: int, ndim: int) -> int:
     """`dim` as a non-negative axis. ValueError if it is out of range."""
-    axes = max(ndim, 1)  # a tensor without axes counts as having one, as in PyTorch
-    if not hasattr(dim, "__index__"):
-        raise TypeError(f"{name}: dim must be an int, got {dim!r}")
+    dim, axes = integer(dim, f"{name}: dim"), max(ndim, 1)  # a tensor without axes counts as having one, as in PyTorch
     if not -axes <= dim < axes:
         raise ValueError(f"{name}: dim {dim} is out of range for a tensor of {ndim} axes ({-axes} to {axes - 1})")
-    return int(dim) % axes
+    return dim % axes
 
 
 # -- linear pairs that everything else stands on -----------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 from ..autograd import Function, Gradient, is_grad_enabled
 from ..backend import Array, kernels_of, sum_dtype
 from ..tensor import Tensor, not_a_tensor
-from ..window import Pair, Window, pair, same_padding
+from ..window import Pair, Window, integer, integers, pair, same_padding
 from .common import check_backend, mixed
 from .reduce import sum
 from .shape import reshape
@@ -179,12 +179,13 @@ def _prepare(
 ) -> tuple[Tensor, Conv2d, bool]:
     """The arguments of conv2d checked: (input (N, C, H, W), the function, whether the input had a batch axis)."""
     x, batched = images("conv2d", input)
-    _check_weight("conv2d", x, weight, bias, groups)
+    _check_weight("conv2d", x, weight, bias)
+    groups = integer(groups, "conv2d: groups", 1)
     if isinstance(padding, str):
-        window = Window.of(weight.shape[2:], stride, 0, dilation, name="conv2d")
+        window = _window("conv2d", weight.shape[2:], stride, 0, dilation)
         window, more = _named_padding(window, padding)
     else:
-        window, more = Window.of(weight.shape[2:], stride, padding, dilation, name="conv2d"), (0, 0)
+        window, more = _window("conv2d", weight.shape[2:], stride, padding, dilation), (0, 0)
     function = _conv2d(input.shape, weight.shape, None if bias is None else bias.shape, window, more, groups)
     if more != (0, 0):
         from .pad import pad
@@ -227,10 +228,12 @@ def conv_transpose2d(
     """
     y, batched = images("conv_transpose2d", input)
     weight, bias = mixed(y, weight, bias)
-    _check_weight("conv_transpose2d", y, weight, bias, groups)
-    window = Window.of(weight.shape[2:], stride, padding, dilation, name="conv_transpose2d")
+    _check_weight("conv_transpose2d", y, weight, bias)
+    groups = integer(groups, "conv_transpose2d: groups", 1)
+    window = _window("conv_transpose2d", weight.shape[2:], stride, padding, dilation)
     extra = pair(output_padding, "conv_transpose2d: output_padding")
-    wanted = None if output_size is None else pair(tuple(output_size)[-2:], "conv_transpose2d: output_size")
+    name = "conv_transpose2d: output_size"
+    wanted = None if output_size is None else pair(integers(output_size, name)[-2:], name)
     function = _conv_transpose2d(input.shape, weight.shape, None if bias is None else bias.shape, window, extra, wanted, groups)
     x = function(y, weight) if bias is None else function(y, weight, bias)
     return x if batched else reshape(x, x.shape[1:])
@@ -285,18 +288,18 @@ def conv2d_weight(
     input: (N, C, H, W), grad_output: (N, O, H', W'), weight_size: (O, C/groups, KH, KW) -> (O, C/groups, KH, KW). It is bilinear and
     differentiable itself. ValueError if the sizes do not belong together.
     """
-    size = tuple(weight_size)
+    size, groups = integers(weight_size, "conv2d_weight: weight_size"), integer(groups, "conv2d_weight: groups", 1)
     if len(size) != 4:
         raise ValueError(f"conv2d_weight: weight_size must be (O, C/groups, KH, KW), got {size}")
     if input.ndim != 4:
         raise ValueError(f"conv2d_weight: input must be (N, C, H, W), got shape {input.shape}")
-    if groups < 1 or size[0] % groups:
+    if size[0] % groups:
         raise ValueError(
             f"conv2d_weight: {size[0]} output channels cannot be divided into {groups} groups; groups must divide both channel counts"
         )
     if input.dtype != grad_output.dtype:
         raise TypeError(f"conv2d_weight: input is {input.dtype} but grad_output is {grad_output.dtype}; cast one with .astype()")
-    window = Window.of(size[2:], stride, padding, dilation, name="conv2d_weight")
+    window = _window("conv2d_weight", size[2:], stride, padding, dilation)
     out = window.positions(_hw(input), "conv2d_weight")
     expected = (input.shape[0], size[0], *out)
     if grad_output.shape != expected or size[1] * groups != input.shape[1]:
@@ -316,7 +319,7 @@ def unfold(
 ) -> Tensor:
     """im2col: (N, C, H, W) or (C, H, W) -> (N, C KH KW, L) or (C KH KW, L), one column for each of the L = H' W' window positions."""
     x, batched = images("unfold", input)
-    window = Window.of(kernel_size, stride, padding, dilation, name="unfold")
+    window = _window("unfold", kernel_size, stride, padding, dilation)
     out = window.positions(_hw(x), "unfold")
     cols = Im2col(window, out, _hw(x))(x)
     n, c = x.shape[:2]
@@ -335,7 +338,7 @@ def fold(
 
     ValueError unless the rows divide by KH KW and L is the number of window positions on `output_size`.
     """
-    window = Window.of(kernel_size, stride, padding, dilation, name="fold")
+    window = _window("fold", kernel_size, stride, padding, dilation)
     size = pair(output_size, "fold: output_size", 1)
     out = window.positions(size, "fold")
     if input.ndim not in (2, 3):
@@ -372,12 +375,17 @@ def _hw(x: Tensor) -> Pair:
     return x.shape[-2], x.shape[-1]
 
 
-def _check_weight(name: str, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int) -> None:
+def _window(
+    name: str, kernel: int | Sequence[int], stride: int | Sequence[int], padding: int | Sequence[int], dilation: int | Sequence[int]
+) -> Window:
+    """Window.of, but for None as a stride, which means the kernel's size in pooling only."""
+    return Window.of(kernel, pair(stride, f"{name}: stride", 1), padding, dilation, name=name)
+
+
+def _check_weight(name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """What shapes do not tell, and the axes of the weight."""
     if weight.ndim != 4:
         raise ValueError(f"{name}: weight must have 4 axes, got shape {weight.shape}")
-    if groups < 1:
-        raise ValueError(f"{name}: groups must be at least 1, got {groups}")
     _check_kind(name, x, weight, "weight", x.dtype)
     if bias is not None:
         _check_kind(name, x, bias, "bias", x.dtype)

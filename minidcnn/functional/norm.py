@@ -9,6 +9,7 @@ from typing import ClassVar
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of, sum_dtype
 from ..tensor import Tensor
+from ..window import integer
 from .activation import ReLU, ReLUGate, floating
 from .common import cast, check_backend, rounded, wide
 from .elementwise import pow
@@ -255,8 +256,7 @@ def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: flo
     x = floating("local_response_norm", input)
     if x.ndim < 2:
         raise ValueError(f"local_response_norm: input must be (N, C, ...), got shape {x.shape}")
-    if size < 1:
-        raise ValueError(f"local_response_norm: size must be at least 1, got {size}")
+    size = integer(size, "local_response_norm: size", 1)
     x, stored = wide(x), x
     total = ChannelSum(size // 2, (size - 1) // 2)(x * x)
     return rounded(x * pow(total * (alpha / size) + k, -beta), stored)

@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, AxisMap, kernels_of
 from ..tensor import Tensor, not_a_tensor
-from ..window import Pair
+from ..window import Pair, integers
 from ..window import pair as pair_of
 from .resize import Resample
 from .shape import Index, reshape
@@ -126,15 +126,13 @@ def _widths(input: Tensor, pad: Sequence[int]) -> tuple[Pair, ...]:
     """`pad`, last axis first, as (before, after) for every axis in order."""
     if not isinstance(input, Tensor):
         raise not_a_tensor("pad", input)
-    if not isinstance(pad, Sequence) or not all(hasattr(v, "__index__") and not isinstance(v, bool) for v in pad):
-        raise TypeError(f"pad: pad must be a sequence of ints, got {pad!r}")
-    if len(pad) % 2:
+    numbers = integers(pad, "pad: pad")
+    if len(numbers) % 2:
         raise ValueError(
-            f"pad: pad must hold two numbers for each axis, (left, right, top, bottom, ...), got {len(pad)} numbers {tuple(pad)}"
+            f"pad: pad must hold two numbers for each axis, (left, right, top, bottom, ...), got {len(numbers)} numbers {numbers}"
         )
-    if len(pad) > 2 * input.ndim:
-        raise ValueError(f"pad: {len(pad)} numbers pad {len(pad) // 2} axes, but the input has {input.ndim} (shape {input.shape})")
-    numbers = [v.__index__() for v in pad]
+    if len(numbers) > 2 * input.ndim:
+        raise ValueError(f"pad: {len(numbers)} numbers pad {len(numbers) // 2} axes, but the input has {input.ndim} (shape {input.shape})")
     named = list(zip(numbers[::2], numbers[1::2], strict=True))[::-1]
     return (*((0, 0),) * (input.ndim - len(named)), *named)
 

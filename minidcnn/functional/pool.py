@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, AxisMap, float_dtype, kernels_of, sum_dtype
 from ..tensor import Tensor
-from ..window import Pair, Window, pair
+from ..window import Pair, Window, integer, integers, listed, pair
 from .common import check_backend
 from .conv import images
 from .reduce import mean
@@ -186,7 +186,7 @@ def max_unpool2d(
     window = Window.of(kernel_size, stride, padding, name="max_unpool2d")
     size = window.image_size((y.shape[2], y.shape[3]))
     if output_size is not None:
-        wanted = pair(tuple(output_size)[-2:], "max_unpool2d: output_size", 1)
+        wanted = pair(integers(output_size, "max_unpool2d: output_size")[-2:], "max_unpool2d: output_size", 1)
         if any(not n - s < m < n + s for n, m, s in zip(size, wanted, window.stride, strict=True)):
             raise ValueError(
                 f"max_unpool2d: output_size {wanted} is not within stride {window.stride} of {size}, which input {input.shape} suggests"
@@ -227,7 +227,7 @@ def avg_pool2d(
     _check_floating("avg_pool2d", x)
     window = Window.of(kernel_size, stride, padding, 1, ceil_mode, name="avg_pool2d")
     _check_padding("avg_pool2d", window)
-    if divisor_override is not None and divisor_override == 0:
+    if divisor_override is not None and integer(divisor_override, "avg_pool2d: divisor_override") == 0:
         raise ValueError("avg_pool2d: divisor_override must not be 0")
     size = (x.shape[2], x.shape[3])
     out = window.positions(size, "avg_pool2d")
@@ -264,7 +264,8 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     size = (x.shape[2], x.shape[3])
     if min(size) < 1:
         raise ValueError(f"adaptive_avg_pool2d: input {input.shape} has no pixels to average")
-    wanted = tuple(output_size) if isinstance(output_size, Sequence) else (output_size, output_size)
+    wanted = listed(output_size)
+    wanted = (output_size, output_size) if wanted is None else wanted
     if len(wanted) != 2:
         raise ValueError(f"adaptive_avg_pool2d: output_size must be a number or a pair (height, width), got {wanted}")
     out = pair([n if m is None else m for n, m in zip(size, wanted, strict=True)], "adaptive_avg_pool2d: output_size", 1)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor, register
-from .common import BroadcastTo, axes_of, cast, rounded, wide
+from .common import BroadcastTo, axes_of, axis, cast, rounded, wide
 from .elementwise import exp, where
 from .shape import reshape
 
@@ -126,4 +127,14 @@ def logsumexp(x: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Ten
     return _without(LogSumExp(axes)(x if x.dtype.kind == "f" else cast(x, "float32")), axes, keepdim)
 
 
-register(sum=sum, mean=mean)
+def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
+    """Index of the first largest element along `dim`, of the flattened tensor if None; int64, without gradient. ValueError if there is none."""
+    axes = tuple(range(x.ndim)) if dim is None else (axis("argmax", dim, x.ndim),)[: x.ndim]
+    if not math.prod(x.shape[i] for i in axes):
+        raise ValueError(f"argmax: shape {x.shape} has no elements over dim {dim}")
+    array: Any = x._array.argmax(axis=None if dim is None or not axes else axes[0])
+    index = Tensor.wrap(array)
+    return reshape(index, tuple(1 if i in axes else n for i, n in enumerate(x.shape))) if keepdim else index
+
+
+register(sum=sum, mean=mean, argmax=argmax)

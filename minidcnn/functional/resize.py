@@ -12,7 +12,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, AxisMap, float_dtype, kernels_of
 from ..tensor import Tensor, not_a_tensor
-from ..window import pair
+from ..window import integer, listed, pair
 from .shape import permute, reshape
 
 
@@ -174,10 +174,15 @@ def _scales(scale_factor: float | Sequence[float] | None) -> tuple[float, float]
     """scale_factor as (height, width)."""
     if scale_factor is None:
         return None
-    values = tuple(scale_factor) if isinstance(scale_factor, Sequence) else (scale_factor, scale_factor)
+    values = listed(scale_factor)
+    if values is None:
+        values = (scale_factor, scale_factor)
     if len(values) != 2:
         raise ValueError(f"interpolate: scale_factor must be a number or a pair (height, width), got {len(values)} numbers {values}")
-    height, width = float(values[0]), float(values[1])
+    try:
+        height, width = float(values[0]), float(values[1])
+    except TypeError:
+        raise TypeError(f"interpolate: scale_factor must be a number or a pair of numbers, got {scale_factor!r}") from None
     if not (0 < height < math.inf and 0 < width < math.inf):
         raise ValueError(f"interpolate: scale_factor must be greater than 0 and finite, got {scale_factor}")
     return height, width
@@ -188,11 +193,7 @@ def _factor(name: str, input: Tensor, factor: int) -> int:
         raise not_a_tensor(name, input)
     if input.ndim < 3:
         raise ValueError(f"{name}: input must be (..., C, H, W), got shape {input.shape}")
-    if not hasattr(factor, "__index__") or isinstance(factor, bool):
-        raise TypeError(f"{name}: the factor must be an int, got {factor!r}")
-    if factor < 1:
-        raise ValueError(f"{name}: the factor must be at least 1, got {factor}")
-    return factor.__index__()
+    return integer(factor, f"{name}: the factor", 1)
 
 
 def _flat(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, inverse, kernels_of
 from ..tensor import Tensor, _raw, register
+from ..window import integer, integers, listed
 from .common import BroadcastTo, axes_of, axis, cast, check_backend, result_dtype
 
 
@@ -115,7 +116,7 @@ def _part(g: Tensor, start: int, stop: int) -> Tensor:
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements in row-major order in `shape`; one entry may be -1. ValueError if the counts differ."""
-    shape = tuple(int(n) for n in shape)
+    shape = integers(shape, "reshape: shape")
     known = math.prod(n for n in shape if n != -1)
     if shape.count(-1) == 1 and known and x.size % known == 0:
         shape = tuple(x.size // known if n == -1 else n for n in shape)
@@ -136,7 +137,7 @@ def permute(x: Tensor, dims: Sequence[int]) -> Tensor:
     """Axes in the order `dims`. ValueError if `dims` is not a permutation."""
     axes = axes_of("permute", dims, x.ndim)
     if len(axes) != x.ndim:
-        raise ValueError(f"permute: {len(axes)} dims {tuple(dims)} for a tensor of {x.ndim} axes; name every axis once")
+        raise ValueError(f"permute: {len(axes)} dims {axes} for a tensor of {x.ndim} axes; name every axis once")
     return Permute(axes)(x)
 
 
@@ -169,7 +170,7 @@ def flip(x: Tensor, dims: int | Sequence[int]) -> Tensor:
 
 def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
     """x repeated along missing axes and axes of size 1. ValueError if `shape` does not fit."""
-    shape = tuple(shape)
+    shape = integers(shape, "broadcast_to: shape")
     try:
         fits = np.broadcast_shapes(x.shape, shape) == shape
     except ValueError:
@@ -211,12 +212,11 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
         raise ValueError("split: a tensor without axes cannot be cut")
     i = axis("split", dim, x.ndim)
     n = x.shape[i]
-    if not isinstance(split_size, Sequence):
-        if split_size < 1:
-            raise ValueError(f"split: split_size must be at least 1, got {split_size}")
-        sizes = [min(split_size, n - at) for at in range(0, n, split_size)] or [0]
+    if listed(split_size) is None:
+        part = integer(split_size, "split: split_size", 1)
+        sizes = [min(part, n - at) for at in range(0, n, part)] or [0]
     else:
-        sizes = list(split_size)
+        sizes = list(integers(split_size, "split: sizes"))
         if min(sizes, default=0) < 0:
             raise ValueError(f"split: sizes {sizes} include a negative one")
         if builtins_sum(sizes) != n:

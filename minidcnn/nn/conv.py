@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import functional as F
 from ..tensor import Tensor
-from ..window import Pair, Window, pair, same_padding
+from ..window import Pair, Window, integer, pair, same_padding
 from . import init
 from .module import Module
 from .parameter import Parameter
@@ -38,9 +38,9 @@ class _Conv(Module):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if min(in_channels, out_channels) < 1:
-            raise ValueError(f"{name}: in_channels and out_channels must be at least 1, got {in_channels} and {out_channels}")
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        in_channels, out_channels = integer(in_channels, f"{name}: in_channels", 1), integer(out_channels, f"{name}: out_channels", 1)
+        groups = integer(groups, f"{name}: groups", 1)
+        if in_channels % groups or out_channels % groups:
             raise ValueError(
                 f"{name}: groups must divide both channel counts, got groups={groups} for {in_channels} -> {out_channels} channels"
             )

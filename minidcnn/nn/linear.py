@@ -6,6 +6,7 @@ from typing import Any
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..window import integer
 from .conv import reset
 from .module import Module
 from .parameter import Parameter
@@ -29,8 +30,7 @@ class Linear(Module):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
-        if min(in_features, out_features) < 1:
-            raise ValueError(f"Linear: in_features and out_features must be at least 1, got {in_features} and {out_features}")
+        in_features, out_features = integer(in_features, "Linear: in_features", 1), integer(out_features, "Linear: out_features", 1)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter.empty((out_features, in_features))
         self.register_parameter("bias", Parameter.empty((out_features,)) if bias else None)

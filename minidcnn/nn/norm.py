@@ -9,6 +9,7 @@ import numpy as np
 from .. import functional as F
 from ..backend import kernels
 from ..tensor import Tensor
+from ..window import integer
 from . import init
 from .module import Module
 from .parameter import Parameter
@@ -33,8 +34,7 @@ class BatchNorm2d(Module):
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True, track_running_stats: bool = True
     ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"BatchNorm2d: num_features must be at least 1, got {num_features}")
+        num_features = integer(num_features, "BatchNorm2d: num_features", 1)
         if momentum is not None and not 0 <= momentum <= 1:
             raise ValueError(f"BatchNorm2d: momentum must lie between 0 and 1 or be None (plain average), got {momentum}")
         if eps < 0:
@@ -106,8 +106,7 @@ class LocalResponseNorm(Module):
 
     def __init__(self, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"LocalResponseNorm: size must be at least 1, got {size}")
+        size = integer(size, "LocalResponseNorm: size", 1)
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
 
     def forward(self, input: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..window import Window
 from .module import Module
 
 Size = int | Sequence[int]
@@ -45,17 +46,13 @@ class MaxUnpool2d(Module):
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
         super().__init__()
-        self.kernel_size, self.stride, self.padding = (_pair(v) for v in (kernel_size, kernel_size if stride is None else stride, padding))
+        self.kernel_size, self.stride, self.padding = Window.of(kernel_size, stride, padding, name="MaxUnpool2d")[:3]
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         return F.max_unpool2d(input, indices, self.kernel_size, self.stride, self.padding, output_size)
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"
-
-
-def _pair(value: Size) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, Sequence) else (value, value)
 
 
 class AvgPool2d(Module):

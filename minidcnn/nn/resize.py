@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..window import integers, listed
 from .module import Module
 
 
@@ -24,10 +25,11 @@ class Upsample(Module):
         if (size is None) == (scale_factor is None):
             raise ValueError("Upsample: give either size or scale_factor")
         self.size, self.mode, self.align_corners = size, mode, align_corners
-        if isinstance(scale_factor, Sequence):
-            self.scale_factor: Any = tuple(float(s) for s in scale_factor)
+        scales = listed(scale_factor)
+        if scales is not None:
+            self.scale_factor: Any = tuple(float(s) for s in scales)
         else:
-            self.scale_factor = None if scale_factor is None else float(scale_factor)
+            self.scale_factor = None if scale_factor is None else float(scale_factor)  # type: ignore[arg-type]
 
     def forward(self, input: Tensor) -> Tensor:
         return F.interpolate(input, self.size, self.scale_factor, self.mode, self.align_corners)
@@ -72,7 +74,8 @@ class _Pad(Module):
 
     def __init__(self, padding: int | Sequence[int]) -> None:
         super().__init__()
-        self.padding = tuple(padding) if isinstance(padding, Sequence) else (padding,) * 4
+        widths = integers(padding, f"{type(self).__name__}: padding")
+        self.padding = widths * 4 if len(widths) == 1 else widths
         if len(self.padding) != 4:
             raise ValueError(f"{type(self).__name__}: padding must be a number or (left, right, top, bottom), got {padding}")
 

@@ -54,7 +54,7 @@ def address(array: np.ndarray) -> int:
 
 
 multiply = matmul.multiply
-add = jit(lambda *arguments: matmul.add(*arguments))
+add = jit(lambda *arguments: matmul.add(*arguments, None))
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 3, 4])
@@ -64,7 +64,7 @@ def test_product_is_the_sum_of_the_products_of_its_runs(vectors: int, runs: int,
     block, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
     rows = 2 * block
     product = vector.make_product(block, vectors)
-    run = jit(lambda a, ar, step, n, b, c, more: product(a, ar, step, n, b, c, columns + 2, k, rows, more))
+    run = jit(lambda a, ar, step, n, b, c, more: product(a, ar, step, n, b, c, columns + 2, k, rows, more, None))
     a, b = rng.integers(-3, 4, (runs, rows, k + 1)).astype("f4"), rng.integers(-3, 4, (runs, k, columns)).astype("f4")
     c = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
     expected = c.copy()
@@ -82,9 +82,9 @@ def test_products_in_parts_that_fit_the_cache_lose_no_part(vectors: int, runs: i
     a, b = rng.integers(-3, 4, (runs, rows, k)).astype("f4"), rng.integers(-3, 4, (runs, k, columns)).astype("f4")
     c = np.full((rows, columns), 7, "f4")
     expected = np.einsum("rik,rkj->ij", a, b)
-    multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 0)
+    multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 0, None)
     np.testing.assert_array_equal(c, expected)
-    multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 1)
+    multiply(address(a), k, rows * k, runs, address(b), address(c), columns, k, rows, vectors, 1, None)
     np.testing.assert_array_equal(c, 2 * expected)
 
 
@@ -119,7 +119,7 @@ def test_sum_adds_the_matrix_product_also_of_a_transpose(vectors: int, rng: np.r
     block, columns, k = vector.ROWS[vectors - 1], vectors * vector.LANES, 7
     rows = 2 * block
     product = vector.make_sum(block, vectors)
-    run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k, rows, 1))
+    run = jit(lambda a, ar, ak, b, c: product(a, ar, ak, b, columns + 1, c, columns + 2, k, rows, 1, None))
     a, b = rng.integers(-3, 4, (rows, k)).astype("f4"), rng.integers(-3, 4, (k, columns + 1)).astype("f4")
     before = rng.integers(-3, 4, (rows, columns + 2)).astype("f4")
     for matrix, row, step in ((a, k, 1), (np.ascontiguousarray(a.T), 1, rows)):

@@ -71,7 +71,7 @@ def _make(name: str, which: str, precision: str) -> Kernels:
     if name == "numpy" and which == "fast":
         from .cpu import CpuKernels
 
-        return CpuKernels()
+        return CpuKernels(precision)
     if name == "cupy" and which == "fast":
         from .cuda import CudaKernels
 

@@ -195,9 +195,10 @@ def peak_memory() -> int:
 
 def machine() -> dict[str, float]:
     """The roofline: GFLOP/s of float32 products that stay in the nearest cache, GB/s of a copy (read and written), on all threads."""
+    from ..backend.cpu.instructions import LANES
     from ..backend.cpu.matmul import multiply
     from ..backend.cpu.threads import num_threads, parallel
-    from ..backend.cpu.vector import LANES, ROWS
+    from ..backend.cpu.vector import ROWS
 
     k, rows, columns, calls = 256, 64 * ROWS[-1], 4 * LANES, 64
     a, b = np.ones((ROWS[-1], k), np.float32), np.ones((k, columns), np.float32)
@@ -205,7 +206,7 @@ def machine() -> dict[str, float]:
     def products(start: int, stop: int) -> None:
         c = np.empty((ROWS[-1], columns), np.float32)
         for _ in range(start, stop):  # rows 0 apart: the same block again and again
-            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0)
+            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0, None)
 
     source, target = (np.ones(1 << 26, np.float32) for _ in range(2))
     part = source.size // 64

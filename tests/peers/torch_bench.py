@@ -50,8 +50,9 @@ def settle(job: dict[str, Any]) -> str:
 
 def casting(job: dict[str, Any]) -> Any:
     """Mixed precision as PyTorch does it, for bf16 and float16."""
-    kinds = {"bf16": torch.bfloat16, "float16": torch.float16}
-    return torch.autocast("cuda", kinds.get(job["precision"], torch.bfloat16), enabled=ON_GPU and job["precision"] in kinds)
+    kinds = {"bf16": torch.bfloat16, "float16": torch.float16} if ON_GPU else {"bf16": torch.bfloat16}
+    kind = kinds.get(job["precision"], torch.bfloat16)
+    return torch.autocast("cuda" if ON_GPU else "cpu", kind, enabled=job["precision"] in kinds)
 
 
 def timed(run: Callable[[], object]) -> float:

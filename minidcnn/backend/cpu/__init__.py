@@ -17,12 +17,16 @@ from .threads import num_threads
 
 
 class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
-    """Kernels for NumPy arrays. ValueError if MINIDCNN_NUM_THREADS, MINIDCNN_CONV or MINIDCNN_LANES is set to what it cannot be."""
+    """Kernels for NumPy arrays. ValueError if MINIDCNN_NUM_THREADS, MINIDCNN_CONV or MINIDCNN_LANES is set to what it cannot be.
+
+    precision: "bf16" rounds the factors of float32 convolutions; any other leaves them as they are. Sums are float32 in any case.
+    """
 
     name = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, precision: str = "float32") -> None:
         super().__init__(np)
+        self.bf16 = precision == "bf16"
         num_threads()  # what the environment says wrongly is told now, not in the middle of a training
         forced_algorithm()
         forced_lanes()

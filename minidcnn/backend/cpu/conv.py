@@ -25,13 +25,15 @@ from .threads import MULTIPLY_ADDS, parallel, single_blas
 if TYPE_CHECKING:
     from .product import Product
 
-FEW = 512  # with at most so many pixels, threads share the output channels instead
+FEW, FEW_HALF = 512, 64  # with at most so many pixels, threads share the output channels of a product by BLAS instead; the same for bf16
 SLICE = 128  # output channels of one part then
 NARROW = 16  # with fewer channels NumPy's loops along them cost more than the work
 
 
 class CpuConv(Kernels):
     """im2col, col2im and the three convolutions."""
+
+    bf16 = False  # round the factors of float32 convolutions
 
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         if not suits(x) or 0 in out:
@@ -56,8 +58,8 @@ class CpuConv(Kernels):
         if chosen == "reference" or not suits(x, w, bias):
             return super().conv2d(x, w, bias, window, out, groups)
         if chosen == "winograd":
-            return _winograd().conv2d(x, w, bias, window, out)  # type: ignore[no-any-return]
-        y = _convolve(x, _matrix(w), bias, window, out)
+            return _winograd().conv2d(x, w, bias, window, out, bf16=self.bf16)  # type: ignore[no-any-return]
+        y = _convolve(x, _matrix(w), bias, window, out, bf16=self.bf16)
         return nchw(y.reshape(len(x), *out, len(w)))
 
     def conv2d_affine(
@@ -67,8 +69,8 @@ class CpuConv(Kernels):
         if chosen == "reference" or not suits(x, w, scale, offset):
             return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
         if chosen == "winograd":
-            return _winograd().conv2d(x, w, offset, window, out, scale, relu)  # type: ignore[no-any-return]
-        y = _convolve(x, _matrix(w), offset, window, out, scale, relu)
+            return _winograd().conv2d(x, w, offset, window, out, scale, relu, self.bf16)  # type: ignore[no-any-return]
+        y = _convolve(x, _matrix(w), offset, window, out, scale, relu, self.bf16)
         return nchw(y.reshape(len(x), *out, len(w)))
 
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
@@ -76,15 +78,15 @@ class CpuConv(Kernels):
         if chosen == "reference" or not suits(y, w, bias):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
         if chosen == "winograd":
-            return _winograd().conv_transpose2d(y, w, bias, window, size)  # type: ignore[no-any-return]
+            return _winograd().conv_transpose2d(y, w, bias, window, size, self.bf16)  # type: ignore[no-any-return]
         n, c = len(y), w.shape[1]
         before = (window.span[0] - 1 - window.padding[0], window.span[1] - 1 - window.padding[1])
         many = n * size[0] * size[1] > FEW and 4 * c > y.shape[1]  # else turning the weight, or the columns of y, cost more than they save
         if window.stride == (1, 1) and min(before) >= 0 and many:  # a convolution with the kernel turned by half a turn
             turned = w[:, :, ::-1, ::-1].transpose(2, 3, 0, 1).reshape(-1, c)  # (KH KW O, C)
-            x = _convolve(y, turned, bias, Window(window.kernel, padding=before, dilation=window.dilation), size)
+            x = _convolve(y, turned, bias, Window(window.kernel, padding=before, dilation=window.dilation), size, bf16=self.bf16)
         else:
-            x = _spread(y, _matrix(w).T, bias, window, size)
+            x = _spread(y, _matrix(w).T, bias, window, size, self.bf16)
         return nchw(x.reshape(n, *size, c))
 
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
@@ -93,8 +95,8 @@ class CpuConv(Kernels):
         if chosen == "reference" or not suits(x, y):
             return super().conv2d_weight(x, y, window, groups)
         if chosen == "winograd":
-            return _winograd().conv2d_weight(x, y, window)  # type: ignore[no-any-return]
-        return nchw(weight_gradient(x, y, window).reshape(o, kh, kw, c))
+            return _winograd().conv2d_weight(x, y, window, self.bf16)  # type: ignore[no-any-return]
+        return nchw(weight_gradient(x, y, window, self.bf16).reshape(o, kh, kw, c))
 
 
 @cache
@@ -109,13 +111,13 @@ def _matrix(w: Array) -> Array:
     return w.transpose(0, 2, 3, 1).reshape(len(w), -1).T
 
 
-def _product(matrix: Array) -> Product | None:
-    """Our own product with a float32 matrix (K, N), which is quicker than BLAS; None for float64."""
+def _product(matrix: Array, bf16: bool, run: int) -> Product | None:
+    """Our own product with a float32 matrix (K, N), which is quicker than BLAS; None for float64. run: see Product."""
     if matrix.dtype != np.float32:
         return None
     from .product import Product
 
-    return Product(matrix)
+    return Product(matrix, bf16, run)
 
 
 def _fills(windows: int, columns: int) -> bool:
@@ -142,7 +144,14 @@ def _col2im(cols: Array, x: Array, ow: int, c: int, at: Geometry) -> None:
 
 
 def _convolve(
-    x: Array, matrix: Array, bias: Array | None, window: Window, out: Pair, scale: Array | None = None, relu: bool = False
+    x: Array,
+    matrix: Array,
+    bias: Array | None,
+    window: Window,
+    out: Pair,
+    scale: Array | None = None,
+    relu: bool = False,
+    bf16: bool = False,
 ) -> Array:
     """x (N, C, H, W), matrix (KH KW C, O) -> y (N OH OW, O), with `scale` (O,) scale y + bias, and `relu`."""
     (n, c), (k, o), (oh, ow) = x.shape[:2], matrix.shape, out
@@ -161,7 +170,7 @@ def _convolve(
         elif bias is not None:
             part += bias[a:b]
 
-    if pixels <= FEW:
+    if pixels <= (FEW_HALF if bf16 else FEW):
         cells = patches(image, c, window, out)
         cols = np.empty((pixels, k), x.dtype) if cells is None else cells.transpose(0, 1, 3, 2, 4).reshape(pixels, k)
         if cells is None:
@@ -179,11 +188,12 @@ def _convolve(
         if scale is not None:
             finish(y)
         return y
-    product = _product(matrix)
+    product = _product(matrix, bf16, c)
     if product is not None and not direct and window.dilation[1] == 1 and _fills(ow, o):  # nothing needs to be copied
         from .product import padded_lines
 
-        padded, where, lines = padded_lines(image, c, window, out), windows_of(c, window, oh), y.reshape(n * oh, ow, o)
+        padded = padded_lines(image, c, window, out, half=product.half)
+        where, lines = windows_of(c // product.per, window, oh), y.reshape(n * oh, ow, o)
 
         step = max(1, block_rows(k) // ow)  # lines at a time
 
@@ -214,12 +224,12 @@ def _convolve(
     return y
 
 
-def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: Pair) -> Array:
+def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: Pair, bf16: bool) -> Array:
     """y (N, O, OH, OW), matrix (O, KH KW C) -> x (N, H, W C): blocks of image rows, each from the rows of y that reach it."""
     (n, o, oh, ow), (h, w), k = y.shape, size, matrix.shape[1]
     c = k // window.taps
     image, x, at = images(y), empty((n, h, w * c), y.dtype), geometry(window)
-    if n * oh * ow <= FEW:
+    if n * oh * ow <= (FEW_HALF if bf16 else FEW):
         few, cols = image.reshape(-1, o), np.empty((n * oh * ow, k), y.dtype)
 
         def columns(start: int, stop: int) -> None:
@@ -240,11 +250,11 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
     row = None if bias is None else np.tile(bias, w)
     side_by_side = window == Window(window.stride, window.stride) and window.image_size((oh, ow)) == size
     if side_by_side and y.dtype == np.float32 and _fills(ow, window.kernel[1] * c):
-        return _tile(image, matrix, row, x, window.stride[0])
+        return _tile(image, matrix, row, x, window.stride[0], bf16)
     (sh, _), (ph, _), (span, _) = window.stride, window.padding, window.span
     step = sh * max(1, -(-span // sh), min(4096, BLOCK // k) // ow)  # image rows in a block
     count = -(-(h + ph) // step)  # blocks start at multiples of the stride, counted from the first padded row
-    times = _product(matrix) or partial(_matmul, matrix)
+    times = _product(matrix, bf16, o) or partial(_matmul, matrix)
 
     def blocks(start: int, stop: int) -> None:
         scratch = np.empty((-(-(step + span) // sh) * ow, k), y.dtype)
@@ -267,14 +277,16 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
     return x
 
 
-def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int) -> Array:
+def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int, bf16: bool) -> Array:
     """x (N, H, W C) of windows that lie side by side, image (N, OH, OW, O): each line of x is a product, written where it belongs."""
-    from .product import Product
+    from .product import Product, padded_lines
 
     n, oh, ow, o = image.shape
     run = matrix.shape[1] // kh
-    products = [Product(matrix[:, a * run : a * run + run]) for a in range(kh)]  # one for each row of taps
-    where, flat, lines = Lines(oh, 1, o, o, 1, 0), image.reshape(n, oh, ow * o), x.reshape(n * oh * kh, ow, run)
+    products = [Product(matrix[:, a * run : a * run + run], bf16, o) for a in range(kh)]  # one for each row of taps
+    half, deep = products[0].half, o // products[0].per
+    flat = padded_lines(image.reshape(n, oh, ow * o), o, Window((1, 1)), (oh, ow), half=half)
+    where, lines = Lines(oh, 1, deep, deep, 1, 0), x.reshape(n * oh * kh, ow, run)
 
     step = max(1, block_rows(matrix.shape[1]) // ow)
 

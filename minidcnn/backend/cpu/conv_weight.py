@@ -1,6 +1,7 @@
 """The gradient of a convolution with respect to its weight: sums over pixels of what a window saw times what came back.
 
-In float32, where windows lie without gaps along a line, pixels are read where they lie. Else columns are made and BLAS multiplies them.
+In float32, where windows lie without gaps along a line, pixels are read where they lie. Else columns are made and BLAS multiplies them. In bf16,
+where windows lie side by side, they are rounded and multiplied in pairs.
 """
 
 from __future__ import annotations
@@ -17,11 +18,16 @@ SUMS = 8  # partial sums, each over its share of the pixels
 MANY, SLICE = 1 << 20, 256  # numbers in a weight that has few pixels, so that threads share its columns, and columns of a part then
 SHORT, NEAR = 32, 1 << 13  # windows in a line, and numbers that they stand on: with fewer, or with more than fit L1, BLAS is quicker
 LARGE, HUGE = 1 << 17, 1 << 22  # numbers in a weight: of which there is one sum only, whose panels threads share; of which BLAS is quicker
+PAIRS = 32  # pairs of windows: with fewer, BLAS is quicker
 TOGETHER = 1 << 15  # numbers in lines that are read again and again while they are in the cache
 
 
-def weight_gradient(x: Array, y: Array, window: Window) -> Array:
+def weight_gradient(x: Array, y: Array, window: Window, bf16: bool = False) -> Array:
     """x (N, C, H, W), y (N, O, OH, OW) -> w (O, KH KW C), float32 or float64."""
+    if bf16 and x.dtype == np.float32 and window == Window(window.stride, window.stride):
+        w = _by_pairs(x, y, window)
+        if w is not None:
+            return w
     if x.dtype == np.float32 and window.dilation[1] == 1 and window != Window((1, 1)):  # there, BLAS needs no columns either
         w = _by_lines(x, y, window)
         if w is not None:
@@ -37,9 +43,10 @@ def weight_gradient(x: Array, y: Array, window: Window) -> Array:
 
 def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
     """The same without columns; None where that is slower, or where neither a window's runs nor the channels of y fill vectors."""
+    from .instructions import LANES
     from .matmul import ADDS
     from .product import padded_lines, window_sums
-    from .vector import LANES, panel_vectors
+    from .vector import panel_vectors
 
     c, (n, o, oh, ow) = x.shape[1], y.shape
     run, k, lines = window.kernel[1] * c, window.taps * c, n * oh
@@ -69,6 +76,34 @@ def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
         parallel(some_items, items, cost / items)
     w = _added_up(total)
     return np.ascontiguousarray(w.reshape(-1, high, o)[:, :run].reshape(k, o).T) if turned else w.reshape(o, k)
+
+
+def _by_pairs(x: Array, y: Array, window: Window) -> Array | None:
+    """The same of windows side by side, with factors in bf16; None where channels do not fill vectors or windows are few."""
+    from .instructions import LANES
+    from .product import pair_sums, pair_windows
+    from .vector import panel_vectors
+
+    c, (n, o, oh, ow), kh = x.shape[1], y.shape, window.kernel[0]
+    run, pairs = window.kernel[1] * c, -(-n * oh * ow // 2)
+    if c % LANES or o % LANES or pairs < PAIRS:
+        return None
+    zeros, vectors = np.zeros(max(run, o), np.float32), panel_vectors(run)
+    if run % (vectors * LANES):
+        vectors = 1
+    image, slopes = rows(x), rows(y)
+    cells, g = np.empty((kh, pairs, run), np.float32), np.empty((1, pairs, o), np.float32)
+
+    def pair(start: int, stop: int) -> None:
+        pair_windows(image, oh, ow, kh, run, cells, zeros, start, stop)
+        pair_windows(slopes, oh, ow, 1, o, g, zeros, start, stop)
+
+    parallel(pair, pairs, kh * run + o)
+    items, parts = kh * run // (vectors * LANES), min(SUMS, pairs // PAIRS) if kh * run * o <= LARGE else 1
+    total = np.empty((parts, o, kh * run), np.float32)
+    cost = pairs / parts * vectors * LANES * o / MULTIPLY_ADDS
+    parallel(lambda a, b: pair_sums(g, cells, o, run, vectors, parts, total, a, b), items * parts, cost)
+    return _added_up(total).reshape(o, -1)
 
 
 def _added_up(total: Array) -> Array:

@@ -9,8 +9,10 @@ Importing this module imports numba.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+import itertools
+from collections.abc import Callable, Sequence
+from types import UnionType
+from typing import Any, ParamSpec, TypeVar, get_args, get_type_hints
 
 from llvmlite import binding
 from numba import types  # first, as in cache.py
@@ -23,53 +25,83 @@ from .jit import _dispatcher
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_make_template: Any = templates.make_concrete_template
+_template: Any = templates.AbstractTemplate
 _tuple_of: Any = types.BaseTuple.from_types
 KINDS = {int: types.int64, Array: types.Array(types.float32, 1, "C"), type(None): types.none}
 
-routines: dict[str, Routine] = {}  # by name
+routines: dict[str, Variant] = {}  # by the name that LLVM knows
 
 
-class Routine:
-    """A function compiled for the types of its annotations: int is int64, Array (N,) float32 in C order. None is what it returns.
+class Variant:
+    """A routine for one combination of argument types."""
 
-    python: it may be called from Python as well.
-    """
-
-    def __init__(self, function: Callable[..., None], python: bool = False) -> None:
-        self.name = f"{function.__module__}.{function.__qualname__}"
-        self.arguments = tuple(_kind(hint) for name, hint in get_type_hints(function).items() if name != "return")
-        self.dispatcher: Any = _dispatcher(function, no_cpython_wrapper=not python)
-        self.type: Any = None
-        self.__doc__ = function.__doc__
-        self.__name__ = function.__name__
-        routines[self.name] = self
+    def __init__(self, name: str, dispatcher: Any, of: Any, arguments: tuple[Any, ...]) -> None:
+        self.name, self.dispatcher, self.of, self.arguments = name, dispatcher, of, arguments
+        self.loaded = False
+        routines[name] = self
 
     def load(self) -> None:
-        """Compile the routine, or read it from the cache, and tell LLVM where it lies, if that was not done before."""
-        if self.type is not None:
+        """Compile it, or read it from the cache, and tell LLVM where it lies, if that was not done before."""
+        if self.loaded:
             return
         with global_compiler_lock:
-            if self.type is not None:
+            if self.loaded:
                 return
+            self.dispatcher.disable_compile(False)
             self.dispatcher.compile(self.arguments)
             self.dispatcher.disable_compile()  # for other types, which would be a mistake of ours
             made = self.dispatcher.overloads[self.arguments]
             binding.add_symbol(self.name, code_of(made).get_pointer_to_function(made.fndesc.llvm_func_name))
             called = copy.copy(made.fndesc)
             called.mangled_name = self.name
-            self.dispatcher.targetctx.insert_user_function(self, called)
-            self.type = types.Function(_make_template(self.name, self, [types.void(*self.arguments)]))
+            self.dispatcher.targetctx.insert_user_function(self.of, called)
+            self.loaded = True
+
+
+class Routine:
+    """A function compiled for the types of its annotations: int is int64, Array (N,) float32 in C order. None is what it returns.
+
+    An argument that may be an int or None makes two variants: `if x is None` is decided when each is compiled, which is when it is first used.
+    python: it may be called from Python as well.
+    """
+
+    def __init__(self, function: Callable[..., None], python: bool = False) -> None:
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self.dispatcher: Any = _dispatcher(function, no_cpython_wrapper=not python)
+        hints = [_kinds(hint) for name, hint in get_type_hints(function).items() if name != "return"]
+        every = list(itertools.product(*hints))
+        self.variants = [Variant(f"{self.name}{f'-{k}' if k else ''}", self.dispatcher, self, some) for k, some in enumerate(every)]
+        self.type = types.Function(type(self.name, (_Chosen,), {"key": self, "routine": self}))
+        self.__doc__ = function.__doc__
+        self.__name__ = function.__name__
+
+    def variant(self, arguments: Sequence[Any]) -> Variant | None:
+        """The one for arguments, or numba's types of arguments, of which some are None."""
+        absent = [value is None or isinstance(value, types.NoneType) for value in arguments]
+        return next((v for v in self.variants if [isinstance(kind, types.NoneType) for kind in v.arguments] == absent), None)
 
     @property
     def _numba_type_(self) -> Any:
         """What numba asks a global name for, when it compiles a kernel that uses it."""
-        self.load()
         return self.type
 
     def __call__(self, *args: Any) -> None:
-        self.load()
+        if (variant := self.variant(args)) is not None:
+            variant.load()
         self.dispatcher(*args)
+
+
+class _Chosen(_template):  # type: ignore[misc]
+    """How a kernel finds the variant that it calls."""
+
+    routine: Routine
+
+    def generic(self, arguments: Any, keywords: Any) -> Any:
+        variant = self.routine.variant(arguments)
+        if variant is None or keywords:
+            return None
+        variant.load()
+        return types.void(*variant.arguments)
 
 
 def routine(function: Callable[P, R]) -> Callable[P, R]:
@@ -82,8 +114,11 @@ def python_routine(function: Callable[P, R]) -> Callable[P, R]:
     return Routine(function, python=True)  # type: ignore[return-value,arg-type]
 
 
-def _kind(hint: Any) -> Any:
-    """numba's type for what an argument is annotated with; named tuples by their fields."""
+def _kinds(hint: Any) -> list[Any]:
+    """numba's types for what an argument is annotated with; a named tuple's are those of its fields."""
+    if isinstance(hint, UnionType):
+        return [kind for part in get_args(hint) for kind in _kinds(part)]
     if hint in KINDS:
-        return KINDS[hint]
-    return _tuple_of([_kind(field) for field in get_type_hints(hint).values()], hint)
+        return [KINDS[hint]]
+    fields = [kind for field in get_type_hints(hint).values() for kind in _kinds(field)]
+    return [_tuple_of(fields, hint)]

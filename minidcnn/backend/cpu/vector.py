@@ -1,8 +1,9 @@
 """Vector code: a register-blocked matrix product and small linear maps of tiles, emitted as LLVM instructions through numba.
 
 numba vectorises plain loops well, but keeps no block of a product in registers; the makers here write the instructions
-themselves, for as many lanes as the processor has (16 with AVX-512, 8 with AVX2, else 4). All addresses are plain integers, all strides
-count float32 elements.
+themselves, for as many lanes as the processor has. All addresses are plain integers, all strides count float32 elements.
+
+bf16, the upper half of a float32: two such numbers share the place of one float32, so that the same loops multiply them.
 
 Importing this module imports numba: only kernels that are about to run do that.
 """
@@ -15,28 +16,32 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-from llvmlite import binding, ir
 from numba import types  # first, as in cache.py
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .jit import forced_lanes
+from .instructions import (
+    F32,
+    I64,
+    LANES,
+    Loop,
+    broadcast,
+    constant,
+    fetch,
+    fma,
+    load,
+    mask,
+    pair,
+    pair_fma,
+    rounded,
+    store,
+    unpaired,
+    vector_of,
+)
 from .transforms import Matrix
 
 _memset: Any = cgutils.memset
 _memcpy: Any = cgutils.raw_memcpy
-F32, I32, I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-
-
-def lanes() -> int:
-    """float32 numbers in a vector register of this processor; MINIDCNN_LANES=4, 8 or 16 forces fewer or more."""
-    if forced := forced_lanes():
-        return forced
-    features = binding.get_host_cpu_features()
-    return 16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
-
-
-LANES = lanes()
 ROWS = {16: (14, 12, 8, 6), 8: (10, 6, 3, 2), 4: (14, 12, 8, 6)}[LANES]  # rows of the product's block for 1, 2, 3, 4 vectors of columns
 
 
@@ -47,58 +52,68 @@ def panel_vectors(n: int) -> int:
 
 
 def make_product(block: int, vectors: int) -> Callable[..., None]:
-    """product(a, a_row, a_run, runs, b, c, c_row, k, rows, more): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
+    """product(a, a_row, a_run, runs, b, c, c_row, k, rows, more, half): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
 
     columns = vectors * LANES. Run r of a begins at a + r a_run, what it meets in b follows what the run before met. `block` rows of c at a
     time stay in registers: each step along k loads `vectors` vectors of b and broadcasts `block` numbers of a. rows are rounded up to whole
     blocks; runs and k must be at least 1. Unless `more` is 0, the sum is added to what c holds, as if it went on: the same bits as in one go.
+    Unless `half` is None, each number of a and b is a pair of bf16, the first one in the lower half, and two pairs multiply to the sum of two
+    products.
     """
 
-    def body(bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any) -> None:
+    def body(
+        half: bool, bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any
+    ) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
         columns = I64(vectors * LANES)
-        with _Loop(bd, I64(0), rows, block) as down:
+        with Loop(bd, I64(0), rows, block) as down:
             first, to = (bd.gep(p, [bd.mul(down.index, row)]) for p, row in ((ap, a_row), (cp, c_row)))
             start = _start(bd, to, c_row, block, vectors, more)
-            with _Loop(bd, I64(0), runs, 1, skip=False) as outer:
+            with Loop(bd, I64(0), runs, 1, skip=False) as outer:
                 sums = [outer.carry(value) for value in start]
                 a_at, b_at = bd.gep(first, [bd.mul(outer.index, a_run)]), bd.gep(bp, [bd.mul(bd.mul(outer.index, k), columns)])
-                sums = _multiply_add(bd, sums, a_at, a_row, I64(1), b_at, columns, k, block, vectors)
+                sums = _multiply_add(half, bd, sums, a_at, a_row, I64(1), b_at, columns, k, block, vectors)
                 outer.update(sums)
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _intrinsic(body, 10)
+    return _product_intrinsic(body)
 
 
 def make_sum(block: int, vectors: int) -> Callable[..., None]:
-    """sum(a, a_row, a_k, b, b_k, c, c_row, k, rows, more): c (rows, vectors * LANES) = a (rows, k) b (k, columns), in blocks as above.
+    """sum(a, a_row, a_k, b, b_k, c, c_row, k, rows, more, half): c (rows, vectors * LANES) = a (rows, k) b (k, columns), in blocks as above.
 
-    As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1. `more` as above.
+    As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1. `more` and `half` as above.
     """
 
-    def body(bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any) -> None:
+    def body(half: bool, bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
-        with _Loop(bd, I64(0), rows, block) as down:
+        with Loop(bd, I64(0), rows, block) as down:
             first, to = (bd.gep(p, [bd.mul(down.index, row)]) for p, row in ((ap, a_row), (cp, c_row)))
-            sums = _multiply_add(bd, _start(bd, to, c_row, block, vectors, more), first, a_row, a_k, bp, b_k, k, block, vectors)
+            sums = _multiply_add(half, bd, _start(bd, to, c_row, block, vectors, more), first, a_row, a_k, bp, b_k, k, block, vectors)
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _intrinsic(body, 10)
+    return _product_intrinsic(body)
 
 
-def _multiply_add(bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, rows: int, vectors: int) -> list[Any]:
+def _multiply_add(
+    half: bool, bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, rows: int, vectors: int
+) -> list[Any]:
     """A block of sums, `vectors` to a row, plus a (rows, k) b (k, columns)."""
     of_a = [bd.gep(a, [bd.mul(a_row, I64(r))]) for r in range(rows)]
-    with _Loop(bd, I64(0), k, 1, skip=False) as loop:
+    with Loop(bd, I64(0), k, 1, skip=False) as loop:
         sums = [loop.carry(v) for v in start]
         b_at, a_at = bd.gep(b, [bd.mul(loop.index, b_k)]), bd.mul(loop.index, a_k)
-        columns = [_load(bd, b_at, I64(j * LANES), LANES) for j in range(vectors)]
+        columns = [load(bd, b_at, I64(j * LANES), LANES) for j in range(vectors)]
+        if half:
+            columns = [unpaired(bd, column) for column in columns]
         new = []
         for r in range(rows):
-            factor = _broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])), LANES)
-            new += [_fma(bd, factor, columns[j], sums[r * vectors + j], LANES) for j in range(vectors)]
+            factor = broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])), LANES)
+            if half:
+                factor = unpaired(bd, factor)
+            new += [(pair_fma if half else fma)(bd, factor, columns[j], sums[r * vectors + j], LANES) for j in range(vectors)]
         loop.update(new)
     return new
 
@@ -107,11 +122,11 @@ def _start(bd: Any, c: Any, c_row: Any, rows: int, vectors: int, more: Any) -> l
     """What c (rows, vectors * LANES) holds, or zeros if `more` is 0."""
     before = bd.block
     with bd.if_then(bd.icmp_signed("!=", more, I64(0))):
-        held = [_load(bd, c, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
+        held = [load(bd, c, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
         loaded = bd.block
-    start = [bd.phi(_vector(LANES)) for _ in held]
+    start = [bd.phi(vector_of(LANES)) for _ in held]
     for phi, value in zip(start, held, strict=True):
-        phi.add_incoming(_constant(0, LANES), before)
+        phi.add_incoming(constant(0, LANES), before)
         phi.add_incoming(value, loaded)
     return start
 
@@ -120,46 +135,58 @@ def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vector
     for r in range(rows):
         line = bd.gep(c, [bd.mul(c_row, I64(r))])
         for j in range(vectors):
-            _store(bd, sums[r * vectors + j], line, I64(j * LANES), LANES)
+            store(bd, sums[r * vectors + j], line, I64(j * LANES), LANES)
 
 
-def make_transform(matrix: Matrix, affine: bool = False) -> Callable[..., None]:
+ALONG, SECOND = (
+    1,
+    2,
+)  # how a transform writes bf16: pairs of neighbouring channels; or the second number of pairs whose first is in dst as float32
+
+
+def make_transform(matrix: Matrix, affine: bool = False, half: int = 0) -> Callable[..., None]:
     """transform(src, src_row, src_col, dst, dst_row, dst_col, count): dst = matrix src matrix^T, for square tiles of channels.
 
     src[i][j] is the run of `count` channels at src + i src_row + j src_col; they are done LANES at once, the last LANES, of which there
     must be so many, if need be with some of those before them once more.
     `affine`, for outputs, takes three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless
     relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to be written next.
+    half: ALONG or SECOND to write bf16; then `count` must be a multiple of LANES.
     """
     m, n = len(matrix), len(matrix[0])
 
     def vector(bd: Any, sp: Any, src_row: Any, src_col: Any, dp: Any, dst_row: Any, dst_col: Any, c: Any, more: tuple[Any, ...]) -> None:
         """LANES channels from c on."""
 
-        def at(row: Any, i: int, column: Any, j: int) -> Any:
-            return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), c)
+        def at(row: Any, i: int, column: Any, j: int, channel: Any = c) -> Any:
+            return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), channel)
 
-        halfway = [_apply(bd, matrix, [_load(bd, sp, at(src_row, i, src_col, j), LANES) for i in range(n)], LANES) for j in range(n)]
+        halfway = [_apply(bd, matrix, [load(bd, sp, at(src_row, i, src_col, j), LANES) for i in range(n)], LANES) for j in range(n)]
         for i, j in itertools.product(range(m), range(m)) if affine else ():
-            _fetch(bd, dp, at(dst_row, i, dst_col, m + j))
+            fetch(bd, dp, at(dst_row, i, dst_col, m + j))
         if affine:
-            scale, offset = (_load(bd, bd.inttoptr(p, F32.as_pointer()), c, LANES) for p in more[:2])
-            least = _broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)), LANES)
+            scale, offset = (load(bd, bd.inttoptr(p, F32.as_pointer()), c, LANES) for p in more[:2])
+            least = broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)), LANES)
         for i in range(m):
             for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], LANES)):
                 if affine:
-                    value = _fma(bd, value, scale, offset, LANES)
+                    value = fma(bd, value, scale, offset, LANES)
                     value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
-                _store(bd, value, dp, at(dst_row, i, dst_col, j), LANES)
+                if half == ALONG:
+                    store(bd, rounded(bd, value, LANES), bd.gep(dp, [at(dst_row, i, dst_col, j, I64(0))]), c, LANES)
+                    continue
+                if half == SECOND:
+                    value = pair(bd, load(bd, dp, at(dst_row, i, dst_col, j), LANES), value, LANES)
+                store(bd, value, dp, at(dst_row, i, dst_col, j), LANES)
 
     def body(bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         whole = bd.and_(count, I64(-LANES))
         rounds = bd.add(I64(1), bd.zext(bd.icmp_signed("<", whole, count), I64))  # the second: what is left, in one vector
-        with _Loop(bd, I64(0), rounds, 1) as outer:
+        with Loop(bd, I64(0), rounds, 1) as outer:
             begins = bd.icmp_signed("==", outer.index, I64(0))
             start, stop = bd.select(begins, I64(0), bd.sub(count, I64(LANES))), bd.select(begins, whole, count)
-            with _Loop(bd, start, stop, LANES) as loop:
+            with Loop(bd, start, stop, LANES) as loop:
                 vector(bd, sp, src_row, src_col, dp, dst_row, dst_col, loop.index, more)
                 loop.update([])
             outer.update([])
@@ -175,18 +202,18 @@ def make_transpose() -> Callable[..., None]:
 
     def body(bd: Any, src: Any, src_row: Any, dst: Any, dst_row: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
-        rows = [_load(bd, sp, bd.mul(src_row, I64(i)), LANES) for i in range(LANES)]
+        rows = [load(bd, sp, bd.mul(src_row, I64(i)), LANES) for i in range(LANES)]
         bit = 1
         while bit < LANES:
             swapped = list(rows)
             for i in range(LANES):
                 if not i & bit:
                     a, b = rows[i], rows[i | bit]
-                    swapped[i] = bd.shuffle_vector(a, b, _mask([q if not q & bit else LANES + (q ^ bit) for q in range(LANES)]))
-                    swapped[i | bit] = bd.shuffle_vector(a, b, _mask([q | bit if not q & bit else LANES + q for q in range(LANES)]))
+                    swapped[i] = bd.shuffle_vector(a, b, mask([q if not q & bit else LANES + (q ^ bit) for q in range(LANES)]))
+                    swapped[i | bit] = bd.shuffle_vector(a, b, mask([q | bit if not q & bit else LANES + q for q in range(LANES)]))
             rows, bit = swapped, bit * 2
         for i, row in enumerate(rows):
-            _store(bd, row, dp, bd.mul(dst_row, I64(i)), LANES)
+            store(bd, row, dp, bd.mul(dst_row, I64(i)), LANES)
 
     return _intrinsic(body, 4)
 
@@ -196,7 +223,7 @@ def make_fill() -> Callable[..., None]:
 
     def body(bd: Any, src: Any, src_row: Any, dst: Any, dst_row: Any, rows: Any, before: Any, count: Any, after: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
-        with _Loop(bd, I64(0), rows, 1) as loop:
+        with Loop(bd, I64(0), rows, 1) as loop:
             to = bd.gep(dp, [bd.mul(loop.index, dst_row)])
             middle = bd.gep(to, [before])
             _memset(bd, to, bd.mul(before, I64(4)), 0)
@@ -207,7 +234,31 @@ def make_fill() -> Callable[..., None]:
     return _intrinsic(body, 8)
 
 
-# -- the instructions ---------------------------------------------------------------------------------------------------------------
+def make_round() -> Callable[..., None]:
+    """round(src, dst, count): dst = src in bf16, two neighbours in the place of one; count is a multiple of LANES."""
+
+    def body(bd: Any, src: Any, dst: Any, count: Any) -> None:
+        sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
+        with Loop(bd, I64(0), count, LANES) as loop:
+            store(bd, rounded(bd, load(bd, sp, loop.index, LANES), LANES), dp, loop.index, LANES)
+            loop.update([])
+
+    return _intrinsic(body, 3)
+
+
+def make_pair() -> Callable[..., None]:
+    """pair(first, second, dst, count): dst = pairs of bf16 of two runs of float32; count is a multiple of LANES."""
+
+    def body(bd: Any, first: Any, second: Any, dst: Any, count: Any) -> None:
+        ap, bp, dp = (bd.inttoptr(p, F32.as_pointer()) for p in (first, second, dst))
+        with Loop(bd, I64(0), count, LANES) as loop:
+            store(bd, pair(bd, load(bd, ap, loop.index, LANES), load(bd, bp, loop.index, LANES), LANES), dp, loop.index, LANES)
+            loop.update([])
+
+    return _intrinsic(body, 4)
+
+
+# -- how they are made ----------------------------------------------------------------------------------------------------------------
 
 
 def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
@@ -219,6 +270,7 @@ def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
 
     made = types.void(*[types.int64] * count), generate
     typing: dict[int, Callable[..., Any]] = {  # numba asks for a function with so many arguments
+        3: lambda typing, a, b, c: made,
         4: lambda typing, a, b, c, d: made,
         7: lambda typing, a, b, c, d, e, f, g: made,
         8: lambda typing, a, b, c, d, e, f, g, h: made,
@@ -227,42 +279,17 @@ def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
     return intrinsic(typing[count])
 
 
-class _Loop:
-    """for index in range(first, stop, step): values given to `carry` before the body are replaced by those given to `update` after it.
+def _product_intrinsic(body: Callable[..., None]) -> Callable[..., None]:
+    """A numba function of ten int64 arguments and `half`, whose type, not its value, says which code `body` writes."""
 
-    With `skip=False` the body runs at least once, and its values may be used after the loop.
-    """
+    def typing(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any, j: Any, half: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            body(half != types.none, builder, *arguments[:10])
+            return context.get_dummy_value()
 
-    def __init__(self, builder: Any, first: Any, stop: Any, step: int, skip: bool = True) -> None:
-        self.bd, self.first, self.stop, self.step, self.skip = builder, first, stop, step, skip
-        self.carried: list[Any] = []
+        return types.void(*[types.int64] * 10, half), generate
 
-    def __enter__(self) -> _Loop:
-        bd = self.bd
-        self.before, self.body, self.after = bd.block, bd.function.append_basic_block("body"), bd.function.append_basic_block("after")
-        if self.skip:
-            bd.cbranch(bd.icmp_signed("<", self.first, self.stop), self.body, self.after)
-        else:
-            bd.branch(self.body)
-        bd.position_at_end(self.body)
-        self.index = self.carry(self.first)
-        return self
-
-    def carry(self, start: Any) -> Any:
-        value = self.bd.phi(start.type)
-        value.add_incoming(start, self.before)
-        self.carried.append(value)
-        return value
-
-    def update(self, values: list[Any]) -> None:
-        bd = self.bd
-        following, end = bd.add(self.index, I64(self.step)), bd.block  # not self.body if there was a loop in it
-        for phi, value in zip(self.carried, [following, *values], strict=True):
-            phi.add_incoming(value, end)
-        bd.cbranch(bd.icmp_signed("<", following, self.stop), self.body, self.after)
-
-    def __exit__(self, *_: object) -> None:
-        self.bd.position_at_end(self.after)
+    return intrinsic(typing)
 
 
 def _apply(bd: Any, matrix: Matrix, values: list[Any], width: int) -> list[Any]:
@@ -311,49 +338,9 @@ def _combine(bd: Any, terms: list[tuple[Fraction, Any]], width: int) -> Any:
     total: Any = None
     for coefficient, value in sorted(terms, key=lambda term: abs(term[0]) != 1):
         if total is None:
-            total = value if coefficient == 1 else bd.fneg(value) if coefficient == -1 else bd.fmul(_constant(coefficient, width), value)
+            total = value if coefficient == 1 else bd.fneg(value) if coefficient == -1 else bd.fmul(constant(coefficient, width), value)
         elif abs(coefficient) == 1:
             total = bd.fadd(total, value) if coefficient == 1 else bd.fsub(total, value)
         else:
-            total = _fma(bd, _constant(coefficient, width), value, total, width)
+            total = fma(bd, constant(coefficient, width), value, total, width)
     return total
-
-
-def _vector(width: int) -> Any:
-    return ir.VectorType(F32, width) if width > 1 else F32
-
-
-def _constant(value: Fraction | int, width: int) -> Any:
-    return ir.Constant(_vector(width), [float(value)] * width if width > 1 else float(value))
-
-
-def _mask(indices: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(I32, len(indices)), indices)
-
-
-def _fma(bd: Any, a: Any, b: Any, c: Any, width: int) -> Any:
-    name, vector = f"llvm.fmuladd.v{width}f32" if width > 1 else "llvm.fmuladd.f32", _vector(width)  # one instruction where there is one
-    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(vector, [vector] * 3), name)
-    return bd.call(function, [a, b, c])
-
-
-def _broadcast(bd: Any, scalar: Any, width: int) -> Any:
-    undefined = ir.Constant(_vector(width), ir.Undefined)
-    return bd.shuffle_vector(bd.insert_element(undefined, scalar, I32(0)), undefined, _mask([0] * width))
-
-
-def _load(bd: Any, base: Any, offset: Any, width: int) -> Any:
-    value = bd.load(bd.bitcast(bd.gep(base, [offset]), _vector(width).as_pointer()))
-    value.align = 4
-    return value
-
-
-def _fetch(bd: Any, base: Any, offset: Any) -> None:
-    """Begin to load the cache line at base + offset, to write to it; an address that does not exist does no harm."""
-    byte, name = ir.IntType(8).as_pointer(), "llvm.prefetch.p0i8"
-    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), name)
-    bd.call(function, [bd.bitcast(bd.gep(base, [offset]), byte), I32(1), I32(3), I32(1)])
-
-
-def _store(bd: Any, value: Any, base: Any, offset: Any, width: int) -> None:
-    bd.store(value, bd.bitcast(bd.gep(base, [offset]), _vector(width).as_pointer())).align = 4

@@ -20,12 +20,13 @@ import numpy as np
 
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
+from .instructions import LANES
 from .layout import plain
 from .matmul import ADDS
 from .memory import Scratch, empty, second_level_cache
 from .threads import MULTIPLY_ADDS, num_threads, parallel
 from .transforms import OUT, TAPS, XI
-from .vector import LANES, ROWS, panel_vectors
+from .vector import ALONG, ROWS, SECOND, panel_vectors
 from .winograd_loops import (
     BLOCK,
     Finish,
@@ -52,34 +53,38 @@ _scratch = Scratch()
 TILES = 1 << 22  # numbers in transformed pixels and gradients that are held at a time: 16 MiB
 
 
-def conv2d(x: Array, w: Array, bias: Array | None, window: Window, out: Pair, scale: Array | None = None, relu: bool = False) -> Array:
+def conv2d(
+    x: Array, w: Array, bias: Array | None, window: Window, out: Pair, scale: Array | None = None, relu: bool = False, bf16: bool = False
+) -> Array:
     """x (N, C, H, W), w (O, C, 3, 3), bias (O,) or None -> y (N, O, *out), float32; with `scale` (O,) scale y + bias, and `relu`."""
     c, o = x.shape[1], len(w)
     if min(c, o) < LANES:
         bias, scale = (None if v is None else _pad(v, 0) for v in (bias, scale))
         return _cut(conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), bias, window, out, scale, relu), o)
-    return _convolve(x, w, bias, 0, window.padding, o, out, scale, relu)
+    return _convolve(x, w, bias, 0, window.padding, o, out, scale, relu, bf16)
 
 
-def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, size: Pair) -> Array:
+def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, size: Pair, bf16: bool = False) -> Array:
     """y (N, O, OH, OW), w (O, C, 3, 3), bias (C,) or None -> x (N, C, *size): conv2d by the weight turned by half a turn."""
     o, c = w.shape[:2]
     if min(c, o) < LANES:
         return _cut(conv_transpose2d(_pad(y, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, size), c)
     padding = (TAPS - 1 - window.padding[0], TAPS - 1 - window.padding[1])
-    return _convolve(y, w, bias, 1, padding, c, size)
+    return _convolve(y, w, bias, 1, padding, c, size, bf16=bf16)
 
 
-def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
+def conv2d_weight(x: Array, y: Array, window: Window, bf16: bool = False) -> Array:
     """x (N, C, H, W), y (N, O, OH, OW) -> w (O, C, 3, 3) in channels-last memory."""
     c, o = x.shape[1], y.shape[1]
     if min(c, o) < LANES:
         return _cut(conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o], c)
-    s = _shape(x.shape, o, window.padding, y.shape[2:])
+    half = SECOND if bf16 and c % LANES == o % LANES == 0 else None
+    s, per = _shape(x.shape, o, window.padding, y.shape[2:]), 1 if half is None else 2  # tiles in one place
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
     flat, side = w.reshape(-1), XI * max(s.c, s.o)
-    step = _fit(s)
+    places = max(12, L2 // (XI * (s.c + s.wide)))  # of a block
+    step = places * per
     high = -(-s.c // ADDS) * ADDS
     plane = _odd(high * s.wide)
 
@@ -94,58 +99,47 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
         blocks = -(-s.tiles // step)
         parts = min(PARTS, blocks)
         total = _scratch("sums", parts * XI * plane).reshape(parts, -1)
-        t_plane, g_plane = _odd(step * s.row), _odd(step * s.g_row)
+        t_plane, g_plane = _odd(places * s.row), _odd(places * s.g_row)
 
         def some(start: int, stop: int) -> None:
             tiles, products = _scratch("tiles", XI * t_plane + ADDS), _scratch("products", XI * g_plane)
+            patch = _scratch("patch", side)
             weight_parts(
-                images,
-                gradients,
-                s,
-                step,
-                blocks,
-                parts,
-                total,
-                plane,
-                tiles,
-                t_plane,
-                products,
-                g_plane,
-                _scratch("patch", side),
-                start,
-                stop,
+                images, gradients, s, step, blocks, parts, total, plane, tiles, t_plane, products, g_plane, patch, half, start, stop
             )
 
         parallel(some, parts, XI * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
         gather(total, parts)
         return nchw(w)
-    held = max(64, min(s.tiles, TILES // (XI * (s.c + s.wide))))  # tiles at a time
-    t_plane, g_plane = _odd(held * s.row), _odd(held * s.g_row)
+    held = max(64, min(_up(s.tiles, per), TILES * per // (XI * (s.c + s.wide)) // per * per))  # tiles at a time
+    t_plane, g_plane = _odd(held // per * s.row), _odd(held // per * s.g_row)
     tiles, products = _scratch("all tiles", XI * t_plane + ADDS), _scratch("all gradients", XI * g_plane)
 
     def transform(first: int, start: int, stop: int) -> None:
-        patch = _scratch("patch", side)
-        input_tiles(images, s, first + start, stop - start, tiles, start * s.row, t_plane, patch)
-        gradient_tiles(gradients, s, first + start, stop - start, products, start * s.g_row, g_plane, patch)
+        """The places start .. stop of those whose first tile is `first`."""
+        patch, at = _scratch("patch", side), first + start * per
+        count = min(stop * per, s.tiles - first) - start * per
+        input_tiles(images, s, at, count, tiles, start * s.row, t_plane, patch, half)
+        gradient_tiles(gradients, s, at, count, products, start * s.g_row, g_plane, patch, half)
 
     if held >= s.tiles:
-        parallel(partial(transform, 0), s.tiles, XI * (s.c + s.wide))
+        parallel(partial(transform, 0), -(-s.tiles // per), per * XI * (s.c + s.wide))
         wanted = s.c * (s.wide // s.columns) // (2 * num_threads())  # two items a thread, if they do not become too small
         part = min(HIGH[1], max(HIGH[0], _up(wanted, LANES)))
         size = _odd(part * s.columns)
 
         def items(start: int, stop: int) -> None:
             sums, block = _scratch("sums", XI * size), _scratch("block", BLOCK)
-            weight_items(tiles, t_plane, products, g_plane, s, part, flat, sums, size, block, start, stop)
+            weight_items(tiles, t_plane, products, g_plane, s, part, flat, sums, size, block, half, start, stop)
 
         parallel(items, -(-s.c // part) * (s.wide // s.columns), XI * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
         return nchw(w)
     total = _scratch("sums", XI * plane).reshape(1, -1)
     for first in range(0, s.tiles, held):
-        count = min(held, s.tiles - first)
-        parallel(partial(transform, first), count, XI * (s.c + s.wide))
+        count = -(-min(held, s.tiles - first) // per)
+        parallel(partial(transform, first), count, per * XI * (s.c + s.wide))
         parallel(
-            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, first, a, b),  # noqa: B023
+            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, first, half, a, b),  # noqa: B023
             XI * (s.wide // s.columns),
             s.c * s.columns * count / MULTIPLY_ADDS,
         )
@@ -154,10 +148,21 @@ def conv2d_weight(x: Array, y: Array, window: Window) -> Array:
 
 
 def _convolve(
-    x: Array, w: Array, bias: Array | None, turned: int, padding: Pair, o: int, out: Pair, scale: Array | None = None, relu: bool = False
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    turned: int,
+    padding: Pair,
+    o: int,
+    out: Pair,
+    scale: Array | None = None,
+    relu: bool = False,
+    bf16: bool = False,
 ) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, if `turned` is 1, (C, O, 3, 3) -> y (N, O, *out)."""
-    s = _shape(x.shape, o, padding, out)
+    half = ALONG if bf16 and x.shape[1] % LANES == o % LANES == 0 else None
+    per = 1 if half is None else 2  # channels in one place
+    s = _shape(x.shape, o, padding, out, per)
     images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), empty((s.n, *out, o))
     side = XI * max(s.c, o)
     offset = np.zeros(o, np.float32) if bias is None else plain(bias)
@@ -171,31 +176,48 @@ def _convolve(
         part = min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
         t_plane = _odd((s.tiles + ADDS) * s.row)
         tiles = _scratch("all tiles", XI * t_plane)
-        parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.row, t_plane, _scratch("patch", side)), s.tiles, XI * s.c)
-        u_plane, p_plane = _odd(part * s.columns), _odd(rows * s.columns)
+        parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.row, t_plane, _scratch("patch", side), half), s.tiles, XI * s.c)
+        u_plane, p_plane = _odd(part // per * s.columns), _odd(rows * s.columns)
 
         def stream(start: int, stop: int) -> None:
             u, products, square = _scratch("u", XI * u_plane), _scratch("products", XI * p_plane), _scratch("block", BLOCK)
             patch = _scratch("patch", side)
             weight_stream(
-                weights, turned, tiles, t_plane, finish, flat, s, part, rows, u, u_plane, products, p_plane, square, patch, start, stop
+                weights,
+                turned,
+                tiles,
+                t_plane,
+                finish,
+                flat,
+                s,
+                part,
+                rows,
+                u,
+                u_plane,
+                products,
+                p_plane,
+                square,
+                patch,
+                half,
+                start,
+                stop,
             )
 
         parallel(stream, panels * -(-s.tiles // rows), XI * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
         return nchw(y)
     parts = -(-s.c // HIGH[0])
-    u_plane = _odd(_up(s.c, LANES) * s.columns)
+    u_plane = _odd(_up(s.c, LANES) // per * s.columns)
     u = _scratch("all weights", panels * XI * u_plane)
 
     def transform(start: int, stop: int) -> None:
         square = _scratch("block", BLOCK)
         for item in range(start, stop):
             panel, first = item // parts, item % parts * HIGH[0]
-            at = panel * XI * u_plane + first * s.columns
-            filters(weights, s, turned, panel, first, min(HIGH[0], s.c - first), u, at, u_plane, square)
+            at = panel * XI * u_plane + first // per * s.columns
+            filters(weights, s, turned, panel, first, min(HIGH[0], s.c - first), u, at, u_plane, square, half)
 
     parallel(transform, panels * parts, 8 * min(HIGH[0], s.c) * s.columns)
-    step = _fit(s)
+    step = max(12, L2 // (XI * (s.c // per + s.wide)))
     if s.c * o >= LARGE:
         count = _up(-(-s.tiles // MANY), num_threads())
         step = max(step, -(-s.tiles // count))
@@ -204,7 +226,7 @@ def _convolve(
 
     def blocks(start: int, stop: int) -> None:
         tiles, products, patch = _scratch("tiles", XI * t_plane), _scratch("products", XI * p_plane), _scratch("patch", side)
-        image_blocks(images, u, u_plane, finish, flat, s, step, tiles, t_plane, products, p_plane, patch, start, stop)
+        image_blocks(images, u, u_plane, finish, flat, s, step, tiles, t_plane, products, p_plane, patch, half, start, stop)
 
     parallel(blocks, -(-s.tiles // step), XI * step * (s.c + o + s.c * o / MULTIPLY_ADDS))
     return nchw(y)
@@ -223,24 +245,19 @@ def _cut(y: Array, channels: int) -> Array:
 
 
 @lru_cache(1024)
-def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair) -> Shape:
-    """The sizes of a convolution of images (N, C, H, W) to o channels."""
+def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair, per: int = 1) -> Shape:
+    """The sizes of a convolution of images (N, C, H, W) to o channels, of which `per` lie in one place of a tile's row."""
     n, c, h, w = shape
     th, tw = -(-out[0] // OUT), -(-out[1] // OUT)
     vectors = panel_vectors(o)
     columns = vectors * LANES
     wide = _up(o, columns)
-    return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, wide, _row(c), _row(wide))
+    return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, wide, _row(c // per), _row(wide))
 
 
 def _row(size: int) -> int:
     """`size`, or so much more that a part of many rows does not share a quarter of L1's sets or less."""
     return size if size < 256 else _odd(size)
-
-
-def _fit(s: Shape) -> int:
-    """Tiles whose transformed pixels and products fill L2's share."""
-    return max(12, L2 // (XI * (s.c + s.wide)))
 
 
 def _up(size: int, multiple: int) -> int:

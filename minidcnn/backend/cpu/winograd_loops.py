@@ -12,14 +12,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..arrays import Array
+from .instructions import LANES
 from .jit import _dispatcher as njit
 from .matmul import add, add_some, multiply
 from .routine import python_routine, routine
 from .transforms import A_T, B_T, OUT, SIDE, TAPS, XI, G, transposed
-from .vector import LANES, make_fill, make_transform, make_transpose
+from .vector import ALONG, SECOND, make_fill, make_transform, make_transpose
 
 input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, affine=True)
 weight_map, back_map = make_transform(G), make_transform(transposed(G))
+input_half, input_second = make_transform(B_T, half=ALONG), make_transform(B_T, half=SECOND)
+gradient_second, weight_second = make_transform(transposed(A_T), half=SECOND), make_transform(G, half=SECOND)
 transpose, fill = make_transpose(), make_fill()
 
 TAPS2 = TAPS * TAPS
@@ -75,8 +78,12 @@ def copy_patch(x: Array, base: int, patch: Array, h: int, w: int, c: int, h0: in
 
 
 @python_routine
-def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array) -> None:
-    """tiles (36, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at]."""
+def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, half: int | None) -> None:
+    """tiles (36, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at].
+
+    half: ALONG for (36, count, C / 2) pairs of channels in bf16, SECOND for (36, count / 2, C) pairs of tiles, the last one with 0 if it is
+    alone.
+    """
     c = s.c  # at least LANES
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
@@ -86,13 +93,25 @@ def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: in
         else:
             copy_patch(x, base, patch, s.h, s.w, c, h0, w0, SIDE)
             source, row = patch.ctypes.data, SIDE * c
-        to = tiles.ctypes.data + 4 * (at + q * s.row)
-        input_map(source, row, c, to, SIDE * plane, plane, c)
+        to = tiles.ctypes.data + 4 * at
+        if half is None:
+            input_map(source, row, c, to + 4 * q * s.row, SIDE * plane, plane, c)
+        elif half == ALONG:
+            input_half(source, row, c, to + 4 * q * s.row, SIDE * plane, plane, c)
+        elif q % 2 == 0:
+            input_map(source, row, c, to + 4 * (q // 2) * s.row, SIDE * plane, plane, c)
+        else:
+            input_second(source, row, c, to + 4 * (q // 2) * s.row, SIDE * plane, plane, c)
+    if half is None:
+        return
+    if half == SECOND and count % 2 > 0:
+        fill(0, 0, patch.ctypes.data, 0, 1, XI * c, 0, 0)
+        input_second(patch.ctypes.data, SIDE * c, c, tiles.ctypes.data + 4 * (at + count // 2 * s.row), SIDE * plane, plane, c)
 
 
 @python_routine
-def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array) -> None:
-    """tiles (36, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]."""
+def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, half: int | None) -> None:
+    """tiles (36, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]. Unless `half` is None, pairs of tiles."""
     o = s.o
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
@@ -102,8 +121,14 @@ def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at:
         else:
             copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, OUT)
             source, row = patch.ctypes.data, OUT * o
-        to = tiles.ctypes.data + 4 * (at + q * s.g_row)
-        gradient_map(source, row, o, to, SIDE * plane, plane, o)
+        to = tiles.ctypes.data + 4 * (at + (q if half is None else q // 2) * s.g_row)
+        if half is None or q % 2 == 0:
+            gradient_map(source, row, o, to, SIDE * plane, plane, o)
+        else:
+            gradient_second(source, row, o, to, SIDE * plane, plane, o)
+    if half is not None and count % 2 > 0:
+        fill(0, 0, patch.ctypes.data, 0, 1, XI * o, 0, 0)
+        gradient_second(patch.ctypes.data, OUT * o, o, tiles.ctypes.data + 4 * (at + count // 2 * s.g_row), SIDE * plane, plane, o)
 
 
 @routine
@@ -161,8 +186,13 @@ def store_filters(block: Array, w: Array, o: int, c: int, o0: int, c0: int) -> N
 
 
 @routine
-def turned_filters(w: Array, o: int, c: int, o0: int, c0: int, u: Array, at: int, columns: int, plane: int, block: Array) -> None:
-    """u (36, LANES of O, LANES of C) = G w G^T of weights (O, 3, 3, C) turned by half a turn, from (o0, c0) on, 0 beyond the last."""
+def turned_filters(
+    w: Array, o: int, c: int, o0: int, c0: int, u: Array, at: int, columns: int, plane: int, block: Array, half: int | None
+) -> None:
+    """u (36, LANES of O, LANES of C) = G w G^T of weights (O, 3, 3, C) turned by half a turn, from (o0, c0) on, 0 beyond the last.
+
+    Unless `half` is None, two of O make a pair.
+    """
     for k in range(LANES):
         source, row = w.ctypes.data + 4 * ((o0 + k) * TAPS2 * c + c0), c
         if o0 + k >= o or c0 + LANES > c:
@@ -171,26 +201,37 @@ def turned_filters(w: Array, o: int, c: int, o0: int, c0: int, u: Array, at: int
                     inside = o0 + k < o and c0 + j < c
                     block[tap * LANES + j] = w[((o0 + k) * TAPS2 + tap) * c + c0 + j] if inside else 0
             source, row = block.ctypes.data, LANES
-        to = u.ctypes.data + 4 * (at + k * columns)
-        weight_map(source + 4 * (TAPS2 - 1) * row, -TAPS * row, -row, to, SIDE * plane, plane, LANES)
+        source += 4 * (TAPS2 - 1) * row
+        to = u.ctypes.data + 4 * (at + (k if half is None else k // 2) * columns)
+        if half is None or k % 2 == 0:
+            weight_map(source, -TAPS * row, -row, to, SIDE * plane, plane, LANES)
+        else:
+            weight_second(source, -TAPS * row, -row, to, SIDE * plane, plane, LANES)
 
 
 @python_routine
-def filters(w: Array, s: Shape, turned: int, panel: int, first: int, count: int, u: Array, at: int, plane: int, block: Array) -> None:
+def filters(
+    w: Array, s: Shape, turned: int, panel: int, first: int, count: int, u: Array, at: int, plane: int, block: Array, half: int | None
+) -> None:
     """u (36, count, columns) = G w G^T of one panel for `count` of the channels that are summed over, from `first` on; it lies at u[at].
 
     w is (O, 3, 3, C) or, `turned`, (C, 3, 3, O) and turned by half a turn. `count` is rounded up to LANES, with zeros for what is beyond.
+    Unless `half` is None, u is (36, count / 2, columns), pairs of channels.
     """
     for k0 in range(first, first + count, LANES):
         for j0 in range(0, s.columns, LANES):
-            to, o0 = at + (k0 - first) * s.columns + j0, panel * s.columns + j0
+            to, o0 = at + (k0 - first if half is None else (k0 - first) // 2) * s.columns + j0, panel * s.columns + j0
             if turned:
-                turned_filters(w, s.c, s.o, k0, o0, u, to, s.columns, plane, block)
+                turned_filters(w, s.c, s.o, k0, o0, u, to, s.columns, plane, block, half)
                 continue
             load_filters(w, s.o, s.c, o0, k0, block)
             for k in range(LANES):
-                source, target = block.ctypes.data + 4 * k * TAPS2 * LANES, u.ctypes.data + 4 * (to + k * s.columns)
-                weight_map(source, TAPS * LANES, LANES, target, SIDE * plane, plane, LANES)
+                source = block.ctypes.data + 4 * k * TAPS2 * LANES
+                target = u.ctypes.data + 4 * (to + (k if half is None else k // 2) * s.columns)
+                if half is None or k % 2 == 0:
+                    weight_map(source, TAPS * LANES, LANES, target, SIDE * plane, plane, LANES)
+                else:
+                    weight_second(source, TAPS * LANES, LANES, target, SIDE * plane, plane, LANES)
 
 
 @routine
@@ -208,22 +249,23 @@ def back(sums: int, row: int, plane: int, w: Array, s: Shape, o0: int, c0: int, 
 
 
 @njit
-def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, start, stop):  # type: ignore[no-untyped-def]
+def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, half, start, stop):  # type: ignore[no-untyped-def]
     """y (N, OH, OW, O) of x (N, H, W, C) and all transformed weights, for blocks of `step` tiles."""
+    deep = s.c if half is None else s.c // 2
     for block in range(start, stop):
         first = block * step
         count = min(step, s.tiles - first)
-        input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
+        input_tiles(x, s, first, count, tiles, 0, t_plane, patch, half)
         for xi in range(XI):
             a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
             for panel in range(s.wide // s.columns):
                 b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
-                multiply(a, s.row, 0, 1, b, to + 4 * panel * s.columns, s.wide, s.c, count, s.vectors, 0)
+                multiply(a, s.row, 0, 1, b, to + 4 * panel * s.columns, s.wide, deep, count, s.vectors, 0, half)
         output_tiles(products, s.wide, p_plane, finish, y, s, first, count, 0, s.o, patch)
 
 
 @njit
-def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plane, products, p_plane, block, patch, start, stop):  # type: ignore[no-untyped-def]
+def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plane, products, p_plane, block, patch, half, start, stop):  # type: ignore[no-untyped-def]
     """y of transformed pixels and weights (O, 3, 3, C) that are transformed on their way, `part` channels at a time: each is used at once.
 
     An item is `step` tiles of one panel.
@@ -234,11 +276,12 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
         count = min(step, s.tiles - first)
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
-            filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block)
+            filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block, half)
+            begin, deep = (c0, channels) if half is None else (c0 // 2, channels // 2)
             for xi in range(XI):
-                a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + c0)
+                a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + begin)
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
-                add_some(a, s.row, 1, b, s.columns, to, s.columns, channels, count, s.vectors, c0)
+                add_some(a, s.row, 1, b, s.columns, to, s.columns, deep, count, s.vectors, c0, half)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
 
@@ -254,29 +297,30 @@ def some_sums(
     total: Array,
     plane: int,
     more: int,
+    half: int | None,
     start: int,
     stop: int,
 ) -> None:
-    """total (36, C, wide) = tiles^T gradients over `count` tiles, or += it if `more`; an item is one panel of one of the 36."""
+    """total (36, C, wide) = tiles^T gradients over `count` tiles or pairs, or += it if `more`; an item is one panel of one of the 36."""
     panels = s.wide // s.columns
     for item in range(start, stop):
         xi, j0 = item // panels, item % panels * s.columns
         a, b = tiles.ctypes.data + 4 * xi * t_plane, gradients.ctypes.data + 4 * (xi * g_plane + j0)
-        add(a, 1, s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors, more)
+        add(a, 1, s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors, more, half)
 
 
 @njit
-def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gradients, g_plane, patch, start, stop):  # type: ignore[no-untyped-def]
+def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gradients, g_plane, patch, half, start, stop):  # type: ignore[no-untyped-def]
     """total (parts, 36, C, wide): sums over blocks of `step` tiles, each part over its share of the blocks."""
     for part in range(start, stop):
         begin = part * blocks // parts  # there are at least as many blocks as parts
         for block in range(begin, (part + 1) * blocks // parts):
             first = block * step
             count = min(step, s.tiles - first)
-            input_tiles(x, s, first, count, tiles, 0, t_plane, patch)
-            gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch)
-            items = XI * (s.wide // s.columns)
-            some_sums(tiles, t_plane, gradients, g_plane, s, count, total[part], plane, block - begin, 0, items)
+            input_tiles(x, s, first, count, tiles, 0, t_plane, patch, half)
+            gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch, half)
+            deep, items = count if half is None else (count + 1) // 2, XI * (s.wide // s.columns)
+            some_sums(tiles, t_plane, gradients, g_plane, s, deep, total[part], plane, block - begin, half, 0, items)
 
 
 @njit
@@ -294,14 +338,15 @@ def collect(total: Array, plane: int, parts: int, w: Array, s: Shape, block: Arr
 
 
 @njit
-def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, block, start, stop):  # type: ignore[no-untyped-def]
+def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, block, half, start, stop):  # type: ignore[no-untyped-def]
     """w = G^T (tiles^T gradients) G, for items of `part` channels of C and one panel of O: sums never leave the cache."""
     panels = s.wide // s.columns
+    deep = s.tiles if half is None else (s.tiles + 1) // 2
     for item in range(start, stop):
         c0, o0 = item // panels * part, item % panels * s.columns
         count = min(part, s.c - c0)
         for xi in range(XI):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
             to = sums.ctypes.data + 4 * xi * plane
-            add(a, 1, s.row, b, s.g_row, to, s.columns, s.tiles, count, s.vectors, 0)
+            add(a, 1, s.row, b, s.g_row, to, s.columns, deep, count, s.vectors, 0, half)
         back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

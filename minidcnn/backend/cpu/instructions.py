@@ -1,0 +1,165 @@
+"""LLVM's instructions for vectors of float32, and for pairs of bf16 in the place of one: what `vector` is written in.
+
+A vector has as many lanes as the processor (16 with AVX-512, 8 with AVX2, else 4). Where it has AVX512-BF16, one instruction multiplies and
+adds two pairs; elsewhere it takes two, and some to take the pairs apart.
+
+Importing this module imports numba.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from importlib import import_module
+from typing import Any
+
+import_module("numba")  # first, as in cache.py
+from llvmlite import binding, ir  # noqa: E402
+
+from .jit import forced_lanes  # noqa: E402
+
+F32, I16, I32, I64 = ir.FloatType(), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+
+
+def lanes() -> int:
+    """float32 numbers in a vector register of this processor; MINIDCNN_LANES=4, 8 or 16 forces fewer or more."""
+    if forced := forced_lanes():
+        return forced
+    features = binding.get_host_cpu_features()
+    return 16 if features.get("avx512f") else 8 if features.get("avx2") and features.get("fma") else 4
+
+
+LANES = lanes()
+_told: Any = import_module("numba.core.config")  # the processor that numba is told to compile for, if it is not this one
+BF16 = LANES == 16 and not (_told.CPU_NAME or _told.CPU_FEATURES) and bool(binding.get_host_cpu_features().get("avx512bf16"))
+
+if BF16:
+    binding.initialize_native_asmparser()  # LLVM's names for these instructions differ from version to version; the processor's do not
+
+
+class Loop:
+    """for index in range(first, stop, step): values given to `carry` before the body are replaced by those given to `update` after it.
+
+    With `skip=False` the body runs at least once, and its values may be used after the loop.
+    """
+
+    def __init__(self, builder: Any, first: Any, stop: Any, step: int, skip: bool = True) -> None:
+        self.bd, self.first, self.stop, self.step, self.skip = builder, first, stop, step, skip
+        self.carried: list[Any] = []
+
+    def __enter__(self) -> Loop:
+        bd = self.bd
+        self.before, self.body, self.after = bd.block, bd.function.append_basic_block("body"), bd.function.append_basic_block("after")
+        if self.skip:
+            bd.cbranch(bd.icmp_signed("<", self.first, self.stop), self.body, self.after)
+        else:
+            bd.branch(self.body)
+        bd.position_at_end(self.body)
+        self.index = self.carry(self.first)
+        return self
+
+    def carry(self, start: Any) -> Any:
+        value = self.bd.phi(start.type)
+        value.add_incoming(start, self.before)
+        self.carried.append(value)
+        return value
+
+    def update(self, values: list[Any]) -> None:
+        bd = self.bd
+        following, end = bd.add(self.index, I64(self.step)), bd.block  # not self.body if there was a loop in it
+        for phi, value in zip(self.carried, [following, *values], strict=True):
+            phi.add_incoming(value, end)
+        bd.cbranch(bd.icmp_signed("<", following, self.stop), self.body, self.after)
+
+    def __exit__(self, *_: object) -> None:
+        self.bd.position_at_end(self.after)
+
+
+def vector_of(width: int) -> Any:
+    return ir.VectorType(F32, width) if width > 1 else F32
+
+
+def constant(value: Fraction | int, width: int) -> Any:
+    return ir.Constant(vector_of(width), [float(value)] * width if width > 1 else float(value))
+
+
+def mask(indices: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(I32, len(indices)), indices)
+
+
+def fma(bd: Any, a: Any, b: Any, c: Any, width: int) -> Any:
+    name, vector = f"llvm.fmuladd.v{width}f32" if width > 1 else "llvm.fmuladd.f32", vector_of(width)  # one instruction where there is one
+    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(vector, [vector] * 3), name)
+    return bd.call(function, [a, b, c])
+
+
+def broadcast(bd: Any, scalar: Any, width: int) -> Any:
+    undefined = ir.Constant(vector_of(width), ir.Undefined)
+    return bd.shuffle_vector(bd.insert_element(undefined, scalar, I32(0)), undefined, mask([0] * width))
+
+
+def load(bd: Any, base: Any, offset: Any, width: int) -> Any:
+    value = bd.load(bd.bitcast(bd.gep(base, [offset]), vector_of(width).as_pointer()))
+    value.align = 4
+    return value
+
+
+def fetch(bd: Any, base: Any, offset: Any) -> None:
+    """Begin to load the cache line at base + offset, to write to it; an address that does not exist does no harm."""
+    byte, name = ir.IntType(8).as_pointer(), "llvm.prefetch.p0i8"
+    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), name)
+    bd.call(function, [bd.bitcast(bd.gep(base, [offset]), byte), I32(1), I32(3), I32(1)])
+
+
+def store(bd: Any, value: Any, base: Any, offset: Any, width: int) -> None:
+    """Write a vector to base + offset, which counts numbers as wide as the vector's."""
+    number = value.type.element if width > 1 else value.type
+    at = bd.gep(bd.bitcast(base, number.as_pointer()), [offset])
+    bd.store(value, bd.bitcast(at, value.type.as_pointer())).align = number.width // 8 if isinstance(number, ir.IntType) else 4
+
+
+# -- bf16 -----------------------------------------------------------------------------------------------------------------------------------
+
+
+def rounded(bd: Any, value: Any, width: int) -> Any:
+    """A vector of float32, rounded to the nearest bf16: a vector of 16-bit integers."""
+    if BF16 and width == 16:
+        return bd.asm(ir.FunctionType(ir.VectorType(I16, 16), [value.type]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
+    return bd.trunc(bd.lshr(_rounded_bits(bd, value, width), _bits(16, width)), ir.VectorType(I16, width))
+
+
+def pair(bd: Any, low: Any, high: Any, width: int) -> Any:
+    """Two vectors of float32 as one of pairs of bf16."""
+    if BF16 and width == 16:
+        both = ir.VectorType(I16, 32)
+        halves = bd.asm(ir.FunctionType(both, [low.type, high.type]), "vcvtne2ps2bf16 $1, $2, $0", "=v,v,v", [low, high], False)
+        return bd.bitcast(bd.shuffle_vector(halves, halves, mask([k // 2 + k % 2 * 16 for k in range(32)])), low.type)
+    lower, upper = bd.lshr(_rounded_bits(bd, low, width), _bits(16, width)), bd.and_(_rounded_bits(bd, high, width), _bits(-1 << 16, width))
+    return bd.bitcast(bd.or_(lower, upper), low.type)
+
+
+def unpaired(bd: Any, value: Any) -> tuple[Any, ...]:
+    """A vector of pairs as pair_fma takes it: as it is, or taken apart to two of float32."""
+    width = value.type.count
+    if BF16 and width == 16:
+        return (value,)
+    bits = bd.bitcast(value, ir.VectorType(I32, width))
+    return bd.bitcast(bd.shl(bits, _bits(16, width)), value.type), bd.bitcast(bd.and_(bits, _bits(-1 << 16, width)), value.type)
+
+
+def pair_fma(bd: Any, a: tuple[Any, ...], b: tuple[Any, ...], c: Any, width: int) -> Any:
+    """c plus the two products of a's and b's pairs."""
+    if len(a) == 1:
+        return bd.asm(ir.FunctionType(c.type, [c.type] * 3), "vdpbf16ps $3, $2, $0", "=v,0,v,v", [c, *a, *b], False)
+    return fma(bd, a[0], b[0], fma(bd, a[1], b[1], c, width), width)
+
+
+def _bits(value: int, width: int) -> Any:
+    return ir.Constant(ir.VectorType(I32, width), [value] * width)
+
+
+def _rounded_bits(bd: Any, value: Any, width: int) -> Any:
+    """The bits of float32 numbers, of which the upper half is the nearest bf16: ties go to the even one, NaN stays."""
+    bits = bd.bitcast(value, ir.VectorType(I32, width))
+    odd = bd.and_(bd.lshr(bits, _bits(16, width)), _bits(1, width))
+    nearest = bd.add(bits, bd.add(odd, _bits(0x7FFF, width)))
+    return bd.select(bd.fcmp_unordered("uno", value, value), bd.or_(bits, _bits(1 << 22, width)), nearest)

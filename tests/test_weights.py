@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import minidcnn
 from minidcnn import models, nn
@@ -105,6 +106,17 @@ def test_names_of_data_parallel_and_of_checkpoints(tmp_path: Path) -> None:
     same(read_weights(tmp_path / "last.safetensors"), unet.state_dict())
 
 
+@pytest.mark.parametrize("kind", ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"])
+def test_every_kind_of_real_number_is_read(kind: str, tmp_path: Path) -> None:
+    array = np.array([[1, 0, 1]], kind)
+    save_file({"weight": array}, tmp_path / "w.safetensors")
+    found = read_weights(tmp_path / "w.safetensors")["weight"]
+    assert found.dtype == array.dtype and found.tolist() == array.tolist()
+    layer = nn.Linear(3, 1, bias=False)
+    load_weights(layer, tmp_path / "w.safetensors")
+    assert layer.weight.numpy().tolist() == [[1.0, 0.0, 1.0]]
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "text.safetensors").write_text("this is text, not tensors" * 9)
     (tmp_path / "text.npz").write_text("this is text, not arrays")
@@ -115,6 +127,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "folder.npz").mkdir()
     header = b'{"w":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     (tmp_path / "half.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    save_file({"w": np.ones(2, np.complex64)}, tmp_path / "complex.safetensors")
     cases = {
         "text.safetensors": "is no safetensors file, or was damaged or cut short",
         "cut.safetensors": "is no safetensors file, or was damaged or cut short",
@@ -125,7 +138,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         "none.npz": "does not exist",
         "w.h5": "must end in .safetensors or .npz",
         "w.ckpt": r'is a pickle.*convert it once.*torch.load\("w.ckpt".*"w.safetensors"\)',
-        "half.safetensors": "holds BF16 numbers, which NumPy does not have; convert them to float32",
+        "half.safetensors": "holds BF16 numbers, which are not read here; convert them to float32",
+        "complex.safetensors": "holds C64 numbers, which are not read here",
     }
     for name, message in cases.items():
         with pytest.raises(WeightsError, match=message):

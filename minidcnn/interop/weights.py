@@ -33,6 +33,7 @@ from ..models.vgg import STAGES, VGG11, VGG13, VGG16, VGG19
 from ..nn import Module, init
 from .atomic import replacing
 
+_DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}  # of safetensors, real and known to NumPy
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
 
 
@@ -157,11 +158,9 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
     try:
         with safe_open(path, "numpy") as file:
             names = [name for name in file.keys() if not name.startswith("training/")]  # noqa: SIM118  # a file is no mapping
-            odd = sorted(
-                {file.get_slice(name).get_dtype() for name in names} - {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
-            )
+            odd = sorted({file.get_slice(name).get_dtype() for name in names} - _DTYPES)
             if odd:
-                raise WeightsError(f"{path} holds {odd[0]} numbers, which NumPy does not have; convert them to float32 before saving")
+                raise WeightsError(f"{path} holds {odd[0]} numbers, which are not read here; convert them to float32 before saving")
             return {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(f"{path} is no safetensors file, or was damaged or cut short ({error})") from error

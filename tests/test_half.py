@@ -189,6 +189,32 @@ def test_dropout_and_unpooling_keep_float16(kernels: str) -> None:
 # -- the rule -----------------------------------------------------------------------------------------------------------------------------
 
 
+NUMBERS = (3.1, 1e-5, 1e-8, 65520.0, 2**16, 1e5, -1e6, np.float32(0.1), np.int64(100_000))
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("name", ["x k", "k x", "x / k", "k / x", "leaky relu"])
+def test_a_number_beside_float16_keeps_its_digits_and_its_size(name: str, number: Any, kernels: str) -> None:
+    """Computed in float32 and rounded once: a float16 100000 is infinite, and 0 times that NaN."""
+    f: Callable[[Any], Any] = {
+        "x k": lambda x: x * number,
+        "k x": lambda x: number * x,
+        "x / k": lambda x: x / number,
+        "k / x": lambda x: number / x,
+        "leaky relu": lambda x: F.leaky_relu(-x, number),
+    }[name]
+    x = np.array([6e-8, 1e-4, 0.3, 1.0, -2.0, 300.0, -60000.0, *(() if name == "k / x" else (0.0,))], HALF)
+    g = normal(*x.shape)
+    half, single = Tensor(x, requires_grad=True), Tensor(x.astype(SINGLE), requires_grad=True)
+    with np.errstate(over="ignore"):
+        y, wanted = f(half), f(single)
+        y.backward(g)
+        wanted.backward(g.astype(SINGLE))
+        assert y.dtype == HALF and half.grad is not None and single.grad is not None
+        np.testing.assert_array_equal(y.numpy(), wanted.numpy().astype(HALF))
+        np.testing.assert_array_equal(half.grad.numpy(), single.grad.numpy().astype(HALF))
+
+
 def test_other_mixtures_stay_errors() -> None:
     x16, x32, w64 = (Tensor(np.ones((1, 2, 4, 5), d)) for d in (HALF, SINGLE, np.float64))
     w16 = Tensor(np.ones((3, 2, 2, 2), HALF))

@@ -9,7 +9,7 @@ from ..autograd import Function, Gradient
 from ..backend import Array, float_dtype, kernels_of, next_seed
 from ..tensor import Tensor, not_a_tensor
 from .common import axis, cast
-from .elementwise import Elementwise, exp
+from .elementwise import Elementwise, exp, times
 from .reduce import sum
 from .shape import reshape
 
@@ -48,7 +48,7 @@ class LeakyReLU(Elementwise):
     needs_inputs = (0,)
 
     def compute(self, xp: Any, x: Array) -> Array:
-        return xp.where(x > 0, x, x * x.dtype.type(self.slope))  # type: ignore[no-any-return]
+        return xp.where(x > 0, x, times(x, self.slope))  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
         return (LeakyGate(self.slope)(g, x),)
@@ -62,7 +62,7 @@ class LeakyGate(Elementwise):
     needs_inputs = (1,)
 
     def compute(self, xp: Any, g: Array, x: Array) -> Array:
-        return xp.where(x > 0, g, g * g.dtype.type(self.slope))  # type: ignore[no-any-return]
+        return xp.where(x > 0, g, times(g, self.slope))  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
         return self(g, x), None

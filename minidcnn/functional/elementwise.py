@@ -6,10 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Function, Gradient
-from ..backend import Array, kernels_of
+from ..backend import HALF, Array, kernels_of, sum_dtype
 from ..tensor import Operand, Tensor, register
-from .common import as_tensor, cast, check_backend, operands
+from .common import as_tensor, cast, check_backend, operands, rounded, wide
+
+NUMBER = (int, float, np.integer, np.floating)
 
 
 class Elementwise(Function):
@@ -63,6 +67,13 @@ class Div(Elementwise):
         return lambda: g / b, lambda: -(g * (a / b / b))  # b * b might overflow
 
 
+def times(x: Array, factor: float) -> Array:
+    """factor x. Beside float16 a factor keeps the digits and the size that float16 lacks: the product is float32's, rounded once."""
+    single = sum_dtype(x.dtype)
+    product: Array = (x if x.dtype == single else x.astype(single)) * single.type(factor)
+    return product if x.dtype == single else product.astype(x.dtype)
+
+
 @dataclass(frozen=True)
 class Scale(Elementwise):
     """factor * x, its own adjoint."""
@@ -70,7 +81,7 @@ class Scale(Elementwise):
     factor: float
 
     def compute(self, xp: Any, x: Array) -> Array:
-        return -x if self.factor == -1 else x * x.dtype.type(self.factor)
+        return -x if self.factor == -1 else times(x, self.factor)
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
         return (self(g),)
@@ -250,9 +261,9 @@ def sub(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
 
 def mul(a: Operand, b: Operand) -> Tensor:
     """a b, broadcast."""
-    if isinstance(a, int | float) and isinstance(b, Tensor):
+    if isinstance(a, NUMBER) and isinstance(b, Tensor):
         a, b = b, a
-    if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f":
+    if isinstance(a, Tensor) and isinstance(b, NUMBER) and a.dtype.kind == "f":
         return Scale(float(b))(a)
     return Mul()(*operands("mul", a, b))
 
@@ -261,6 +272,9 @@ def div(a: Operand, b: Operand) -> Tensor:
     """a / b, broadcast; true division, float32 for integers."""
     if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f" and 2**-14 <= b <= 2**14 and math.frexp(b)[0] == 0.5:
         return Scale(1 / b)(a)  # exact for powers of two only
+    for x, number in ((a, b), (b, a)):
+        if isinstance(x, Tensor) and x.dtype == HALF and isinstance(number, NUMBER):  # which keeps its digits, as in a product
+            return rounded(div(wide(x), number) if x is a else div(number, wide(x)), x)
     a, b = operands("div", a, b)
     if a.dtype.kind != "f":
         a, b = cast(a, "float32"), cast(b, "float32")
@@ -351,8 +365,6 @@ def _floating(x: Tensor) -> Tensor:
 
 
 def _broadcast_all(mask: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    import numpy as np
-
     from .common import BroadcastTo
 
     try:

@@ -129,10 +129,20 @@ def test_the_scale_stays_a_float32_number() -> None:
         assert scaler.get_scale() == 2.0**127
     scaler.update(3.0)
     assert scaler.get_scale() == 3.0
+    for _ in range(1200):  # a network that is NaN for good
+        give(params, 0, np.nan)
+        scaler.step(optimizer)
+        scaler.update()
+    assert scaler.get_scale() == np.finfo(np.float32).tiny
+
+
+def test_a_float16_loss_is_scaled_in_float32() -> None:
+    scaled = optim.GradScaler().scale(Tensor(np.array([0.0, 1e-4, 0.75], np.float16)))
+    assert scaled.dtype == np.float16 and scaled.numpy().tolist() == [0.0, 6.5546875, 49152.0]
 
 
 def test_states_go_through_json_and_make_the_same_decisions() -> None:
-    params, scaler = parameters(1), optim.GradScaler(16.0, growth_interval=3)
+    params, scaler = parameters(1), optim.GradScaler(np.float32(16), np.float32(2), np.array(0.5), np.int64(3))  # type: ignore[arg-type]
     optimizer = optim.SGD(params, 0.1)
     for step in range(2):
         give(params, step)
@@ -156,7 +166,7 @@ def test_not_enabled_it_passes_everything_through() -> None:
     loss = Tensor(np.float32(3))
     assert scaler.scale(loss) is loss and scaler.get_scale() == 1 and not scaler.is_enabled() and scaler.state_dict() == {}
     scaler.unscale_(optimizer)
-    scaler.step(optimizer)
+    assert scaler.step(optimizer, lambda: loss) is loss
     scaler.update()
     scaler.load_state_dict({})
     np.testing.assert_array_equal(params[0].numpy(), start - gradient)
@@ -182,6 +192,68 @@ def test_calls_in_the_wrong_order() -> None:
     scaler.unscale_(optimizer)  # and again
     with pytest.raises(TypeError, match="must be a Tensor, or lists or tuples of them, got float"):
         scaler.scale(1.0)
+    with pytest.raises(RuntimeError, match="a closure would make gradients that nobody has unscaled"):
+        scaler.step(optimizer, lambda: 1.0)
+    for scale in (0.0, -1.0, np.inf, np.nan):
+        with pytest.raises(ValueError, match="new_scale must be a positive number of float32"):
+            scaler.update(scale)
+    scaler.step(optimizer)
+    scaler.update()  # what was refused has changed nothing
+    assert scaler.get_scale() == 2.0**16
+
+
+def test_any_order_of_calls_is_torchs() -> None:
+    """Two optimizers, gradients good and bad, and calls in the wrong order: the same calls are refused, and nothing else differs."""
+    torch = pytest.importorskip("torch")
+    loss = [(0, [1.0, 2.0]), (1, [1.0, 3.0]), (0, [np.inf, 1.0]), (1, [np.nan, 1.0])]
+    calls = [*loss, *((name, i) for name in ("unscale_", "step") for i in (0, 1)), ("update",), ("update", 4.0)]
+    rng = np.random.default_rng(0)
+    refused = 0
+
+    def play(scaler: Any, params: list[Any], optimizers: list[Any], tensor: Any, sequence: list[Any]) -> list[Any]:
+        told = []
+        for name, *rest in sequence:
+            failed = False
+            try:
+                if isinstance(name, int):
+                    with np.errstate(invalid="ignore"):  # the loss itself may be infinite times 0
+                        scaler.scale((params[name] * tensor(*rest)).sum()).backward()
+                else:
+                    getattr(scaler, name)(*((optimizers[rest[0]],) if name != "update" else rest))
+            except (RuntimeError, AssertionError):
+                failed = True
+            told.append(
+                (
+                    name,
+                    failed,
+                    scaler.get_scale(),
+                    [[p.detach().numpy().tolist(), p.grad.numpy().tolist()] for p in params if p.grad is not None],
+                )
+            )
+        return told
+
+    for _ in range(200):
+        sequence = [*loss[:2], *(calls[i] for i in rng.integers(len(calls), size=12))]
+        ours = [nn.Parameter(np.array([1.0, 2.0], np.float32)) for _ in range(2)]
+        theirs = [torch.nn.Parameter(torch.tensor([1.0, 2.0])) for _ in range(2)]
+        mine = play(
+            optim.GradScaler(8.0, growth_interval=2),
+            ours,
+            [optim.SGD([p], 0.5) for p in ours],
+            lambda v: Tensor(np.array(v, np.float32)),
+            sequence,
+        )
+        other = play(
+            torch.amp.GradScaler("cpu", init_scale=8.0, growth_interval=2),
+            theirs,
+            [torch.optim.SGD([p], 0.5) for p in theirs],
+            lambda v: torch.tensor(v, dtype=torch.float32),
+            sequence,
+        )
+        for a, b in zip(mine, other, strict=True):
+            np.testing.assert_equal(a, b)
+            refused += a[1]
+    assert refused > 200
 
 
 def test_float16_parameters_are_refused() -> None:

@@ -173,7 +173,23 @@ def test_plateau() -> None:
     (lambda o: S.ReduceLROnPlateau(o, mode="low"), 'ReduceLROnPlateau: mode must be "min" or "max" and threshold_mode "rel" or "abs", got "low", "rel"'),
     (lambda o: S.ReduceLROnPlateau(o).step(), "ReduceLROnPlateau: step needs the metric to watch: step(val_loss)"),
     (lambda o: S.StepLR(o, 1).load_state_dict({"last_epoch": 1, "base_lrs": [1.0]}), "the schedule's state is for 1 parameter groups, the optimizer has 2"),
+    (lambda o: S.MultiStepLR(o, ["2"]), "MultiStepLR: milestones must be an int or a sequence of ints, got ['2']"),
+    (lambda o: S.SequentialLR(o, [S.StepLR(o, 1)] * 2, [2.0]), "SequentialLR: milestones must be an int or a sequence of ints, got [2.0]"),
 ])  # fmt: skip
 def test_errors_are_sentences(call: Callable[[Any], Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         call(optimizer(1.0, 0.1))
+
+
+def test_numbers_of_numpy_become_pythons() -> None:
+    o = optimizer(1.0, 0.1)
+    for schedule in (
+        S.CosineAnnealingLR(o, np.int64(5), np.float32(0.25)),
+        S.OneCycleLR(o, np.array([0.5, 0.25], np.float32), np.int64(10), cycle_momentum=False),
+        S.MultiStepLR(o, np.array([4, 2]), np.float32(0.5)),
+        S.MultiStepLR(o, (n for n in (4, 2)), np.float32(0.5)),
+        S.MultiStepLR(o, 3),  # type: ignore[arg-type]
+    ):
+        schedule.step()
+        json.dumps([schedule.state_dict(), schedule.get_last_lr(), [g["lr"] for g in o.param_groups]])
+        assert all(type(g["lr"]) is float for g in o.param_groups)

@@ -259,6 +259,20 @@ def test_parameter_groups() -> None:
     (lambda p: optim.Adam([{"params": [p]}, {"params": [p]}]), "Adam: parameter 0 of this group (shape (2,)) is given twice"),
     (lambda p: optim.SGD([p * 2], lr=1), "SGD: parameter 0 (shape (2,), float64) must be a floating-point tensor that no function made"),
     (lambda p: optim.SGD([Tensor([1])], lr=1), "SGD: parameter 0 (shape (1,), int64) must be a floating-point tensor"),
+    (lambda p: optim.SGD(3), "SGD: params must be an iterable of tensors, got int"),
+    (lambda p: optim.SGD(nn.Linear(2, 2)), "SGD: params must be an iterable of tensors, got Linear; pass its .parameters()"),
+    (lambda p: optim.SGD([{"params": nn.Linear(2, 2)}]), "SGD: params must be an iterable of tensors, got Linear; pass its .parameters()"),
+    (lambda p: optim.SGD({"params": [p]}), "SGD: params must be an iterable of tensors or dicts, got one dict; wrap it in a list"),
+    (lambda p: optim.SGD([p], lr="0.1"), "SGD: lr must be a number, got '0.1'"),
+    (lambda p: optim.SGD([p], momentum=[0.9]), "SGD: momentum must be a number, got [0.9]"),
+    (lambda p: optim.SGD([p], dampening=None), "SGD: dampening must be a number, got None"),
+    (lambda p: optim.Adam([p], eps=np.ones(2)), "Adam: eps must be a number, got [1.0, 1.0]"),
+    (lambda p: optim.Adam([p], betas=0.9), "Adam: betas must be two numbers of at least 0 and below 1, got 0.9"),
+    (lambda p: optim.Adam([p], betas=("0.9", 0.99)), "Adam: betas must be two numbers of at least 0 and below 1, got ('0.9', 0.99)"),
+    (lambda p: optim.clip_grad_norm_(nn.Linear(2, 2), 1.0), "parameters must be an iterable of tensors, got Linear; pass its .parameters()"),
+    (lambda p: optim.grads_finite([("weight", p)]), "parameter 0 must be a Tensor, got tuple"),
+    (lambda p: optim.SGD([p]).load_state_dict({}), 'SGD needs a dict of "state" and "param_groups", as state_dict() returns, got keys none'),
+    (lambda p: optim.SGD([p]).load_state_dict({"optimizer": 1, "epoch": 2}), "as state_dict() returns, got keys optimizer, epoch"),
     (lambda p: optim.SGD([p], lr=-1), "SGD: lr must not be negative, got -1"),
     (lambda p: optim.SGD([p], lr=float("nan")), "SGD: lr must not be negative, got nan"),
     (lambda p: optim.SGD([p], momentum=-0.1), "SGD: momentum must not be negative, got -0.1"),
@@ -358,3 +372,25 @@ def test_gradients_given_in_another_dtype_count_in_the_parameters(order: str) ->
     for one in (p, q):
         optim.AdamW([one], lr=0.1).step()
     np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("number", [np.float32(0.25), np.array(0.25), Tensor(0.25)])
+def test_settings_are_kept_as_numbers_of_python(number: Any) -> None:
+    """They go into JSON with the checkpoint, wherever they came from."""
+
+    def stepped(kind: Any, **settings: Any) -> dict[str, Any]:
+        p = nn.Parameter(np.ones(2, np.float32))
+        p.grad = Tensor(np.ones(2, np.float32))
+        optimizer = kind((q for q in [p]), **settings)
+        optimizer.step()
+        optimizer.param_groups[0]["weight_decay"] = np.float32(0.5)  # as users change them
+        state = optimizer.state_dict()
+        state["state"] = {i: {key: np.asarray(value).tolist() for key, value in values.items()} for i, values in state["state"].items()}
+        return json.loads(json.dumps({**state, "p": p.numpy().tolist()}))
+
+    assert stepped(optim.SGD, lr=number, momentum=number) == stepped(optim.SGD, lr=0.25, momentum=0.25)
+    assert (
+        stepped(optim.Adam, betas=(number, 0.5))
+        == stepped(optim.Adam, betas=np.array([0.25, 0.5]))
+        == stepped(optim.Adam, betas=[0.25, 0.5])
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from ..backend import Array, Kernels, kernels_of
 from ..backend.rules import AdamRule
 from ..tensor import Tensor
+from ..window import listed
 from .checks import not_negative
 from .optimizer import Optimizer
 
@@ -30,12 +31,15 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad})
+        pair = listed(betas)
+        defaults = {"lr": lr, "betas": betas if pair is None else pair, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
+        super().__init__(params, defaults)
 
     def check(self, group: Mapping[str, Any]) -> None:
         not_negative(self._name, group, "lr", "eps", "weight_decay")
-        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ValueError(f"{self._name}: betas must be two numbers of at least 0 and below 1, got {group['betas']}")
+        betas = group["betas"]
+        if not isinstance(betas, list | tuple) or len(betas) != 2 or not all(isinstance(b, int | float) and 0 <= b < 1 for b in betas):
+            raise ValueError(f"{self._name}: betas must be two numbers of at least 0 and below 1, got {betas}")
 
     def arguments(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> tuple[Any, ...]:
         p = parameter._array

@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from ..tensor import Tensor
+
+
+def plain(value: Any) -> Any:
+    """`value` with NumPy's numbers, arrays, and tensors of one element, as Python's numbers and lists: settings are saved as JSON."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(plain, value))
+    if isinstance(value, Tensor):
+        return value.item()
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def iterated(name: str, params: Any) -> list[Any]:
+    """The members of an iterable. TypeError for anything else."""
+    if not isinstance(params, Iterable):
+        way = "; pass its .parameters()" if hasattr(params, "parameters") else ""
+        raise TypeError(f"{name} must be an iterable of tensors, got {type(params).__name__}{way}")
+    return list(params)
+
+
+def numbers(optimizer: str, group: Mapping[str, Any], *names: str) -> None:
+    """TypeError unless the settings `names` are numbers."""
+    for name in names:
+        if not isinstance(group[name], int | float):
+            raise TypeError(f"{optimizer}: {name} must be a number, got {group[name]!r}")
 
 
 def not_negative(optimizer: str, group: Mapping[str, Any], *names: str) -> None:
-    """ValueError unless the settings `names` are numbers >= 0 (NaN is not)."""
+    """TypeError unless the settings `names` are numbers, ValueError unless they are >= 0 (NaN is not)."""
+    numbers(optimizer, group, *names)
     for name in names:
         if not group[name] >= 0:
             raise ValueError(f"{optimizer}: {name} must not be negative, got {group[name]}")

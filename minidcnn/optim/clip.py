@@ -10,11 +10,20 @@ import numpy as np
 
 from ..backend import Array, Kernels, kernels_of
 from ..tensor import Tensor
+from .checks import iterated
+
+
+def _tensors(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
+    """The parameters in a list. TypeError unless they are tensors."""
+    tensors = [parameters] if isinstance(parameters, Tensor) else iterated("parameters", parameters)
+    for i, p in enumerate(tensors):
+        if not isinstance(p, Tensor):
+            raise TypeError(f"parameter {i} must be a Tensor, got {type(p).__name__}")
+    return tensors
 
 
 def _gradients(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
-    tensors = [parameters] if isinstance(parameters, Tensor) else list(parameters)
-    return [p.grad for p in tensors if p.grad is not None]
+    return [p.grad for p in _tensors(parameters) if p.grad is not None]
 
 
 def _together(tensors: Iterable[Tensor]) -> dict[Kernels, list[Tensor]]:
@@ -68,7 +77,7 @@ def clip_grad_norm_(
     """
     if not max_norm >= 0:
         raise ValueError(f"clip_grad_norm_: max_norm must not be negative, got {max_norm}")
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    parameters = _tensors(parameters)
     norm = grad_norm(parameters, norm_type)
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(f"clip_grad_norm_: the gradients' norm is {norm}; lower the learning rate, or look for NaN in the data")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +10,11 @@ import numpy as np
 
 from ..backend import HALF
 from ..tensor import Tensor
+from ..window import integer
 from .clip import scale_all
 from .optimizer import Optimizer
 
-LARGEST = float(np.finfo(np.float32).max)  # of the scale: the loss is float32
+LARGEST, SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)  # of the scale: the loss is float32
 
 
 @dataclass
@@ -60,10 +61,9 @@ class GradScaler:
             raise ValueError(f"GradScaler: growth_factor must be above 1, got {growth_factor}")
         if not 0 < backoff_factor < 1:
             raise ValueError(f"GradScaler: backoff_factor must lie between 0 and 1, got {backoff_factor}")
-        if growth_interval < 1:
-            raise ValueError(f"GradScaler: growth_interval must be at least 1, got {growth_interval}")
         self._scale, self._enabled = float(init_scale), enabled
-        self._growth_factor, self._backoff_factor, self._growth_interval = growth_factor, backoff_factor, growth_interval
+        self._growth_factor, self._backoff_factor = float(growth_factor), float(backoff_factor)
+        self._growth_interval = integer(growth_interval, "GradScaler: growth_interval", 1)
         self._good = 0  # steps in a row
         self._stages: dict[int, _Stage] = {}  # by the id of the optimizer
 
@@ -98,10 +98,17 @@ class GradScaler:
         results = scale_all(gradients, 1 / self._scale, look=finite is None)
         self._stages[id(optimizer)] = _Stage(results if finite is None else [finite])
 
-    def step(self, optimizer: Optimizer) -> Any:
-        """optimizer.step(), unless a gradient is infinite or NaN; calls unscale_ if that was not done. RuntimeError the second time before update()."""
+    def step(self, optimizer: Optimizer, closure: Callable[[], Any] | None = None) -> Any:
+        """optimizer.step(), unless a gradient is infinite or NaN; calls unscale_ if that was not done.
+
+        RuntimeError the second time before update(), and for a closure, which only a scaler that is not enabled passes on.
+        """
         if not self._enabled:
-            return optimizer.step()
+            return optimizer.step(closure)
+        if closure is not None:
+            raise RuntimeError(
+                "GradScaler.step: a closure would make gradients that nobody has unscaled; compute loss and gradients before"
+            )
         if self._stages.get(id(optimizer), _Stage()).stepped:
             raise RuntimeError("GradScaler.step: it came already for this optimizer; call update() after each step")
         if self._stages.get(id(optimizer), _Stage()).finite is None:
@@ -117,14 +124,17 @@ class GradScaler:
         """
         if not self._enabled:
             return
-        stages, self._stages = list(self._stages.values()), {}
+        stages = list(self._stages.values())
         if new_scale is not None:
-            self._scale = float(new_scale)
+            if not 0 < new_scale <= LARGEST:
+                raise ValueError(f"GradScaler.update: new_scale must be a positive number of float32, got {new_scale}")
+            self._scale, self._stages = float(new_scale), {}
             return
         if not stages:
             raise RuntimeError("GradScaler.update: there was no step() since the last update()")
+        self._stages = {}
         if not all(bool(finite) for stage in stages for finite in stage.finite or ()):
-            self._scale, self._good = self._scale * self._backoff_factor, 0
+            self._scale, self._good = max(self._scale * self._backoff_factor, SMALLEST), 0
             return
         self._good += 1
         if self._good == self._growth_interval:

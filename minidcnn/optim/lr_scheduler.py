@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from ..window import integers, listed
 from .optimizer import Optimizer
 
 
@@ -61,9 +62,9 @@ class LRScheduler:
         self.jump(self.last_epoch + 1)
 
     def _set(self, rates: Sequence[float]) -> None:
-        for group, lr in zip(self.optimizer.param_groups, rates, strict=False):
+        self._last_lr = [float(lr) for lr in rates]
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=False):
             group["lr"] = lr
-        self._last_lr = list(rates)
 
     def state_dict(self) -> dict[str, Any]:
         """How far the schedule has come, in numbers and lists fit for JSON. Settings such as total_iters are left to the constructor."""
@@ -83,7 +84,8 @@ class LRScheduler:
 def _each(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
     """One value for each parameter group: a list as it is, anything else repeated."""
     n = len(optimizer.param_groups)
-    values = list(value) if isinstance(value, list | tuple) else [value] * n
+    several = listed(value)
+    values = [value] * n if several is None else list(several)
     if len(values) != n:
         raise ValueError(f"{name} must be one value or one for each of the {n} parameter groups, got {len(values)}")
     return values
@@ -92,7 +94,7 @@ def _each(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
 def _at_least(name: str, value: int, least: int) -> int:
     if not hasattr(value, "__index__") or value < least:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
-    return value
+    return int(value)
 
 
 class LambdaLR(LRScheduler):
@@ -123,7 +125,8 @@ class MultiStepLR(LRScheduler):
     """base x gamma^(number of milestones reached)."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1, last_epoch: int = -1) -> None:
-        self.milestones, self.gamma = sorted(milestones), gamma
+        several = list(milestones) if isinstance(milestones, Iterable) else milestones
+        self.milestones, self.gamma = sorted(integers(several, "MultiStepLR: milestones")), gamma
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, epoch: int) -> float:
@@ -277,6 +280,7 @@ class SequentialLR(LRScheduler):
                 raise TypeError(f"SequentialLR: schedule {i} must step without a metric, got {type(schedule).__name__}")
             if schedule.optimizer is not optimizer:
                 raise ValueError(f"SequentialLR: schedule {i} belongs to another optimizer")
+        milestones = integers(milestones, "SequentialLR: milestones")
         if len(schedulers) != len(milestones) + 1 or sorted(milestones) != list(milestones):
             raise ValueError(
                 f"SequentialLR: {len(schedulers)} schedules need {len(schedulers) - 1} rising milestones, got {list(milestones)}"

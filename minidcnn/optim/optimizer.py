@@ -10,6 +10,7 @@ import numpy as np
 from ..autograd import enable_grad, no_grad
 from ..backend import Array, Kernels, is_cupy, kernels_of, to_backend
 from ..tensor import Tensor
+from .checks import iterated, plain
 
 
 class Optimizer:
@@ -25,9 +26,10 @@ class Optimizer:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
-        if isinstance(params, Tensor):
-            raise TypeError(f"{self._name}: params must be an iterable of tensors or dicts, got one tensor; wrap it in a list")
-        groups: list[Any] = list(params)
+        if isinstance(params, Tensor | Mapping):
+            kind = "tensor" if isinstance(params, Tensor) else "dict"
+            raise TypeError(f"{self._name}: params must be an iterable of tensors or dicts, got one {kind}; wrap it in a list")
+        groups = iterated(f"{self._name}: params", params)
         if not groups:
             raise ValueError(f"{self._name}: got no parameters; note that an iterator such as model.parameters() can be used up only once")
         for group in groups if isinstance(groups[0], Mapping) else [{"params": groups}]:
@@ -57,7 +59,7 @@ class Optimizer:
         """Add parameters with settings of their own; settings left out are the defaults."""
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f'{self._name}: a parameter group must be a dict with the key "params", got {type(group).__name__}')
-        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        params = [group["params"]] if isinstance(group["params"], Tensor) else iterated(f"{self._name}: params", group["params"])
         unknown = [key for key in group if key not in self.defaults and key not in ("params", "initial_lr")]
         if unknown:
             raise ValueError(f"{self._name}: {unknown[0]!r} is no setting of this optimizer; known are {', '.join(self.defaults)}")
@@ -72,8 +74,8 @@ class Optimizer:
             if id(p) in taken:
                 raise ValueError(f"{self._name}: parameter {i} of this group (shape {p.shape}) is given twice; list each parameter once")
             taken.add(id(p))
-        given = {key: value.item() if isinstance(value, np.generic) else value for key, value in group.items()}
-        complete = {**self.defaults, **given, "params": params}
+        settings = {key: plain(value) for key, value in (self.defaults | dict(group)).items() if key != "params"}
+        complete = {**settings, "params": params}
         self.check(complete)
         self.param_groups.append(complete)
 
@@ -121,8 +123,8 @@ class Optimizer:
         index = {id(p): i for i, p in enumerate(p for g in self.param_groups for p in g["params"])}
         groups = []
         for group in self.param_groups:
-            plain = {key: list(value) if isinstance(value, tuple) else value for key, value in group.items() if key != "params"}
-            groups.append({**plain, "params": [index[id(p)] for p in group["params"]]})
+            settings = {key: plain(list(value) if isinstance(value, tuple) else value) for key, value in group.items() if key != "params"}
+            groups.append({**settings, "params": [index[id(p)] for p in group["params"]]})
         state = {index[id(p)]: {key: _copy(value) for key, value in values.items()} for p, values in self.state.items() if values}
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
@@ -131,6 +133,11 @@ class Optimizer:
 
         ValueError if groups, parameters or shapes differ from this optimizer's; nothing has been changed then.
         """
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            got = f"keys {', '.join(map(str, state_dict)) or 'none'}" if isinstance(state_dict, Mapping) else type(state_dict).__name__
+            raise ValueError(
+                f'load_state_dict: {self._name} needs a dict of "state" and "param_groups", as state_dict() returns, got {got}'
+            )
         groups, states = state_dict["param_groups"], {int(i): dict(values) for i, values in state_dict["state"].items()}
         ours, theirs = ([len(g["params"]) for g in some] for some in (self.param_groups, groups))
         if ours != theirs:

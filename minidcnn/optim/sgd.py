@@ -8,7 +8,7 @@ from typing import Any
 from ..backend import Array, Kernels, kernels_of
 from ..backend.rules import SgdRule
 from ..tensor import Tensor
-from .checks import not_negative
+from .checks import not_negative, numbers
 from .optimizer import Optimizer
 
 
@@ -34,6 +34,7 @@ class SGD(Optimizer):
 
     def check(self, group: Mapping[str, Any]) -> None:
         not_negative("SGD", group, "lr", "momentum", "weight_decay")
+        numbers("SGD", group, "dampening")
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ValueError(
                 f"SGD: nesterov needs momentum above 0 and dampening 0, got momentum={group['momentum']} and dampening={group['dampening']}"

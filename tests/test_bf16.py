@@ -21,7 +21,7 @@ Array = np.ndarray
 REFERENCE = Kernels(np)
 LANES = vector.LANES
 TRIPLE = ("conv2d", "conv_transpose2d", "conv2d_weight")
-DEFINITION, TILES = 0.004, 0.016  # what products of bf16 may lose, relative and on average; what Winograd with transformed factors may
+DEFINITION, TILES = 0.003, 0.006  # what factors in bf16 may lose, relative and on average; what transformed factors may
 
 
 def bits(x: Array) -> Array:
@@ -105,23 +105,23 @@ def test_sums_of_pairs_add_both(vectors: int, rows: int, k: int, rng: np.random.
     np.testing.assert_array_equal(c, np.einsum("kit,kjt->ij", a, b))
 
 
-@pytest.mark.parametrize("which", ["A_T", "G", "B_T"])
+@pytest.mark.parametrize("which", ["BF16_A_T", "BF16_G", "BF16_B_T"])
 def test_transforms_write_the_rounded_numbers(which: str, rng: np.random.Generator) -> None:
     """Pairs of neighbouring channels, and the second of pairs whose first is there already: the bits of the float32 transform, rounded."""
     matrix, total = getattr(transforms, which), 3 * LANES
     m, n = len(matrix), len(matrix[0])
-    single, along, second = (vector.make_transform(matrix, half=half) for half in (0, vector.ALONG, vector.SECOND))
+    single, along, second = (vector.make_transform(matrix, write=write) for write in (0, vector.ALONG, vector.SECOND))
 
     @jit
     def run(src, other, one, two, both, n, m, total):  # type: ignore[no-untyped-def]
-        single(src, n * total, total, one, m * total, total, total)
-        single(other, n * total, total, two, m * total, total, total)
-        single(src, n * total, total, both, m * total, total, total)
-        second(other, n * total, total, both, m * total, total, total)
+        single(src, n * total, total, one, m * total, total, total, 1)
+        single(other, n * total, total, two, m * total, total, total, 1)
+        single(src, n * total, total, both, m * total, total, total, 1)
+        second(other, n * total, total, both, m * total, total, total, 1)
 
     @jit
     def run_along(src, to, n, m, total):  # type: ignore[no-untyped-def]
-        along(src, n * total, total, to, m * total // 2, total // 2, total)
+        along(src, n * total, total, to, m * total // 2, total // 2, total, 1)
 
     x, other = rng.standard_normal((2, n, n, total), dtype="f4")
     one, two, both = np.zeros((3, m, m, total), "f4")
@@ -158,6 +158,14 @@ def case(rng: np.random.Generator, n: int, c: int, o: int, size: tuple[int, int]
     return images(rng, n, c, *size), images(rng, n, o, *window.positions(size)), images(rng, o, c, *window.kernel)
 
 
+def by_winograd(x: Array, y: Array, w: Array, window: Window) -> list[Array]:
+    return [
+        winograd.conv2d(x, w, None, window, y.shape[2:], bf16=True),
+        winograd.conv_transpose2d(y, w, None, window, x.shape[2:], bf16=True),
+        winograd.conv2d_weight(x, y, window, bf16=True),
+    ]
+
+
 SAME = Window((3, 3), padding=(1, 1))
 
 
@@ -169,14 +177,8 @@ def test_winograd_loses_what_transformed_factors_lose(n: int, c: int, o: int, h:
     window = Window((3, 3), padding=(ph, pw))
     x, y, weight = case(np.random.default_rng(seed), n, c * LANES, o * LANES, (h, w), window)
     exact = triple(REFERENCE, x.astype(float), y.astype(float), weight.astype(float), window)
-    out = y.shape[2:]
-    got = [
-        winograd.conv2d(x, weight, None, window, out, bf16=True),
-        winograd.conv_transpose2d(y, weight, None, window, (h, w), bf16=True),
-        winograd.conv2d_weight(x, y, window, bf16=True),
-    ]
-    for a, b in zip(got, exact, strict=True):
-        assert 0.002 < lost(a, b) < (TILES if b.size > 500 else 3 * TILES)
+    for a, b in zip(by_winograd(x, y, weight, window), exact, strict=True):
+        assert 0.001 < lost(a, b) < (TILES if b.size > 2000 else 2 * TILES)
 
 
 WINDOWS = [
@@ -212,12 +214,11 @@ SIDE = Window((2, 2), (2, 2))
     ("c", "o", "window", "rounded"),
     [
         (17, 32, SAME, {}), (32, 40, SAME, {}), (8, 8, SAME, {}),  # along both sides in Winograd, and tiles in pairs
-        (17, 32, SIDE, {"conv_transpose2d"}), (32, 5, SIDE, {}), (32, 24, SIDE, {"conv2d"}), (8, 8, SIDE, {}),  # along what is summed
+        (17, 32, SIDE, {"conv_transpose2d"}), (32, 3, SIDE, {}), (32, 24, SIDE, {"conv2d"}), (8, 8, SIDE, {}),  # along what is summed
     ],
 )  # fmt: skip
-def test_where_channels_do_not_fill_vectors_it_is_float32(
-    c: int, o: int, window: Window, rounded: set[str], rng: np.random.Generator
-) -> None:
+def test_where_channels_do_not_fill_vectors_it_is_float32(c, o, window, rounded, rng, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("MINIDCNN_CONV", "winograd")
     c, o = (n * LANES // 16 if n % 8 == 0 else n for n in (c, o))  # of vectors of 16
     x, y, w = case(rng, 2, c, o, (24, 30), window)
     both = [triple(CpuKernels(precision), x, y, w, window) for precision in ("bf16", "float32")]
@@ -244,7 +245,7 @@ def test_the_adjoint_is_the_adjoint_but_for_rounding(seed: int, n: int, h: int, 
     a, b, c = triple(CpuKernels("bf16"), x, y, weight, which)
     values = [float(np.vdot(p.astype(float), q)) for p, q in ((a, y), (b, x), (c, weight))]
     scale = float(np.linalg.norm(a) * np.linalg.norm(y))
-    assert max(values) - min(values) < 3 * TILES * scale
+    assert max(values) - min(values) < TILES * scale
 
 
 def test_bias_scale_and_relu_are_float32(rng: np.random.Generator) -> None:
@@ -288,7 +289,7 @@ def test_every_way_to_cut_the_work_and_any_number_of_threads_agree(settings, n, 
     first: list[Array] = []
     for count in (1, 3, 2):
         threads.set_num_threads(count)
-        got = triple(CpuKernels("bf16"), x, y, w, window)
+        got = by_winograd(x, y, w, window)
         for a, b in zip(got, expected, strict=True):
             assert 0.002 < lost(a, b) < TILES
         for a, b in zip(got, first or got, strict=True):
@@ -306,22 +307,25 @@ def in_bf16() -> Any:
     minidcnn.use("numpy")
 
 
-def gradients(x: Array, labels: Array) -> list[Array]:
+def gradients(x: Array, labels: Array) -> Array:
     minidcnn.manual_seed(0)
     model = models.UNet(3, 4, base=16, depth=2, padding="same", norm="batch")
     F.cross_entropy(model(Tensor(x)), Tensor(labels)).backward()
-    return [p.grad.numpy() for p in model.parameters() if p.grad is not None]
+    return np.concatenate([p.grad.numpy().ravel() for p in model.parameters() if p.grad is not None])
 
 
-def test_a_step_of_a_unet_points_the_same_way(in_bf16: None, rng: np.random.Generator) -> None:
+def test_a_step_of_a_unet_points_the_same_way(in_bf16: None, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """Layers of random weights make small errors large: those of factors in bf16 by the definition as well, which are the measure."""
     x, labels = images(rng, 2, 3, 48, 64), rng.integers(0, 4, (2, 48, 64))
     ours = gradients(x, labels)
+    monkeypatch.setenv("MINIDCNN_CONV", "gemm")
+    definition = gradients(x, labels)
     minidcnn.use("numpy")
     exact = gradients(x, labels)
-    angle = sum(float(np.vdot(a, b)) for a, b in zip(ours, exact, strict=True))
-    lengths = [np.sqrt(sum(float(np.vdot(a, a)) for a in some)) for some in (ours, exact)]
-    assert 0.99 < angle / (lengths[0] * lengths[1]) < 1 and abs(lengths[0] / lengths[1] - 1) < 0.05
-    assert all(g.dtype == np.float32 for g in ours)
+    assert ours.dtype == np.float32
+    assert np.vdot(ours, exact) > 0.96 * np.linalg.norm(ours) * np.linalg.norm(exact)
+    assert 0.01 < np.linalg.norm(definition - exact) / np.linalg.norm(exact) < np.linalg.norm(ours - exact) / np.linalg.norm(exact) < 0.3
+    assert np.linalg.norm(ours - exact) < 2.5 * np.linalg.norm(definition - exact)
 
 
 def test_kernels_are_those_of_the_precision(in_bf16: None) -> None:

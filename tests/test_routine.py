@@ -34,6 +34,20 @@ def scale(x: Array, factor: int, s: Sizes) -> None:
 def twice(x: Array, s: Sizes) -> None:
     scale(x, 2, s)
 
+@python_routine
+def add(x: Array, s: Sizes, amount: int | None) -> None:
+    for i in range(s.first, s.last):
+        if amount is None:
+            x[i] += 100
+        else:
+            x[i] += amount
+
+@jit
+def add_twice(x, first, last, amount):
+    s = Sizes(first, last)
+    add(x, s, amount)
+    add(x, s, None)
+
 @jit
 def four_times(x, first, last):
     s = Sizes(first, last)
@@ -89,6 +103,15 @@ def test_a_kernel_calls_it_by_name_and_does_not_take_it_in(folder: Path) -> None
 def test_python_calls_it_with_the_same_types(folder: Path) -> None:
     code = "from kernels import *\ntwice(x, Sizes(np.int64(1), 3))\ntwice(x, Sizes(0, 2))\nprint(*x, *sorted(compiled.names))"
     assert out(python(folder, code)) == ["0.0", "4.0", "4.0", "3.0", "4.0", "5.0", "scale", "twice"]
+
+
+def test_an_argument_that_may_be_none_makes_two_variants_each_compiled_when_it_is_used(folder: Path) -> None:
+    code = (
+        "from kernels import *\nadd(x, Sizes(0, 1), None)\nprint(len(compiled.names))\nadd_twice(x, 1, 3, None)\nprint(len(compiled.names))\n"
+        "add_twice(x, 1, 3, 7)\nprint(len(compiled.names))\nadd(x, Sizes(5, 6), 3)\nprint(len(compiled.names), *x)"
+    )
+    assert out(python(folder, code)) == ["1", "2", "4", "4", "100.0", "308.0", "309.0", "3.0", "4.0", "8.0"]
+    assert out(python(folder, code)) == ["0", "0", "0", "0", "100.0", "308.0", "309.0", "3.0", "4.0", "8.0"]
 
 
 def test_another_type_is_an_error_and_no_other_version(folder: Path) -> None:

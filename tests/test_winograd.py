@@ -22,19 +22,26 @@ REFERENCE = Kernels(np)
 # -- the mathematics (T22) --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("outputs", "taps", "points"), [(2, 3, (0, 1, -1)), (4, 3, (0, 1, -1, 2, -2)), (3, 2, (0, 1, -1)), (1, 1, ())])
-def test_the_matrices_factor_the_convolution_exactly(outputs: int, taps: int, points: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("outputs", "taps", "points", "imaginary"),
+    [
+        (2, 3, (0, 1, -1), False), (4, 3, (0, 1, -1, 2, -2), False), (4, 3, transforms.POINTS, False), (3, 2, (0, 1, -1), False), (1, 1, (), False),
+        (4, 3, (0, 1, -1), True), (2, 3, (1,), True), (3, 3, (0, 2), True), (5, 2, (1, Fraction(1, 2), -3), True), (2, 2, (), True),
+    ],
+)  # fmt: skip
+def test_the_matrices_factor_the_convolution_exactly(outputs: int, taps: int, points: tuple[Fraction | int, ...], imaginary: bool) -> None:
     """C(w) = A^T diag(G w) B^T for every filter w, in fractions."""
-    a_t, g, b_t = transforms.matrices(outputs, taps, points)
+    a_t, g, b_t = transforms.matrices(outputs, taps, points, imaginary)
+    assert len(g) == outputs + taps - 1 + imaginary
     for j in range(taps):  # the filter that is 1 at tap j, since all is linear in w
         for i in range(outputs):
             row = [sum(a_t[i][p] * g[p][j] * b_t[p][x] for p in range(len(g))) for x in range(outputs + taps - 1)]
             assert row == [Fraction(int(x == i + j)) for x in range(outputs + taps - 1)]
 
 
-def amplified(points: tuple[Fraction, ...]) -> float:
-    """How much larger than in the definition the variance of the error is, to first order, if pixels, weights and roundings are independent."""
-    a_t, g, b_t = (np.square(np.array(m, float)) for m in transforms.matrices(4, 3, points))
+def amplified(points: tuple[Fraction | int, ...], imaginary: bool = False) -> float:
+    """How much larger in the definition's place the error is, in two dimensions, if pixels, weights and the factors' roundings are independent."""
+    a_t, g, b_t = (np.square(np.array(m, float)) for m in transforms.matrices(4, 3, points, imaginary))
     return float((a_t @ (g.sum(1) * b_t.sum(1))).mean() / 3)
 
 
@@ -43,7 +50,14 @@ def test_no_other_points_with_small_numerators_lose_fewer_digits() -> None:
     best = amplified(transforms.POINTS)
     for p, q in itertools.combinations(sorted(fractions), 2):
         assert amplified((Fraction(0), p, -p, q, -q)) >= best
-    assert 2.2 < amplified((Fraction(0), Fraction(1), Fraction(-1), Fraction(2), Fraction(-2))) / best < 2.3
+    assert 2.2 < amplified((0, 1, -1, 2, -2)) / best < 2.3
+
+
+def test_i_and_its_negative_lose_hardly_more_than_the_definition() -> None:
+    """And all numbers of A and B are 0, 1 and -1, those of G powers of two."""
+    assert 1.8 < amplified((0, 1, -1), True) < 1.85 < 4.7 < amplified(transforms.POINTS)
+    for matrix, values in ((transforms.BF16_A_T, {0, 1}), (transforms.BF16_B_T, {0, 1}), (transforms.BF16_G, {0, 1, 0.5, 0.25})):
+        assert {abs(v) for row in matrix for v in row} == values
 
 
 # -- the vector code ------------------------------------------------------------------------------------------------------------
@@ -138,15 +152,16 @@ def test_transpose_transposes(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(b[:, n], 0)
 
 
+@pytest.mark.parametrize("half", [None, 1])
 @pytest.mark.parametrize("which", ["A_T", "G", "B_T"])
-def test_transform_is_the_map_on_both_sides(which: str, rng: np.random.Generator) -> None:
-    matrix = getattr(transforms, which)
-    exact, count = np.array(matrix, dtype=float), 2 * vector.LANES
-    transform = vector.make_transform(matrix)
+def test_transform_is_the_map_on_both_sides(which: str, half: int | None, rng: np.random.Generator) -> None:
+    matrix, bf16 = getattr(transforms, which), getattr(transforms, f"BF16_{which}")
+    exact, count = np.array(matrix if half is None else bf16, dtype=float), 2 * vector.LANES
+    transform = vector.make_transform(matrix, bf16)
 
     @jit
     def run(src, dst, n, m, total):
-        transform(src, n * total, total, dst, m * total, total, total)  # the last vector begins before where the one before it ends
+        transform(src, n * total, total, dst, m * total, total, total, half)  # the last vector begins before where the one before it ends
 
     total = count + 3
     x, y = rng.integers(-8, 9, (exact.shape[1],) * 2 + (total,)).astype("f4"), np.zeros((exact.shape[0],) * 2 + (total,), "f4")

@@ -111,13 +111,20 @@ def _matrix(w: Array) -> Array:
     return w.transpose(0, 2, 3, 1).reshape(len(w), -1).T
 
 
-def _product(matrix: Array, bf16: bool, run: int) -> Product | None:
-    """Our own product with a float32 matrix (K, N), which is quicker than BLAS; None for float64. run: see Product."""
+def _product(matrix: Array, bf16: bool) -> Product | None:
+    """Our own product with a float32 matrix (K, N), which is quicker than BLAS; None for float64."""
     if matrix.dtype != np.float32:
         return None
     from .product import Product
 
-    return Product(matrix, bf16, run)
+    return Product(matrix, bf16)
+
+
+def _fits_bf16(x: Array, run: int, columns: int) -> bool:
+    """Whether bf16 fills vectors in products of runs of so many numbers with a matrix of so many columns."""
+    from .instructions import LANES
+
+    return x.dtype == np.float32 and run % LANES == 0 and columns >= LANES
 
 
 def _fills(windows: int, columns: int) -> bool:
@@ -157,7 +164,7 @@ def _convolve(
     (n, c), (k, o), (oh, ow) = x.shape[:2], matrix.shape, out
     pixels = n * oh * ow
     y = empty((pixels, o), x.dtype)
-    direct = window == Window((1, 1))
+    direct, bf16 = window == Window((1, 1)), bf16 and _fits_bf16(x, c, o)
     image, at = rows(x), geometry(window)
 
     def finish(part: Array, a: int = 0, b: int = o) -> None:
@@ -188,7 +195,7 @@ def _convolve(
         if scale is not None:
             finish(y)
         return y
-    product = _product(matrix, bf16, c)
+    product = _product(matrix, bf16)
     if product is not None and not direct and window.dilation[1] == 1 and _fills(ow, o):  # nothing needs to be copied
         from .product import padded_lines
 
@@ -228,6 +235,7 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
     """y (N, O, OH, OW), matrix (O, KH KW C) -> x (N, H, W C): blocks of image rows, each from the rows of y that reach it."""
     (n, o, oh, ow), (h, w), k = y.shape, size, matrix.shape[1]
     c = k // window.taps
+    bf16 = bf16 and _fits_bf16(y, o, c * window.kernel[1])
     image, x, at = images(y), empty((n, h, w * c), y.dtype), geometry(window)
     if n * oh * ow <= (FEW_HALF if bf16 else FEW):
         few, cols = image.reshape(-1, o), np.empty((n * oh * ow, k), y.dtype)
@@ -254,7 +262,7 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
     (sh, _), (ph, _), (span, _) = window.stride, window.padding, window.span
     step = sh * max(1, -(-span // sh), min(4096, BLOCK // k) // ow)  # image rows in a block
     count = -(-(h + ph) // step)  # blocks start at multiples of the stride, counted from the first padded row
-    times = _product(matrix, bf16, o) or partial(_matmul, matrix)
+    times = _product(matrix, bf16) or partial(_matmul, matrix)
 
     def blocks(start: int, stop: int) -> None:
         scratch = np.empty((-(-(step + span) // sh) * ow, k), y.dtype)
@@ -283,7 +291,7 @@ def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int, bf
 
     n, oh, ow, o = image.shape
     run = matrix.shape[1] // kh
-    products = [Product(matrix[:, a * run : a * run + run], bf16, o) for a in range(kh)]  # one for each row of taps
+    products = [Product(matrix[:, a * run : a * run + run], bf16) for a in range(kh)]  # one for each row of taps
     half, deep = products[0].half, o // products[0].per
     flat = padded_lines(image.reshape(n, oh, ow * o), o, Window((1, 1)), (oh, ow), half=half)
     where, lines = Lines(oh, 1, deep, deep, 1, 0), x.reshape(n * oh * kh, ow, run)

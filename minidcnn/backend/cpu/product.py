@@ -47,12 +47,12 @@ def padded_lines(image: Array, c: int, window: Window, out: Pair, spare: int = 0
 class Product:
     """y = a matrix for a fixed float32 matrix (K, N), packed once; called from several threads for their rows of a (P, K) and y (P, N).
 
-    bf16: factors are rounded, where runs of the matrix fill vectors; `half` is None where they are not, and `per` numbers lie in one place.
+    bf16: factors are rounded, `per` of them in one place of a float32; K must be a multiple of LANES then.
     """
 
-    def __init__(self, matrix: Array, bf16: bool = False, run: int = 0) -> None:
+    def __init__(self, matrix: Array, bf16: bool = False) -> None:
         self.k, self.n = matrix.shape
-        self.half = 1 if bf16 and min(run, self.n) >= LANES and run % LANES == 0 else None
+        self.half = 1 if bf16 else None
         self.per = 1 if self.half is None else 2
         self.vectors = panel_vectors(self.n)
         columns = self.vectors * LANES

@@ -77,7 +77,7 @@ def make_product(block: int, vectors: int) -> Callable[..., None]:
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _product_intrinsic(body)
+    return _intrinsic_of_half(body, 10)
 
 
 def make_sum(block: int, vectors: int) -> Callable[..., None]:
@@ -94,7 +94,7 @@ def make_sum(block: int, vectors: int) -> Callable[..., None]:
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _product_intrinsic(body)
+    return _intrinsic_of_half(body, 10)
 
 
 def _multiply_add(
@@ -138,48 +138,52 @@ def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vector
             store(bd, sums[r * vectors + j], line, I64(j * LANES), LANES)
 
 
-ALONG, SECOND = (
-    1,
-    2,
-)  # how a transform writes bf16: pairs of neighbouring channels; or the second number of pairs whose first is in dst as float32
+ALONG, SECOND = 1, 2  # how a transform may write bf16
 
 
-def make_transform(matrix: Matrix, affine: bool = False, half: int = 0) -> Callable[..., None]:
-    """transform(src, src_row, src_col, dst, dst_row, dst_col, count): dst = matrix src matrix^T, for square tiles of channels.
+def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = False, write: int = 0) -> Callable[..., None]:
+    """transform(src, src_row, src_col, dst, dst_row, dst_col, count, half): dst = matrix src matrix^T, for square tiles of channels.
 
     src[i][j] is the run of `count` channels at src + i src_row + j src_col; they are done LANES at once, the last LANES, of which there
-    must be so many, if need be with some of those before them once more.
-    `affine`, for outputs, takes three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless
-    relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to be written next.
-    half: ALONG or SECOND to write bf16; then `count` must be a multiple of LANES.
+    must be so many, if need be with some of those before them once more. Unless `half` is None, the matrix is `bf16`.
+    `affine`, for outputs, takes three more arguments (scale, offset, relu) before `half`: dst = scale (matrix src matrix^T) + offset by
+    channel, and unless relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to
+    be written next.
+    write: 0 for float32. ALONG for bf16, two neighbouring channels in the place of one number. SECOND for pairs of bf16 whose first number
+    dst holds as float32. For both, `count` must be a multiple of LANES.
     """
-    m, n = len(matrix), len(matrix[0])
 
-    def vector(bd: Any, sp: Any, src_row: Any, src_col: Any, dp: Any, dst_row: Any, dst_col: Any, c: Any, more: tuple[Any, ...]) -> None:
+    def vector(
+        used: Matrix, bd: Any, sp: Any, src_row: Any, src_col: Any, dp: Any, dst_row: Any, dst_col: Any, c: Any, more: tuple[Any, ...]
+    ) -> None:
         """LANES channels from c on."""
+        m, n = len(used), len(used[0])
 
         def at(row: Any, i: int, column: Any, j: int, channel: Any = c) -> Any:
             return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), channel)
 
-        halfway = [_apply(bd, matrix, [load(bd, sp, at(src_row, i, src_col, j), LANES) for i in range(n)], LANES) for j in range(n)]
+        halfway = [_apply(bd, used, [load(bd, sp, at(src_row, i, src_col, j), LANES) for i in range(n)], LANES) for j in range(n)]
         for i, j in itertools.product(range(m), range(m)) if affine else ():
             fetch(bd, dp, at(dst_row, i, dst_col, m + j))
         if affine:
             scale, offset = (load(bd, bd.inttoptr(p, F32.as_pointer()), c, LANES) for p in more[:2])
             least = broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)), LANES)
         for i in range(m):
-            for j, value in enumerate(_apply(bd, matrix, [halfway[q][i] for q in range(n)], LANES)):
+            for j, value in enumerate(_apply(bd, used, [halfway[q][i] for q in range(n)], LANES)):
                 if affine:
                     value = fma(bd, value, scale, offset, LANES)
                     value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
-                if half == ALONG:
+                if write == ALONG:
                     store(bd, rounded(bd, value, LANES), bd.gep(dp, [at(dst_row, i, dst_col, j, I64(0))]), c, LANES)
                     continue
-                if half == SECOND:
+                if write == SECOND:
                     value = pair(bd, load(bd, dp, at(dst_row, i, dst_col, j), LANES), value, LANES)
                 store(bd, value, dp, at(dst_row, i, dst_col, j), LANES)
 
-    def body(bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any) -> None:
+    def body(
+        half: bool, bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any
+    ) -> None:
+        used = matrix if bf16 is None or not half else bf16
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         whole = bd.and_(count, I64(-LANES))
         rounds = bd.add(I64(1), bd.zext(bd.icmp_signed("<", whole, count), I64))  # the second: what is left, in one vector
@@ -187,11 +191,11 @@ def make_transform(matrix: Matrix, affine: bool = False, half: int = 0) -> Calla
             begins = bd.icmp_signed("==", outer.index, I64(0))
             start, stop = bd.select(begins, I64(0), bd.sub(count, I64(LANES))), bd.select(begins, whole, count)
             with Loop(bd, start, stop, LANES) as loop:
-                vector(bd, sp, src_row, src_col, dp, dst_row, dst_col, loop.index, more)
+                vector(used, bd, sp, src_row, src_col, dp, dst_row, dst_col, loop.index, more)
                 loop.update([])
             outer.update([])
 
-    return _intrinsic(body, 10 if affine else 7)
+    return _intrinsic_of_half(body, 10 if affine else 7)
 
 
 def make_transpose() -> Callable[..., None]:
@@ -272,24 +276,26 @@ def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
     typing: dict[int, Callable[..., Any]] = {  # numba asks for a function with so many arguments
         3: lambda typing, a, b, c: made,
         4: lambda typing, a, b, c, d: made,
-        7: lambda typing, a, b, c, d, e, f, g: made,
         8: lambda typing, a, b, c, d, e, f, g, h: made,
-        10: lambda typing, a, b, c, d, e, f, g, h, i, j: made,
     }
     return intrinsic(typing[count])
 
 
-def _product_intrinsic(body: Callable[..., None]) -> Callable[..., None]:
-    """A numba function of ten int64 arguments and `half`, whose type, not its value, says which code `body` writes."""
+def _intrinsic_of_half(body: Callable[..., None], count: int) -> Callable[..., None]:
+    """A numba function of `count` int64 arguments and `half`, which is None or not: that is known when its code is written."""
 
-    def typing(typing: Any, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, g: Any, h: Any, i: Any, j: Any, half: Any) -> Any:
+    def made(half: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            body(half != types.none, builder, *arguments[:10])
+            body(half != types.none, builder, *arguments[:count])
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 10, half), generate
+        return types.void(*[types.int64] * count, half), generate
 
-    return intrinsic(typing)
+    typing: dict[int, Callable[..., Any]] = {
+        7: lambda typing, a, b, c, d, e, f, g, half: made(half),
+        10: lambda typing, a, b, c, d, e, f, g, h, i, j, half: made(half),
+    }
+    return intrinsic(typing[count])
 
 
 def _apply(bd: Any, matrix: Matrix, values: list[Any], width: int) -> list[Any]:

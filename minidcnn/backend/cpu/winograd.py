@@ -25,7 +25,7 @@ from .layout import plain
 from .matmul import ADDS
 from .memory import Scratch, empty, second_level_cache
 from .threads import MULTIPLY_ADDS, num_threads, parallel
-from .transforms import OUT, TAPS, XI
+from .transforms import BF16_VALUES, OUT, SIDE, TAPS, VALUES
 from .vector import ALONG, ROWS, SECOND, panel_vectors
 from .winograd_loops import (
     BLOCK,
@@ -79,41 +79,42 @@ def conv2d_weight(x: Array, y: Array, window: Window, bf16: bool = False) -> Arr
     if min(c, o) < LANES:
         return _cut(conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o], c)
     half = SECOND if bf16 and c % LANES == o % LANES == 0 else None
-    s, per = _shape(x.shape, o, window.padding, y.shape[2:]), 1 if half is None else 2  # tiles in one place
+    per = 1 if half is None else 2  # tiles in one place
+    s = _shape(x.shape, o, window.padding, y.shape[2:], half)
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
-    flat, side = w.reshape(-1), XI * max(s.c, s.o)
-    places = max(12, L2 // (XI * (s.c + s.wide)))  # of a block
+    flat, side = w.reshape(-1), s.values * max(s.c, s.o)
+    places = max(12, L2 // (s.values * (s.c + s.wide)))  # of a block
     step = places * per
     high = -(-s.c // ADDS) * ADDS
     plane = _odd(high * s.wide)
 
     def gather(total: Array, parts: int) -> None:
         parallel(
-            lambda a, b: collect(total, plane, parts, flat, s, _scratch("block", BLOCK), a, b),
+            lambda a, b: collect(total, plane, parts, flat, s, _scratch("block", BLOCK), half, a, b),
             -(-s.c // LANES),
-            XI * LANES * s.wide * parts,
+            s.values * LANES * s.wide * parts,
         )
 
-    if XI * plane <= SUMS and s.tiles > step:  # each part adds up its own tiles
+    if s.values * plane <= SUMS and s.tiles > step:  # each part adds up its own tiles
         blocks = -(-s.tiles // step)
         parts = min(PARTS, blocks)
-        total = _scratch("sums", parts * XI * plane).reshape(parts, -1)
+        total = _scratch("sums", parts * s.values * plane).reshape(parts, -1)
         t_plane, g_plane = _odd(places * s.row), _odd(places * s.g_row)
 
         def some(start: int, stop: int) -> None:
-            tiles, products = _scratch("tiles", XI * t_plane + ADDS), _scratch("products", XI * g_plane)
+            tiles, products = _scratch("tiles", s.values * t_plane + ADDS), _scratch("products", s.values * g_plane)
             patch = _scratch("patch", side)
             weight_parts(
                 images, gradients, s, step, blocks, parts, total, plane, tiles, t_plane, products, g_plane, patch, half, start, stop
             )
 
-        parallel(some, parts, XI * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
+        parallel(some, parts, s.values * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
         gather(total, parts)
         return nchw(w)
-    held = max(64, min(_up(s.tiles, per), TILES * per // (XI * (s.c + s.wide)) // per * per))  # tiles at a time
+    held = max(64, min(_up(s.tiles, per), TILES * per // (s.values * (s.c + s.wide)) // per * per))  # tiles at a time
     t_plane, g_plane = _odd(held // per * s.row), _odd(held // per * s.g_row)
-    tiles, products = _scratch("all tiles", XI * t_plane + ADDS), _scratch("all gradients", XI * g_plane)
+    tiles, products = _scratch("all tiles", s.values * t_plane + ADDS), _scratch("all gradients", s.values * g_plane)
 
     def transform(first: int, start: int, stop: int) -> None:
         """The places start .. stop of those whose first tile is `first`."""
@@ -123,24 +124,24 @@ def conv2d_weight(x: Array, y: Array, window: Window, bf16: bool = False) -> Arr
         gradient_tiles(gradients, s, at, count, products, start * s.g_row, g_plane, patch, half)
 
     if held >= s.tiles:
-        parallel(partial(transform, 0), -(-s.tiles // per), per * XI * (s.c + s.wide))
+        parallel(partial(transform, 0), -(-s.tiles // per), per * s.values * (s.c + s.wide))
         wanted = s.c * (s.wide // s.columns) // (2 * num_threads())  # two items a thread, if they do not become too small
         part = min(HIGH[1], max(HIGH[0], _up(wanted, LANES)))
         size = _odd(part * s.columns)
 
         def items(start: int, stop: int) -> None:
-            sums, block = _scratch("sums", XI * size), _scratch("block", BLOCK)
+            sums, block = _scratch("sums", s.values * size), _scratch("block", BLOCK)
             weight_items(tiles, t_plane, products, g_plane, s, part, flat, sums, size, block, half, start, stop)
 
-        parallel(items, -(-s.c // part) * (s.wide // s.columns), XI * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
+        parallel(items, -(-s.c // part) * (s.wide // s.columns), s.values * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
         return nchw(w)
-    total = _scratch("sums", XI * plane).reshape(1, -1)
+    total = _scratch("sums", s.values * plane).reshape(1, -1)
     for first in range(0, s.tiles, held):
         count = -(-min(held, s.tiles - first) // per)
-        parallel(partial(transform, first), count, per * XI * (s.c + s.wide))
+        parallel(partial(transform, first), count, per * s.values * (s.c + s.wide))
         parallel(
             lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, first, half, a, b),  # noqa: B023
-            XI * (s.wide // s.columns),
+            s.values * (s.wide // s.columns),
             s.c * s.columns * count / MULTIPLY_ADDS,
         )
     gather(total, 1)
@@ -162,9 +163,9 @@ def _convolve(
     """x (N, C, H, W) and weights (O, C, 3, 3) or, if `turned` is 1, (C, O, 3, 3) -> y (N, O, *out)."""
     half = ALONG if bf16 and x.shape[1] % LANES == o % LANES == 0 else None
     per = 1 if half is None else 2  # channels in one place
-    s = _shape(x.shape, o, padding, out, per)
+    s = _shape(x.shape, o, padding, out, half)
     images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), empty((s.n, *out, o))
-    side = XI * max(s.c, o)
+    side = SIDE * SIDE * max(s.c, o)
     offset = np.zeros(o, np.float32) if bias is None else plain(bias)
     finish = Finish(np.ones(o, np.float32) if scale is None else plain(scale), offset, int(relu))
     flat = y.reshape(-1)
@@ -175,12 +176,14 @@ def _convolve(
         rows = _up(-(-s.tiles // steps), ADDS)
         part = min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
         t_plane = _odd((s.tiles + ADDS) * s.row)
-        tiles = _scratch("all tiles", XI * t_plane)
-        parallel(lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.row, t_plane, _scratch("patch", side), half), s.tiles, XI * s.c)
+        tiles = _scratch("all tiles", s.values * t_plane)
+        parallel(
+            lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.row, t_plane, _scratch("patch", side), half), s.tiles, s.values * s.c
+        )
         u_plane, p_plane = _odd(part // per * s.columns), _odd(rows * s.columns)
 
         def stream(start: int, stop: int) -> None:
-            u, products, square = _scratch("u", XI * u_plane), _scratch("products", XI * p_plane), _scratch("block", BLOCK)
+            u, products, square = _scratch("u", s.values * u_plane), _scratch("products", s.values * p_plane), _scratch("block", BLOCK)
             patch = _scratch("patch", side)
             weight_stream(
                 weights,
@@ -203,21 +206,21 @@ def _convolve(
                 stop,
             )
 
-        parallel(stream, panels * -(-s.tiles // rows), XI * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
+        parallel(stream, panels * -(-s.tiles // rows), s.values * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
         return nchw(y)
     parts = -(-s.c // HIGH[0])
     u_plane = _odd(_up(s.c, LANES) // per * s.columns)
-    u = _scratch("all weights", panels * XI * u_plane)
+    u = _scratch("all weights", panels * s.values * u_plane)
 
     def transform(start: int, stop: int) -> None:
         square = _scratch("block", BLOCK)
         for item in range(start, stop):
             panel, first = item // parts, item % parts * HIGH[0]
-            at = panel * XI * u_plane + first // per * s.columns
+            at = panel * s.values * u_plane + first // per * s.columns
             filters(weights, s, turned, panel, first, min(HIGH[0], s.c - first), u, at, u_plane, square, half)
 
     parallel(transform, panels * parts, 8 * min(HIGH[0], s.c) * s.columns)
-    step = max(12, L2 // (XI * (s.c // per + s.wide)))
+    step = max(12, L2 // (s.values * (s.c // per + s.wide)))
     if s.c * o >= LARGE:
         count = _up(-(-s.tiles // MANY), num_threads())
         step = max(step, -(-s.tiles // count))
@@ -225,10 +228,10 @@ def _convolve(
     t_plane, p_plane = _odd(step * s.row), _odd(step * s.wide)
 
     def blocks(start: int, stop: int) -> None:
-        tiles, products, patch = _scratch("tiles", XI * t_plane), _scratch("products", XI * p_plane), _scratch("patch", side)
+        tiles, products, patch = _scratch("tiles", s.values * t_plane), _scratch("products", s.values * p_plane), _scratch("patch", side)
         image_blocks(images, u, u_plane, finish, flat, s, step, tiles, t_plane, products, p_plane, patch, half, start, stop)
 
-    parallel(blocks, -(-s.tiles // step), XI * step * (s.c + o + s.c * o / MULTIPLY_ADDS))
+    parallel(blocks, -(-s.tiles // step), s.values * step * (s.c + o + s.c * o / MULTIPLY_ADDS))
     return nchw(y)
 
 
@@ -245,14 +248,15 @@ def _cut(y: Array, channels: int) -> Array:
 
 
 @lru_cache(1024)
-def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair, per: int = 1) -> Shape:
-    """The sizes of a convolution of images (N, C, H, W) to o channels, of which `per` lie in one place of a tile's row."""
+def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair, half: int | None) -> Shape:
+    """The sizes of a convolution of images (N, C, H, W) to o channels; half: see input_tiles."""
     n, c, h, w = shape
     th, tw = -(-out[0] // OUT), -(-out[1] // OUT)
     vectors = panel_vectors(o)
     columns = vectors * LANES
     wide = _up(o, columns)
-    return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, wide, _row(c // per), _row(wide))
+    row, across = _row(c // 2 if half == ALONG else c), VALUES if half is None else BF16_VALUES
+    return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, wide, row, _row(wide), across, across * across)
 
 
 def _row(size: int) -> int:

@@ -1,7 +1,7 @@
 """The loops of the Winograd convolution, compiled by numba around the vector code of `vector`.
 
-Tiles are counted through all images, rows of tiles and columns of tiles. Transformed pixels lie as (36, tiles, channels), transformed
-weights as (36, channels, columns of a panel) for each panel of output channels; consecutive ones of the 36 planes are `plane` numbers
+Tiles are counted through all images, rows of tiles and columns of tiles. Transformed pixels lie as (values, tiles, channels), transformed
+weights as (values, channels, columns of a panel) for each panel of output channels; consecutive ones of the 36 planes are `plane` numbers
 apart, an odd number of cache lines, since at multiples of 4096 bytes they would throw each other out of the cache.
 
 Importing this module imports numba.
@@ -16,13 +16,14 @@ from .instructions import LANES
 from .jit import _dispatcher as njit
 from .matmul import add, add_some, multiply
 from .routine import python_routine, routine
-from .transforms import A_T, B_T, OUT, SIDE, TAPS, XI, G, transposed
+from .transforms import A_T, B_T, BF16_A_T, BF16_B_T, BF16_G, OUT, SIDE, TAPS, G, transposed
 from .vector import ALONG, SECOND, make_fill, make_transform, make_transpose
 
-input_map, gradient_map, output_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(A_T, affine=True)
-weight_map, back_map = make_transform(G), make_transform(transposed(G))
-input_half, input_second = make_transform(B_T, half=ALONG), make_transform(B_T, half=SECOND)
-gradient_second, weight_second = make_transform(transposed(A_T), half=SECOND), make_transform(G, half=SECOND)
+input_map, gradient_map = make_transform(B_T, BF16_B_T), make_transform(transposed(A_T), transposed(BF16_A_T))
+output_map = make_transform(A_T, BF16_A_T, affine=True)
+weight_map, back_map = make_transform(G, BF16_G), make_transform(transposed(G), transposed(BF16_G))
+input_along, input_second = make_transform(BF16_B_T, write=ALONG), make_transform(BF16_B_T, write=SECOND)
+gradient_second, weight_second = make_transform(transposed(BF16_A_T), write=SECOND), make_transform(BF16_G, write=SECOND)
 transpose, fill = make_transpose(), make_fill()
 
 TAPS2 = TAPS * TAPS
@@ -49,6 +50,8 @@ class Shape(NamedTuple):
     wide: int  # columns of all panels
     row: int  # numbers from one tile's transformed pixels to the next one's
     g_row: int  # the same of its gradients
+    across: int  # values of a transformed tile along each axis, and in all
+    values: int
 
 
 class Finish(NamedTuple):
@@ -79,9 +82,9 @@ def copy_patch(x: Array, base: int, patch: Array, h: int, w: int, c: int, h0: in
 
 @python_routine
 def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, half: int | None) -> None:
-    """tiles (36, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at].
+    """tiles (values, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at].
 
-    half: ALONG for (36, count, C / 2) pairs of channels in bf16, SECOND for (36, count / 2, C) pairs of tiles, the last one with 0 if it is
+    half: ALONG for (values, count, C / 2) pairs of channels in bf16, SECOND for (values, count / 2, C) pairs of tiles, the last one with 0 if it is
     alone.
     """
     c = s.c  # at least LANES
@@ -95,23 +98,23 @@ def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: in
             source, row = patch.ctypes.data, SIDE * c
         to = tiles.ctypes.data + 4 * at
         if half is None:
-            input_map(source, row, c, to + 4 * q * s.row, SIDE * plane, plane, c)
+            input_map(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c, half)
         elif half == ALONG:
-            input_half(source, row, c, to + 4 * q * s.row, SIDE * plane, plane, c)
+            input_along(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c, half)
         elif q % 2 == 0:
-            input_map(source, row, c, to + 4 * (q // 2) * s.row, SIDE * plane, plane, c)
+            input_map(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c, half)
         else:
-            input_second(source, row, c, to + 4 * (q // 2) * s.row, SIDE * plane, plane, c)
+            input_second(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c, half)
     if half is None:
         return
     if half == SECOND and count % 2 > 0:
-        fill(0, 0, patch.ctypes.data, 0, 1, XI * c, 0, 0)
-        input_second(patch.ctypes.data, SIDE * c, c, tiles.ctypes.data + 4 * (at + count // 2 * s.row), SIDE * plane, plane, c)
+        fill(0, 0, patch.ctypes.data, 0, 1, SIDE * SIDE * c, 0, 0)
+        input_second(patch.ctypes.data, SIDE * c, c, tiles.ctypes.data + 4 * (at + count // 2 * s.row), s.across * plane, plane, c, half)
 
 
 @python_routine
 def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, half: int | None) -> None:
-    """tiles (36, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]. Unless `half` is None, pairs of tiles."""
+    """tiles (values, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]. Unless `half` is None, pairs of tiles."""
     o = s.o
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
@@ -123,19 +126,32 @@ def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at:
             source, row = patch.ctypes.data, OUT * o
         to = tiles.ctypes.data + 4 * (at + (q if half is None else q // 2) * s.g_row)
         if half is None or q % 2 == 0:
-            gradient_map(source, row, o, to, SIDE * plane, plane, o)
+            gradient_map(source, row, o, to, s.across * plane, plane, o, half)
         else:
-            gradient_second(source, row, o, to, SIDE * plane, plane, o)
+            gradient_second(source, row, o, to, s.across * plane, plane, o, half)
     if half is not None and count % 2 > 0:
-        fill(0, 0, patch.ctypes.data, 0, 1, XI * o, 0, 0)
-        gradient_second(patch.ctypes.data, OUT * o, o, tiles.ctypes.data + 4 * (at + count // 2 * s.g_row), SIDE * plane, plane, o)
+        fill(0, 0, patch.ctypes.data, 0, 1, OUT * OUT * o, 0, 0)
+        gradient_second(
+            patch.ctypes.data, OUT * o, o, tiles.ctypes.data + 4 * (at + count // 2 * s.g_row), s.across * plane, plane, o, half
+        )
 
 
 @routine
 def output_tiles(
-    products: Array, row: int, plane: int, finish: Finish, y: Array, s: Shape, first: int, count: int, start: int, stop: int, patch: Array
+    products: Array,
+    row: int,
+    plane: int,
+    finish: Finish,
+    y: Array,
+    s: Shape,
+    first: int,
+    count: int,
+    start: int,
+    stop: int,
+    patch: Array,
+    half: int | None,
 ) -> None:
-    """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge, and finished; m (36, count, row)."""
+    """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge, and finished; m (values, count, row)."""
     o, part = s.o, stop - start
     scale, offset = finish.scale.ctypes.data + 4 * start, finish.offset.ctypes.data + 4 * start
     for q in range(count):
@@ -146,7 +162,7 @@ def output_tiles(
             to, line, pixel = y.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o, o
         else:
             to, line, pixel = patch.ctypes.data, OUT * part, part
-        output_map(products.ctypes.data + 4 * q * row, SIDE * plane, plane, to, line, pixel, part, scale, offset, finish.relu)
+        output_map(products.ctypes.data + 4 * q * row, s.across * plane, plane, to, line, pixel, part, scale, offset, finish.relu, half)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
@@ -186,13 +202,12 @@ def store_filters(block: Array, w: Array, o: int, c: int, o0: int, c0: int) -> N
 
 
 @routine
-def turned_filters(
-    w: Array, o: int, c: int, o0: int, c0: int, u: Array, at: int, columns: int, plane: int, block: Array, half: int | None
-) -> None:
-    """u (36, LANES of O, LANES of C) = G w G^T of weights (O, 3, 3, C) turned by half a turn, from (o0, c0) on, 0 beyond the last.
+def turned_filters(w: Array, s: Shape, o0: int, c0: int, u: Array, at: int, plane: int, block: Array, half: int | None) -> None:
+    """u (values, LANES of O, LANES of C) = G w G^T of weights (O, 3, 3, C) turned by half a turn, from (o0, c0) on, 0 beyond the last.
 
-    Unless `half` is None, two of O make a pair.
+    What comes in here is what goes out elsewhere: O is s.c and C is s.o. Unless `half` is None, two of O make a pair.
     """
+    o, c = s.c, s.o
     for k in range(LANES):
         source, row = w.ctypes.data + 4 * ((o0 + k) * TAPS2 * c + c0), c
         if o0 + k >= o or c0 + LANES > c:
@@ -202,46 +217,48 @@ def turned_filters(
                     block[tap * LANES + j] = w[((o0 + k) * TAPS2 + tap) * c + c0 + j] if inside else 0
             source, row = block.ctypes.data, LANES
         source += 4 * (TAPS2 - 1) * row
-        to = u.ctypes.data + 4 * (at + (k if half is None else k // 2) * columns)
+        to = u.ctypes.data + 4 * (at + (k if half is None else k // 2) * s.columns)
         if half is None or k % 2 == 0:
-            weight_map(source, -TAPS * row, -row, to, SIDE * plane, plane, LANES)
+            weight_map(source, -TAPS * row, -row, to, s.across * plane, plane, LANES, half)
         else:
-            weight_second(source, -TAPS * row, -row, to, SIDE * plane, plane, LANES)
+            weight_second(source, -TAPS * row, -row, to, s.across * plane, plane, LANES, half)
 
 
 @python_routine
 def filters(
     w: Array, s: Shape, turned: int, panel: int, first: int, count: int, u: Array, at: int, plane: int, block: Array, half: int | None
 ) -> None:
-    """u (36, count, columns) = G w G^T of one panel for `count` of the channels that are summed over, from `first` on; it lies at u[at].
+    """u (values, count, columns) = G w G^T of one panel for `count` of the channels that are summed over, from `first` on; it lies at u[at].
 
     w is (O, 3, 3, C) or, `turned`, (C, 3, 3, O) and turned by half a turn. `count` is rounded up to LANES, with zeros for what is beyond.
-    Unless `half` is None, u is (36, count / 2, columns), pairs of channels.
+    Unless `half` is None, u is (values, count / 2, columns), pairs of channels.
     """
     for k0 in range(first, first + count, LANES):
         for j0 in range(0, s.columns, LANES):
             to, o0 = at + (k0 - first if half is None else (k0 - first) // 2) * s.columns + j0, panel * s.columns + j0
             if turned:
-                turned_filters(w, s.c, s.o, k0, o0, u, to, s.columns, plane, block, half)
+                turned_filters(w, s, k0, o0, u, to, plane, block, half)
                 continue
             load_filters(w, s.o, s.c, o0, k0, block)
             for k in range(LANES):
                 source = block.ctypes.data + 4 * k * TAPS2 * LANES
                 target = u.ctypes.data + 4 * (to + (k if half is None else k // 2) * s.columns)
                 if half is None or k % 2 == 0:
-                    weight_map(source, TAPS * LANES, LANES, target, SIDE * plane, plane, LANES)
+                    weight_map(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES, half)
                 else:
-                    weight_second(source, TAPS * LANES, LANES, target, SIDE * plane, plane, LANES)
+                    weight_second(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES, half)
 
 
 @routine
-def back(sums: int, row: int, plane: int, w: Array, s: Shape, o0: int, c0: int, count: int, rest: int, block: Array) -> None:
-    """Weights (O, 3, 3, C) from (o0, c0) on = G^T m G of sums m (36, count of C, row) at an address, of which `rest` columns are used."""
+def back(
+    sums: int, row: int, plane: int, w: Array, s: Shape, o0: int, c0: int, count: int, rest: int, block: Array, half: int | None
+) -> None:
+    """Weights (O, 3, 3, C) from (o0, c0) on = G^T m G of sums m (values, count of C, row) at an address, of which `rest` columns are used."""
     for k0 in range(0, count, LANES):
         for j0 in range(0, rest, LANES):
             for k in range(min(LANES, count - k0)):
                 source = sums + 4 * ((k0 + k) * row + j0)
-                back_map(source, SIDE * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, LANES)
+                back_map(source, s.across * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, LANES, half)
             store_filters(block, w, s.o, s.c, o0 + j0, c0 + k0)
 
 
@@ -256,12 +273,12 @@ def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_
         first = block * step
         count = min(step, s.tiles - first)
         input_tiles(x, s, first, count, tiles, 0, t_plane, patch, half)
-        for xi in range(XI):
+        for xi in range(s.values):
             a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
             for panel in range(s.wide // s.columns):
-                b = u.ctypes.data + 4 * (panel * XI + xi) * u_plane
+                b = u.ctypes.data + 4 * (panel * s.values + xi) * u_plane
                 multiply(a, s.row, 0, 1, b, to + 4 * panel * s.columns, s.wide, deep, count, s.vectors, 0, half)
-        output_tiles(products, s.wide, p_plane, finish, y, s, first, count, 0, s.o, patch)
+        output_tiles(products, s.wide, p_plane, finish, y, s, first, count, 0, s.o, patch, half)
 
 
 @njit
@@ -278,12 +295,12 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
             channels = min(part, s.c - c0)
             filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block, half)
             begin, deep = (c0, channels) if half is None else (c0 // 2, channels // 2)
-            for xi in range(XI):
+            for xi in range(s.values):
                 a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + begin)
                 b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
                 add_some(a, s.row, 1, b, s.columns, to, s.columns, deep, count, s.vectors, c0, half)
         o0 = panel * s.columns
-        output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch)
+        output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch, half)
 
 
 @python_routine
@@ -301,7 +318,7 @@ def some_sums(
     start: int,
     stop: int,
 ) -> None:
-    """total (36, C, wide) = tiles^T gradients over `count` tiles or pairs, or += it if `more`; an item is one panel of one of the 36."""
+    """total (values, C, wide) = tiles^T gradients over `count` tiles or pairs, or += it if `more`; an item is one panel of one of the values."""
     panels = s.wide // s.columns
     for item in range(start, stop):
         xi, j0 = item // panels, item % panels * s.columns
@@ -319,22 +336,22 @@ def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gra
             count = min(step, s.tiles - first)
             input_tiles(x, s, first, count, tiles, 0, t_plane, patch, half)
             gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch, half)
-            deep, items = count if half is None else (count + 1) // 2, XI * (s.wide // s.columns)
+            deep, items = count if half is None else (count + 1) // 2, s.values * (s.wide // s.columns)
             some_sums(tiles, t_plane, gradients, g_plane, s, deep, total[part], plane, block - begin, half, 0, items)
 
 
 @njit
-def collect(total: Array, plane: int, parts: int, w: Array, s: Shape, block: Array, start: int, stop: int) -> None:
+def collect(total, plane, parts, w, s, block, half, start, stop):  # type: ignore[no-untyped-def]
     """w = G^T m G of the sum of all parts, for items of LANES channels of C."""
     for item in range(start, stop):
         c0 = item * LANES
         count = min(LANES, s.c - c0)
         for part in range(1, parts):
-            for xi in range(XI):
+            for xi in range(s.values):
                 to = xi * plane + c0 * s.wide
                 for k in range(to, to + count * s.wide):
                     total[0, k] += total[part, k]
-        back(total.ctypes.data + 4 * c0 * s.wide, s.wide, plane, w, s, 0, c0, count, s.o, block)
+        back(total.ctypes.data + 4 * c0 * s.wide, s.wide, plane, w, s, 0, c0, count, s.o, block, half)
 
 
 @njit
@@ -345,8 +362,8 @@ def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, bl
     for item in range(start, stop):
         c0, o0 = item // panels * part, item % panels * s.columns
         count = min(part, s.c - c0)
-        for xi in range(XI):
+        for xi in range(s.values):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
             to = sums.ctypes.data + 4 * xi * plane
             add(a, 1, s.row, b, s.g_row, to, s.columns, deep, count, s.vectors, 0, half)
-        back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)
+        back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block, half)

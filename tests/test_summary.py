@@ -15,6 +15,7 @@ import minidcnn
 from minidcnn import Tensor, nn
 from minidcnn import functional as F
 from minidcnn.backend import kernels_of, random_state, use_kernels
+from minidcnn.models import UNet
 from minidcnn.nn.shapes import ShapeKernels
 
 
@@ -108,7 +109,22 @@ def test_a_size_that_does_not_fit_raises_the_layers_own_error_and_leaves_no_hook
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(5, 4, 3))
     with pytest.raises(ValueError, match="conv2d: weight expects 5 input channels, got 4"):
         nn.summary(net, (1, 3, 8, 9))
+    for wrong, message in (
+        ((1, 3, -8, 9), "summary: input_size must be at least 0, got -8"),
+        ((None, 3, 8, 9), r"summary: input_size must be an int or a sequence of ints, got \(None, 3, 8, 9\)"),
+        ([(1, 3, 8, 9), (1, 3, 8.0, 9)], r"summary: input_size must be an int or a sequence of ints, got \(1, 3, 8.0, 9\)"),
+        (None, "summary: input_size must be an int or a sequence of ints, got None"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            nn.summary(net, wrong)  # type: ignore[arg-type]
     assert net.training and all(not m._hooks and not m._pre_hooks for m in net.modules()) and kernels_of(np.zeros(1)).name != "shapes"
+
+
+def test_sizes_may_come_from_numpy() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3))
+    wanted = str(nn.summary(net, (1, 3, 8, 9)))
+    for size in (np.array([1, 3, 8, 9]), [np.array([1, 3, 8, 9])], (np.int64(1), 3, 8, 9)):
+        assert str(nn.summary(net, size)) == wanted
 
 
 def test_several_inputs_and_outputs() -> None:
@@ -153,15 +169,17 @@ def layers(draw: Any, channels: int = 2) -> nn.Sequential:
         kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
         stride = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
         dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
-        kind = draw(st.sampled_from(["conv", "transposed", "max", "average"]))
+        kind = draw(st.sampled_from(["conv", "transposed", "max", "average", "nearest", "bilinear"]))
         if kind == "conv":
             made.append(nn.Conv2d(channels, channels, kernel, stride, draw(st.integers(0, 1)), dilation, bias=False))
         elif kind == "transposed":
             made.append(nn.ConvTranspose2d(channels, channels, kernel, stride, dilation=dilation, bias=False))
         elif kind == "max":
             made.append(nn.MaxPool2d(kernel, stride, dilation=dilation, ceil_mode=draw(st.booleans())))
-        else:
+        elif kind == "average":
             made.append(nn.AvgPool2d(kernel, stride))
+        else:
+            made.append(nn.Upsample(scale_factor=stride, mode=kind))
     return nn.Sequential(*made)
 
 
@@ -214,7 +232,9 @@ def test_receptive_fields_are_what_gradients_reach(net: nn.Sequential) -> None:
     for axis in (0, 1):
         assert max(s[axis] for s in seen) == field.size[axis]
         if not any(isinstance(layer, nn.ConvTranspose2d) for layer in net):
-            assert field.jump[axis] == math.prod(layer.stride[axis] for layer in net)
+            up = [int(layer.scale_factor[axis]) for layer in net if isinstance(layer, nn.Upsample)]
+            down = [layer.stride[axis] for layer in net if not isinstance(layer, nn.Upsample)]
+            assert field.jump[axis] == Fraction(math.prod(down), math.prod(up))
 
 
 def test_skips_take_the_larger_field_and_upsampling_brings_the_jump_back() -> None:
@@ -235,19 +255,42 @@ def test_skips_take_the_larger_field_and_upsampling_brings_the_jump_back() -> No
     assert fields["end"].size == (8, 12) and fields["end"].jump == (1, 1)
 
 
-def test_unpooling_brings_the_jump_back_also_where_pooling_rounded() -> None:
+def test_resizing_changes_the_jump_and_padding_does_not() -> None:
+    def last(*layers: nn.Module, size: tuple[int, int] = (12, 18)) -> Any:
+        field = nn.summary(nn.Sequential(*layers), (1, 2, *size)).rows[-1].field
+        assert field is not None
+        return field.size, field.jump
+
+    pool, conv = nn.MaxPool2d(2), nn.Conv2d(2, 2, 3, padding=1)
+    assert last(pool, nn.UpsamplingNearest2d(scale_factor=2)) == ((2, 2), (1, 1))
+    assert last(pool, nn.UpsamplingBilinear2d(scale_factor=2), conv) == ((6, 6), (1, 1))  # 3 outputs see 3 inputs of 2 pixels
+    assert last(nn.Upsample(scale_factor=(0.5, 1 / 3)), conv) == ((5, 7), (2, 3))
+    assert last(nn.AdaptiveAvgPool2d((4, 9))) == ((3, 2), (3, 2))
+    assert last(nn.Upsample((20, 7), mode="bilinear"), size=(12, 19))[1] == (Fraction(12, 20), Fraction(19, 7))
+    assert last(nn.ReflectionPad2d(1), conv, nn.ReplicationPad2d((0, 1, 2, 0)), conv) == ((5, 5), (1, 1))
+
+
+def test_a_unet_that_interpolates_has_the_jump_of_its_input() -> None:
+    rows = nn.summary(UNet(1, 2, base=2, depth=2, padding="same", upsample="bilinear"), (1, 1, 21, 30)).rows
+    assert [r.field.jump for r in rows if r.field and r.type == "UpsamplingBilinear2d"] == [(2, 2), (1, 1)]
+    assert rows[-1].field is not None and rows[-1].field.jump == (1, 1)
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_unpooling_brings_the_jump_back_also_where_pooling_rounded(ceil_mode: bool) -> None:
     class Unpool(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pool, self.unpool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True), nn.MaxUnpool2d(2)
+            self.pool, self.unpool = nn.MaxPool2d(2, ceil_mode=ceil_mode, return_indices=True), nn.MaxUnpool2d(2)
 
         def forward(self, x: Tensor) -> Tensor:
             y, indices = self.pool(x)
             return self.unpool(y, indices, output_size=x.shape)
 
-    rows = nn.summary(Unpool(), (1, 1, 7, 9)).rows
-    assert [row.output_shape for row in rows] == [(1, 1, 4, 5), (1, 1, 7, 9)]
-    assert [(r.field.size, r.field.jump) for r in rows if r.field] == [((2, 2), (2, 2)), ((2, 2), (1, 1))]
+    for size in ((7, 9), (2, 3), (3, 2)):
+        rows = nn.summary(Unpool(), (1, 1, *size)).rows
+        assert [row.output_shape for row in rows] == [(1, 1, *((n + ceil_mode) // 2 for n in size)), (1, 1, *size)]
+        assert [(r.field.size, r.field.jump) for r in rows if r.field] == [((2, 2), (2, 2)), ((2, 2), (1, 1))]
 
 
 def test_a_mean_over_all_pixels_sees_the_whole_image() -> None:

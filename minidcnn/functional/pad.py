@@ -34,6 +34,10 @@ class Pad(Function):
         return (Pad(tuple((-before, -after) for before, after in self.widths))(g),)
 
 
+class Mirror(Resample):
+    """x with pixels of its own around it, or fewer; the adjoint adds them up where they came from."""
+
+
 @lru_cache(512)
 def border(n: int, before: int, after: int, mode: str) -> AxisMap:
     """n -> n + before + after pixels along an axis: the pixels of the image that `mode` puts at each place. Negative widths crop.
@@ -79,7 +83,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         _check_border(mode, input.shape, axis, n, before, after)
     x = input if input.ndim == 4 else reshape(input, ((1,) * (4 - input.ndim) + input.shape))
     (top, bottom), (left, right) = ((0, 0), *widths)[-2:]
-    y = Resample(border(x.shape[2], top, bottom, mode), border(x.shape[3], left, right, mode))(x)
+    y = Mirror(border(x.shape[2], top, bottom, mode), border(x.shape[3], left, right, mode))(x)
     return y if input.ndim == 4 else reshape(y, y.shape[4 - input.ndim :])
 
 

@@ -68,32 +68,32 @@ class PoolScatter(Function):
 
 @dataclass(frozen=True)
 class Gather(Function):
-    """x (N, C, *size) at flat plane indices h W + w (N, C, *pooled) -> (N, C, *pooled): the adjoint of Scatter."""
+    """x (N, C, *size) at flat plane indices h W + w (N, C, OH, OW) -> (N, C, OH, OW): the adjoint of Scatter."""
 
     size: Pair
-    pooled: Pair
+    window: Window  # of the pooling that found the indices
     needs_inputs = (1,)
 
     def forward(self, x: Array, indices: Array) -> Array:
         return kernels_of(x).gather(x, indices)
 
     def vjp(self, g: Tensor, indices: Tensor) -> tuple[Gradient, ...]:
-        return Scatter(self.size, self.pooled)(g, indices), None
+        return Scatter(self.size, self.window)(g, indices), None
 
 
 @dataclass(frozen=True)
 class Scatter(Function):
-    """y and indices (N, C, *pooled) -> (N, C, *size), added where indices repeat: max unpooling, the adjoint of Gather."""
+    """y and indices (N, C, OH, OW) -> (N, C, *size), added where indices repeat: max unpooling, the adjoint of Gather."""
 
     size: Pair
-    pooled: Pair
+    window: Window
     needs_inputs = (1,)
 
     def forward(self, y: Array, indices: Array) -> Array:
         return kernels_of(y).scatter(y, indices, self.size)
 
     def vjp(self, g: Tensor, indices: Tensor) -> tuple[Gradient, ...]:
-        return Gather(self.size, self.pooled)(g, indices), None
+        return Gather(self.size, self.window)(g, indices), None
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +206,7 @@ def max_unpool2d(
         ),
     )
     places = indices if inside is at else Tensor.wrap(inside)
-    x = Scatter(size, (y.shape[2], y.shape[3]))(y, places if batched else reshape(places, (1, *indices.shape)))
+    x = Scatter(size, window)(y, places if batched else reshape(places, (1, *indices.shape)))
     return x if batched else reshape(x, x.shape[1:])
 
 

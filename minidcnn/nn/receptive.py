@@ -15,8 +15,10 @@ from fractions import Fraction
 from typing import Any
 
 from ..autograd import Node
-from ..functional import conv, pool, shape
+from ..backend import AxisMap
+from ..functional import conv, pool, resize, shape
 from ..functional import reduce as reductions
+from ..functional.pad import Mirror
 from ..tensor import Tensor
 
 Interval = tuple[int, int] | None  # first and last input pixel that an output sees; None if it sees nothing
@@ -47,6 +49,18 @@ class Axis:
     def back_through(self, k: int, s: int, p: int, d: int) -> Axis:
         """Behind a transposed window: output o sees the inputs i with i s + a d - p = o."""
         return self.follow(lambda o: ((o + p - a * d) // s for a in range(k) if (o + p - a * d) % s == 0), s, 1)
+
+    def resampled(self, taps: AxisMap) -> Axis:
+        """Behind a resizing of a pixels to b in lowest terms: the b outputs in the middle stand for all, as the border is thought away."""
+        common = math.gcd(taps.size, taps.outputs)
+        a, b, middle = taps.size // common, taps.outputs // common, common // 2
+
+        def sources(o: int) -> Iterable[int]:
+            turns, rest = divmod(o, b)
+            start, end = taps.starts[middle * b + rest : middle * b + rest + 2]
+            return (int(i) + (turns - middle) * a for i in taps.indices[start:end])
+
+        return self.follow(sources, b, a)
 
     def join(self, other: Axis) -> Axis:
         """What two branches see together; if they do not run in step, what the farther-seeing one sees."""
@@ -133,13 +147,12 @@ class Fields:
 
 def _after(function: Any, field: Field) -> Field:
     """The field behind a function; functions that move no pixels leave it as it is."""
-    if isinstance(function, conv.ConvTranspose2d | conv.Col2im):
+    if isinstance(function, conv.ConvTranspose2d | conv.Col2im | pool.Scatter):
         return field.each(lambda axis, i: axis.back_through(*_window(function.window, i)))
     if isinstance(function, conv.Conv2d | conv.Im2col | pool.MaxPool2d | pool.AvgPool2d):
         return field.each(lambda axis, i: axis.through(*_window(function.window, i)))
-    if isinstance(function, pool.Scatter):  # unpooling: what was pooled is a multiple of the pooled size, but for rounding
-        ratio = [-(-n // m) for n, m in zip(function.size, function.pooled, strict=True)]
-        return field.each(lambda axis, i: axis.back_through(ratio[i], ratio[i], 0, 1))
+    if isinstance(function, resize.Resample) and not isinstance(function, Mirror):
+        return field.each(lambda axis, i: axis.resampled((function.rows, function.columns)[i]))
     if isinstance(function, shape.Index) and len(function.source) == 4:
         return field.each(lambda axis, i: axis.through(1, *_slice(function, i), 1))
     if isinstance(function, reductions.Sum) and len(function.source) == 4 and {2, 3} <= set(function.axes):

@@ -13,6 +13,7 @@ import numpy as np
 from ..autograd import Node, enable_grad
 from ..backend import kernels, random_state, set_random_state, use_kernels
 from ..tensor import Tensor
+from ..window import integer, integers, listed
 from .linear import Linear
 from .module import Module
 from .receptive import Field, Fields
@@ -72,8 +73,9 @@ def summary(module: Module, input_size: Sequence[int] | Sequence[Sequence[int]])
     Only shapes are computed, so that a network of any size takes milliseconds and no memory; the module runs as in eval(), and neither
     it nor the random numbers are changed. Whatever a wrong size makes the module raise is raised here.
     """
-    several: Any = input_size if input_size and isinstance(input_size[0], Sequence) else [input_size]
-    sizes: list[tuple[int, ...]] = [tuple(size) for size in several]
+    first_size = next(iter(listed(input_size) or ()), None)
+    several: Any = [input_size] if listed(first_size) is None else input_size
+    sizes = [tuple(integer(n, "summary: input_size", 0) for n in integers(size, "summary: input_size")) for size in several]
     parameters = list(module.parameters())
     first = parameters[0] if parameters else None
     shaper = ShapeKernels(kernels(first.backend if first is not None else None).xp)

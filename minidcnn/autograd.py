@@ -13,10 +13,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
-import numpy as np
-
-from .backend import Array, float_dtype, is_cupy, kernels_of, to_backend
-from .tensor import Tensor, not_a_tensor
+from .backend import Array, float_dtype, kernels_of, to_backend
+from .tensor import Tensor, not_a_tensor, real_array
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
 Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum that the function's kernel will add in passing
@@ -244,7 +242,7 @@ def _seed(output: Tensor, grad: Tensor | Array | None, name: str) -> Tensor:
                 f"{name}: a tensor of shape {output.shape} needs a grad argument of that shape; only one element has a default"
             )
         return Tensor.wrap(kernels_of(output._array).xp.ones_like(output._array))
-    tensor = grad if isinstance(grad, Tensor) else Tensor.wrap(to_backend(np.asarray(grad) if not is_cupy(grad) else grad, output.backend))
+    tensor = grad if isinstance(grad, Tensor) else Tensor.wrap(to_backend(real_array(f"{name}: grad", grad), output.backend))
     if tensor.shape != output.shape:
         raise ValueError(f"{name}: grad has shape {tensor.shape}, the tensor has {output.shape}")
     if tensor.dtype != output.dtype:

@@ -49,16 +49,11 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = data._array
-        if not isinstance(data, np.ndarray | np.generic) and not is_cupy(data):
-            array = np.asarray(data, dtype)
-            if dtype is None and array.dtype == np.float64:
-                array = array.astype(np.float32)
-        else:
-            array = np.asarray(data) if isinstance(data, np.generic) else data
-        if array.dtype.kind not in "biuf":
-            raise TypeError(
-                f"Tensor: data must be real numbers or equally long nested lists of them, got {type(data).__name__} of dtype {array.dtype}"
-            )
+        dtype = None if dtype is None else real_dtype("Tensor", dtype)
+        typed = isinstance(data, np.ndarray | np.generic) or is_cupy(data)
+        array = real_array("Tensor: data", data, None if typed else dtype)
+        if not typed and dtype is None and array.dtype == np.float64:
+            array = array.astype(np.float32)
         if not is_cupy(array) and backend() != "numpy":
             array = to_backend(array)
         self._array: Array = array.astype(array.dtype if dtype is None else dtype, order="K", copy=True)
@@ -97,9 +92,10 @@ class Tensor:
 
     @data.setter
     def data(self, value: Any) -> None:
-        array = value._array if isinstance(value, Tensor) else value
-        if not isinstance(array, np.ndarray) and not is_cupy(array):
-            array = to_backend(np.asarray(array, self._array.dtype), "cupy" if is_cupy(self._array) else "numpy")
+        value = value._array if isinstance(value, Tensor) else value
+        array = real_array("Tensor.data", value)
+        if not isinstance(value, np.ndarray) and not is_cupy(value):
+            array = to_backend(array, "cupy" if is_cupy(self._array) else "numpy")
         if array.shape != self._array.shape:
             raise ValueError(
                 f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead"
@@ -243,6 +239,8 @@ class Tensor:
                 "assigning into a tensor that takes part in gradients would falsify them; write inside no_grad(), or build the result "
                 "with where(), cat() or pad()"
             )
+        if not isinstance(value, Tensor):
+            real_array("Tensor: what is assigned", value)
         self._array[_raw(index)] = value._array if isinstance(value, Tensor) else value
         self.changed()
 
@@ -356,6 +354,29 @@ _OPS: dict[str, Callable[..., Tensor]] = {}
 def register(**functions: Callable[..., Tensor]) -> None:
     """Give Tensor its operators; functional/ calls this, as it lies above this module."""
     _OPS.update(functions)
+
+
+def real_array(name: str, data: Any, dtype: Any = None) -> Array:
+    """`data` as a plain array, without a copy if it is one. TypeError unless it holds real numbers."""
+    problem = f"{name} must be real numbers or equally long nested lists of them, got {type(data).__name__}"
+    try:
+        array: Array = data if is_cupy(data) else np.asarray(data, dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(problem) from error
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{problem} of dtype {array.dtype}")
+    return array
+
+
+def real_dtype(name: str, dtype: Any) -> Any:
+    """`dtype` as NumPy's. TypeError unless it is one of real numbers."""
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        kind = np.dtype(object)
+    if dtype is None or kind.kind not in "biuf":
+        raise TypeError(f'{name}: dtype must be one of real numbers, such as "float32", got {dtype!r}')
+    return kind
 
 
 def _op(name: str) -> Callable[..., Tensor]:

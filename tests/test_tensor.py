@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,8 +172,47 @@ def test_layout_is_kept_by_construction_and_elementwise_work() -> None:
 def test_data_that_is_not_numbers_is_refused() -> None:
     with pytest.raises(TypeError, match="data must be real numbers .* got dict of dtype object"):
         Tensor({"a": 1})
+    with pytest.raises(TypeError, match="data must be real numbers or equally long nested lists of them, got list"):
+        Tensor([[1, 2], [3]])
     with pytest.raises(ValueError, match="the new array has shape"):
         Tensor([1.0]).data = np.zeros(3)
+
+
+def test_complex_numbers_are_refused_everywhere() -> None:
+    x, i = Tensor([1.0, 2.0], requires_grad=True), np.array([1j, 2])
+
+    def put(index: int, value: Any) -> None:
+        Tensor([1.0, 2.0])[index] = value
+
+    for call, where in (
+        (lambda: Tensor(i), "Tensor: data"),
+        (lambda: x * i, "Tensor: data"),
+        (lambda: 1j + x, "Tensor: data"),
+        (lambda: setattr(x, "data", i), "Tensor.data"),
+        (lambda: setattr(x, "data", [1j, 2]), "Tensor.data"),
+        (lambda: put(0, 1j), "Tensor: what is assigned"),
+        (lambda: put(0, None), "Tensor: what is assigned"),
+        (lambda: (x * 2).backward(i), "backward: grad"),
+    ):
+        with pytest.raises(
+            TypeError, match=f"^{where} must be real numbers or equally long nested lists of them, got .* of dtype (complex|obj)"
+        ):
+            call()
+    for dtype in (complex, "complex64", str, object, "float31", "datetime64[s]"):
+        for name, f in (("Tensor", lambda d: Tensor([1.0], dtype=d)), ("astype", x.astype)):
+            with pytest.raises(TypeError, match=f'^{name}: dtype must be one of real numbers, such as "float32", got '):
+                f(dtype)
+    with pytest.raises(TypeError, match="astype: dtype must be one of real numbers.* got None"):
+        x.astype(None)
+    assert x.numpy().tolist() == [1.0, 2.0] and x.grad is None
+
+
+def test_a_matrix_or_a_masked_array_becomes_an_array() -> None:
+    matrix = np.zeros((2, 2)).view(np.matrix) + 2
+    for x in (Tensor(matrix), Tensor(np.ones((2, 2)))):
+        x.data = matrix
+        assert type(x._array) is np.ndarray and (x * x).numpy().tolist() == [[4.0, 4.0], [4.0, 4.0]]
+    assert type(Tensor(np.ma.ones(2))._array) is np.ndarray
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))])  # noqa: S301  # our own

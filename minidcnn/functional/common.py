@@ -10,7 +10,7 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, is_cupy, kernels_of, sum_dtype, to_backend
-from ..tensor import Operand, Tensor, not_a_tensor, register
+from ..tensor import Operand, Tensor, not_a_tensor, real_dtype, register
 from ..window import integer, listed
 
 RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
@@ -127,7 +127,7 @@ class Cast(Function):
 
 def cast(x: Tensor, dtype: Any) -> Tensor:
     """x in `dtype`; without gradient if either dtype is not floating."""
-    dtype = np.dtype(dtype)
+    dtype = real_dtype("astype", dtype)
     if dtype == x.dtype:
         return x
     if dtype.kind != "f" or x.dtype.kind != "f":

@@ -306,7 +306,7 @@ class Module:
         if target in ("numpy", "cupy"):
             return self._convert(lambda array: to_backend(array, target))
         try:
-            dtype = np.dtype(target)
+            dtype = np.dtype("V1" if target is None else target)  # None would be float64
         except TypeError:
             dtype = np.dtype("V1")
         if dtype.kind != "f":

@@ -266,6 +266,7 @@ def test_the_mask_of_images_counts_channels_last() -> None:
 
 @pytest.mark.parametrize("call, message", [
     (lambda: F.dropout(Tensor([1.0]), 1.5), "dropout: p must lie between 0 and 1, got 1.5"),
+    (lambda: F.dropout(Tensor([1.0]), "0.5"), "dropout: p must lie between 0 and 1, got 0.5"),
     (lambda: F.dropout2d(Tensor(np.ones((1, 2, 3, 4))), -0.1, False), "dropout2d: p must lie between 0 and 1, got -0.1"),
     (lambda: F.dropout(Tensor([1.0]), float("nan")), "dropout: p must lie between 0 and 1, got nan"),
     (lambda: F.dropout2d(Tensor([1.0])), "dropout2d: input must be (N, C, H, W) or (N, C, L), got shape (1,); for elements use dropout"),

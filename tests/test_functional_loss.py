@@ -475,6 +475,8 @@ CHANNEL = (
      "cross_entropy: pixel_weights must have one number per pixel, shape (2, 4), got shape (2, 3)"),
     (lambda: F.cross_entropy(logits(2, 3), mask(2), reduction="avg"), 'cross_entropy: reduction must be "none", "mean" or "sum", got \'avg\''),
     (lambda: F.cross_entropy(logits(2, 3), mask(2), label_smoothing=1.1), "cross_entropy: label_smoothing must lie between 0 and 1, got 1.1"),
+    (lambda: F.cross_entropy(logits(2, 3), mask(2), label_smoothing=None), "cross_entropy: label_smoothing must lie between 0 and 1, got None"),
+    (lambda: F.cross_entropy(logits(2, 3), [0, 1]), "cross_entropy: input 1 must be a Tensor, got list; wrap arrays as minidcnn.Tensor(array)"),
     (lambda: F.cross_entropy(logits(2, 3, dtype=np.int64), mask(2)), "cross_entropy: input must be floating-point, got int64"),
     (lambda: F.cross_entropy(logits(2, 0, 4), mask(2, 4)), "with at least one class, got shape (2, 0, 4)"),
     (lambda: F.focal_loss(logits(2, 3), mask(2), -1.0), "focal_loss: gamma must not be negative, got -1.0"),
@@ -532,3 +534,16 @@ def test_layers_are_their_functions() -> None:
     ):
         np.testing.assert_array_equal(module(*inputs).numpy(), expected.numpy())
     assert list(nn.CrossEntropyLoss(w).state_dict()) == ["weight"] and not nn.CrossEntropyLoss().state_dict()
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss", "focal_loss", "dice_loss", "tversky_loss"])
+def test_what_is_ignored_is_one_integer(name: str) -> None:
+    """None, 1.5 or "1" would be the label of no pixel: nobody would notice that nothing is left out."""
+    loss, x = getattr(F, name), logits(2, 3)
+    target = Tensor(np.array([1, 2]))
+    wanted = loss(x, target, ignore_index=1).item()
+    for same in (np.int64(1), np.uint8(1), np.array(1)):
+        assert loss(x, target, ignore_index=same).item() == wanted
+    for wrong in (None, 1.0, np.float32(1), "1", [1], True, Tensor(1)):
+        with pytest.raises(TypeError, match=f"^{name}: ignore_index must be an int, got"):
+            loss(x, target, ignore_index=wrong)

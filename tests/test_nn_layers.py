@@ -295,6 +295,8 @@ def test_conv2d_affine_has_no_gradient_and_says_so() -> None:
     (lambda: nn.BatchNorm2d(3)(Tensor(np.ones((3, 5, 6)))), "BatchNorm2d: input must be (N, 3, H, W), got shape (3, 5, 6)"),
     (lambda: nn.LocalResponseNorm(0), "LocalResponseNorm: size must be at least 1, got 0"),
     (lambda: nn.Dropout(1.5), "Dropout: p must lie between 0 and 1, got 1.5"),
+    (lambda: nn.Dropout(None), "Dropout: p must lie between 0 and 1, got None"),
+    (lambda: nn.Linear(2, 2).to(None), "to: None is neither a backend"),
     (lambda: nn.Dropout2d(-0.1), "Dropout2d: p must lie between 0 and 1, got -0.1"),
     (lambda: nn.Upsample(), "Upsample: give either size or scale_factor"),
     (lambda: nn.Upsample(3, 2.0), "Upsample: give either size or scale_factor"),

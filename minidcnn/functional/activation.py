@@ -205,7 +205,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 
 def _drop(name: str, x: Tensor, p: float, training: bool, shape: tuple[int, ...]) -> Tensor:
-    if not 0 <= p <= 1:
+    if not hasattr(p, "__float__") or not 0 <= p <= 1:
         raise ValueError(f"{name}: p must lie between 0 and 1, got {p}")
     return Dropout(float(p), next_seed(), shape)(floating(name, x)) if training and p else x
 

@@ -13,6 +13,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor
+from ..window import integer
 from .activation import floating
 from .common import cast, check_backend, operands, wide
 from .elementwise import Elementwise, where
@@ -102,7 +103,7 @@ def classified(name: str, input: Tensor, target: Tensor, weight: Tensor | None, 
     """(input (N, C, ...), target (N, ...) int64 with -1 for ignored pixels, weight (C,) in input's dtype, ones if None), all checked.
 
     An input (C,) with a target () becomes a batch of one. ValueError for shapes that do not fit and for targets that are neither a class
-    nor ignore_index; TypeError for other dtypes and for mixed backends.
+    nor ignore_index; TypeError for other dtypes, for mixed backends, and for an ignore_index that is no int.
     """
     x = scores(name, input)
     check_backend(name, x, target, *(() if weight is None else (weight,)))
@@ -126,7 +127,7 @@ def classified(name: str, input: Tensor, target: Tensor, weight: Tensor | None, 
     elif weight.shape != (classes,):
         raise ValueError(f"{name}: weight must have one number for each of {classes} classes, got shape {weight.shape}")
     labels = target._array
-    clean, wrong = kernels.clean_target(labels, classes, ignore_index)
+    clean, wrong = kernels.clean_target(labels, classes, integer(ignore_index, f"{name}: ignore_index"))
 
     def no_class(index: int) -> ValueError:
         at = tuple(int(i) for i in np.unravel_index(index, wanted)) if wanted else ()

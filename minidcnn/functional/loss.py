@@ -106,10 +106,12 @@ def cross_entropy(
     the target with the uniform distribution, (1 - e) target + e / C. Probabilities are floating; their mean is over pixels, whatever `weight`,
     as in PyTorch, and ignore_index does not apply. Szegedy et al., "Rethinking the inception architecture", 2016, section 7 (smoothing);
     Ronneberger et al., "U-Net", 2015, section 3 (pixel weights).
-    ValueError for shapes that do not fit and for a target that is neither a class nor ignore_index; TypeError for other dtypes.
+    ValueError for shapes that do not fit and for a target that is neither a class nor ignore_index (an int: without it, every pixel counts);
+    TypeError for other dtypes.
     """
     name = "cross_entropy"
-    if not 0 <= label_smoothing <= 1:
+    check_backend(name, input, target)
+    if not hasattr(label_smoothing, "__float__") or not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie between 0 and 1, got {label_smoothing}")
     alone = input.ndim == 1
     if pixel_weights is not None and alone:

@@ -24,7 +24,7 @@ def one_of(owner: str, what: str, value: Any, choices: tuple[Any, ...]) -> None:
 
 def probability(owner: str, what: str, value: float) -> None:
     """ValueError unless 0 <= value < 1."""
-    if not 0 <= value < 1:
+    if not hasattr(value, "__float__") or not 0 <= value < 1:
         raise ValueError(f"{owner}: {what} must be at least 0 and below 1, got {value!r}")
 
 

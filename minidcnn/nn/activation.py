@@ -75,7 +75,7 @@ class LogSoftmax(_OverDim):
 class _Drop(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
+        if not hasattr(p, "__float__") or not 0 <= p <= 1:
             raise ValueError(f"{type(self).__name__}: p must lie between 0 and 1, got {p}")
         self.p, self.inplace = p, inplace
 

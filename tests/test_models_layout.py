@@ -219,6 +219,13 @@ def test_create_model_names_the_models_there_are() -> None:
         models.create_model("resnet")
 
 
+def test_numpys_numbers_become_pythons_in_the_config() -> None:
+    """Which is saved as JSON with every checkpoint."""
+    network = models.UNet(np.int64(1), np.array(2), base=np.int64(2), depth=np.int8(2), dropout=np.float32(0.5))  # type: ignore[arg-type]
+    assert json.loads(json.dumps(network.config)) == models.UNet(1, 2, base=2, depth=2, dropout=0.5).config
+    assert type(network.classes) is int
+
+
 @pytest.mark.parametrize(
     "make, message",
     [
@@ -230,6 +237,8 @@ def test_create_model_names_the_models_there_are() -> None:
         (lambda: models.UNet(norm="group"), "UNet: norm must be None or \"batch\", got 'group'"),
         (lambda: models.UNet(upsample="nearest"), 'UNet: upsample must be "transpose" or "bilinear"'),
         (lambda: models.UNet(dropout=1.0), "UNet: dropout must be at least 0 and below 1, got 1.0"),
+        (lambda: models.UNet(dropout=None), "UNet: dropout must be at least 0 and below 1, got None"),  # type: ignore[arg-type]
+        (lambda: models.UNet(dropout="0.5"), "UNet: dropout must be at least 0 and below 1, got '0.5'"),  # type: ignore[arg-type]
         (lambda: models.SegNet(width=0), "SegNet: width must be"),
         (lambda: models.SegNetBasic(bayesian=True, dropout=-0.1), "SegNetBasic: dropout must be"),
         (lambda: models.VGG16(norm="same"), "VGG16: norm must be"),

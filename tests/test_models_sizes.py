@@ -167,6 +167,8 @@ def test_suitable_sizes() -> None:
         ({}, (96, 128), "the nearest size that fits is 188x188"),
         ({"depth": 1}, (21, 17), "height and width must be multiples of 2, at least 18; the nearest size that fits is 22x18"),
         ({"padding": "same"}, (15, 64), "height and width must be at least 16 pixels; the nearest size that fits is 16x64"),
+        ({"padding": "same"}, (700, 3), "the nearest size that fits is 700x16"),
+        ({"padding": "same"}, (0, 40), "the nearest size that fits is 16x40"),
     ],
 )
 def test_sizes_that_do_not_fit_are_answered_with_some_that_do(options: dict[str, Any], size: tuple[int, int], message: str) -> None:
@@ -185,7 +187,9 @@ def test_inputs_of_another_shape_are_refused(name: str) -> None:
             network(Tensor(np.zeros(shape, np.float32)))
     with pytest.raises(TypeError, match="input must be a Tensor, got ndarray"):
         network(np.zeros((1, 3, 32, 32), np.float32))
-    with pytest.raises(ValueError, match="an image of 0x32 does not fit: height and width must be any size from 1 pixel on"):
+    with pytest.raises(
+        ValueError, match="an image of 0x32 does not fit: height and width must be at least 1 pixel; the nearest size that fits is 1x32"
+    ):
         network(Tensor(np.zeros((1, 3, 0, 32), np.float32)))
 
 

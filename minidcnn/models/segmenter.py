@@ -29,7 +29,7 @@ class Segmenter(nn.Module):
 
     name: ClassVar[str]
     recompute: bool = False
-    needs: str = "any size from 1 pixel on"  # what `takes` asks for, in words
+    needs: str = "at least 1 pixel"  # what `takes` asks for, in words
     margin: int = 0  # pixels that the output lacks on each side: its pixel (0, 0) lies on the input's (margin, margin)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -41,8 +41,9 @@ class Segmenter(nn.Module):
         super().__init__()
         for what, number in (("in_channels", in_channels), ("classes", classes)):
             positive(type(self).__name__, what, number)
-        self.in_channels, self.classes = in_channels, classes
-        self.config: dict[str, Any] = {"in_channels": in_channels, "classes": classes, **options}
+        given = {"in_channels": in_channels, "classes": classes, **options}
+        self.config: dict[str, Any] = {key: value.item() if hasattr(value, "item") else value for key, value in given.items()}
+        self.in_channels, self.classes = self.config["in_channels"], self.config["classes"]
 
     def stage(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
         """function(*inputs), one of the stages between which results are kept while `recompute` is set."""
@@ -58,7 +59,7 @@ class Segmenter(nn.Module):
         if not all(map(self.takes, size)):
             smaller = [next((m for m in range(n, 0, -1) if self.takes(m)), 0) for n in size]
             nearest = [smaller] if all(smaller) else []
-            nearest.append([self._fitting(n) for n in size])
+            nearest.append([next(m for m in count(n) if self.takes(m)) for n in size])
             sizes = " and ".join(f"{h}x{w}" for h, w in nearest)
             raise ValueError(
                 f"{type(self).__name__}: an image of {size[0]}x{size[1]} does not fit: height and width must be {self.needs}; "

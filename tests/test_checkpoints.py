@@ -99,6 +99,12 @@ def test_replacing_shows_the_old_file_until_the_new_one_is_whole(tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 
 
+def test_files_need_a_folder(tmp_path: Path, rng: np.random.Generator) -> None:
+    for write in (lambda path: atomic.write_text(path, ""), lambda path: save_checkpoint(path, checkpoint(rng))):
+        with pytest.raises(FileNotFoundError, match="c.safetensors cannot be written: there is no folder .*missing; make it first"):
+            write(tmp_path / "missing" / "c.safetensors")
+
+
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
 def test_checkpoints_can_be_read_by_whoever_may_read_new_files(tmp_path: Path, rng: np.random.Generator) -> None:
     (tmp_path / "usual").touch()

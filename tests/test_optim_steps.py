@@ -262,6 +262,8 @@ def test_parameter_groups() -> None:
     (lambda p: optim.SGD(3), "SGD: params must be an iterable of tensors, got int"),
     (lambda p: optim.SGD(nn.Linear(2, 2)), "SGD: params must be an iterable of tensors, got Linear; pass its .parameters()"),
     (lambda p: optim.SGD([{"params": nn.Linear(2, 2)}]), "SGD: params must be an iterable of tensors, got Linear; pass its .parameters()"),
+    (lambda p: optim.SGD({p}), "SGD: params must have an order, which a set has not; pass a list"),
+    (lambda p: optim.SGD([{"params": {p}}]), "SGD: params must have an order, which a set has not; pass a list"),
     (lambda p: optim.SGD({"params": [p]}), "SGD: params must be an iterable of tensors or dicts, got one dict; wrap it in a list"),
     (lambda p: optim.SGD([p], lr="0.1"), "SGD: lr must be a number, got '0.1'"),
     (lambda p: optim.SGD([p], momentum=[0.9]), "SGD: momentum must be a number, got [0.9]"),

@@ -11,8 +11,13 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place when the block ends well; after an error, `path` is as it was."""
+    """A temporary file beside `path` that takes its place when the block ends well; after an error, `path` is as it was.
+
+    FileNotFoundError if there is no folder for it.
+    """
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.touch()
     mode = stat.S_IMODE(temporary.stat().st_mode)  # of new files here; some writers make private ones

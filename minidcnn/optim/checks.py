@@ -18,7 +18,9 @@ def plain(value: Any) -> Any:
 
 
 def iterated(name: str, params: Any) -> list[Any]:
-    """The members of an iterable. TypeError for anything else."""
+    """The members of an iterable. TypeError for anything else, and for a set: states are saved, and norms summed, in the order given."""
+    if isinstance(params, set | frozenset):
+        raise TypeError(f"{name} must have an order, which a {type(params).__name__} has not; pass a list")
     if not isinstance(params, Iterable):
         way = "; pass its .parameters()" if hasattr(params, "parameters") else ""
         raise TypeError(f"{name} must be an iterable of tensors, got {type(params).__name__}{way}")

@@ -88,9 +88,7 @@ def _by_pairs(x: Array, y: Array, window: Window) -> Array | None:
     run, pairs = window.kernel[1] * c, -(-n * oh * ow // 2)
     if c % LANES or o % LANES or pairs < PAIRS:
         return None
-    zeros, vectors = np.zeros(max(run, o), np.float32), panel_vectors(run)
-    if run % (vectors * LANES):
-        vectors = 1
+    zeros, vectors = np.zeros(max(run, o), np.float32), panel_vectors(run)  # which divide run, as LANES does
     image, slopes = rows(x), rows(y)
     cells, g = np.empty((kh, pairs, run), np.float32), np.empty((1, pairs, o), np.float32)
 

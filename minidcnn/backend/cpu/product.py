@@ -21,8 +21,6 @@ from .vector import ROWS, make_pair, make_round, panel_vectors
 from .winograd_loops import fill, transpose
 
 _scratch = Scratch()
-
-
 round_run, pair_runs = make_round(), make_pair()
 ROWS_PACKED = 64  # of a panel, by one item of work
 
@@ -109,8 +107,9 @@ def pad_lines(x, y, top, left, half, start, stop):  # type: ignore[no-untyped-de
         elif half is None:
             fill(source, 0, to, 0, 1, left, line, wide - left - line)
         else:
-            fill(0, 0, to, 0, 1, wide, 0, 0)
+            fill(0, 0, to, 0, 1, left // 2, 0, 0)
             round_run(source, to + 2 * left, line)
+            fill(0, 0, to + 2 * (left + line), 0, 1, wide - (left + line) // 2, 0, 0)
 
 
 @njit

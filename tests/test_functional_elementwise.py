@@ -173,6 +173,7 @@ def test_ties_share_the_gradient() -> None:
 
 
 def test_limits_belong_to_the_interval_of_clamp() -> None:
+    assert F.clamp(Tensor([1, 2]), max=np.float32(1.5)).numpy().tolist() == F.clamp(Tensor([1, 2]), max=1.5).numpy().tolist() == [1.0, 1.5]
     agree(lambda F, x: F.clamp(x, -1.0, 2.0), np.array([-2.0, -1.0, 0.0, 2.0, 3.0]))
     agree(lambda F, x: F.clamp(x, -0.1, 0.1), np.array([-0.1, 0.1, 0.0], np.float32))  # 0.1 as float32 is above 0.1
 
@@ -283,6 +284,8 @@ def test_results_never_share_memory_with_what_they_are_made_of() -> None:
             r"where: condition \(2,\) and values \(3,\) do not broadcast",
         ),
         (lambda: F.clamp(Tensor([1.0])), ValueError, "clamp: give min, max or both"),
+        (lambda: F.clamp(Tensor([1.0]), Tensor(0.5)), TypeError, "clamp: limits must be numbers, got Tensor; .* use maximum and minimum"),
+        (lambda: F.clamp(Tensor([1.0]), 0, [2]), TypeError, "clamp: limits must be numbers, got list"),
         (lambda: -Tensor([True]), TypeError, "neg: a boolean has no negative; use x == False to invert it, or cast it with"),
         (lambda: operator.sub(Tensor([True]), Tensor([True])), TypeError, "sub: booleans have no difference; compare them with !="),
         (lambda: Tensor([1.0]) + "1", TypeError, "Tensor: data must be real numbers .* got str of dtype <U1"),

@@ -333,10 +333,16 @@ def sign(x: Tensor) -> Tensor:
 
 
 def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
-    """x limited to [min, max], to `max` where they cross. Integers with a limit that is none become float32. ValueError without limits."""
+    """x limited to [min, max], to `max` where they cross. Integers with a limit that is none become float32.
+
+    ValueError without limits, TypeError for limits that are no numbers.
+    """
     if min is None and max is None:
         raise ValueError("clamp: give min, max or both")
-    if any(isinstance(limit, float) for limit in (min, max)):
+    for limit in (min, max):
+        if limit is not None and not isinstance(limit, NUMBER):
+            raise TypeError(f"clamp: limits must be numbers, got {type(limit).__name__}; for those of a tensor use maximum and minimum")
+    if any(isinstance(limit, float | np.floating) for limit in (min, max)):
         x = _floating(x)
     return Clamp(min, max)(x)
 

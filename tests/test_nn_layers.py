@@ -322,3 +322,25 @@ def test_batch_norm_behind_a_convolution_refuses_an_image_without_a_batch(record
     net = nn.Sequential(nn.Conv2d(1, 2, (1, 3)), nn.BatchNorm2d(2), nn.ReLU()).eval()
     with enable_grad() if recorded else no_grad(), pytest.raises(ValueError, match=r"BatchNorm2d: input must be \(N, 2, H, W\)"):
         net(Tensor(np.zeros((1, 4, 5), np.float32)))
+
+
+@pytest.mark.parametrize("nothing", [None, [[1.0]], np.ones((1, 4, 6, 6), np.float32)])
+def test_every_layer_wants_a_tensor(nothing: Any) -> None:
+    """A forward that forgot to return its result gives the next layer None."""
+    layers = (nn.AdaptiveAvgPool2d(1), nn.AvgPool2d(2), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1), nn.ConvTranspose2d(4, 2, 1), nn.Dropout(),
+              nn.Dropout2d(), nn.Flatten(), nn.LeakyReLU(), nn.Linear(6, 2), nn.LocalResponseNorm(3), nn.LogSoftmax(), nn.MaxPool2d(2),
+              nn.PixelShuffle(2), nn.ReflectionPad2d(1), nn.ReLU(), nn.Sigmoid(), nn.Softmax(), nn.Tanh(), nn.Upsample(2), nn.ZeroPad2d(1),
+              nn.Sequential(nn.BatchNorm2d(4), nn.ReLU()))  # fmt: skip
+    losses = (
+        nn.CrossEntropyLoss(),
+        nn.NLLLoss(),
+        nn.FocalLoss(),
+        nn.DiceLoss(),
+        nn.TverskyLoss(),
+        nn.BCEWithLogitsLoss(),
+        nn.MSELoss(),
+        nn.L1Loss(),
+    )
+    for layer, arguments in (*((layer, (nothing,)) for layer in layers), *((loss, (nothing, nothing)) for loss in losses)):
+        with pytest.raises(TypeError, match=f"must be a Tensor, got {type(nothing).__name__}; wrap arrays as minidcnn.Tensor"):
+            layer(*arguments)

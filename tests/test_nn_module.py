@@ -198,6 +198,8 @@ def test_load_state_dict_says_all_that_does_not_fit_and_changes_nothing() -> Non
         block.load_state_dict("file.pth")
     with pytest.raises(TypeError, match="scale holds <U1 values instead of numbers"):
         block.load_state_dict({"scale": np.array(["a"])})
+    with pytest.raises(ValueError, match="2 keys unexpected: 0, 1;"):
+        block.load_state_dict({**before, 0: np.zeros(1), 1: np.zeros(1)})
     many = {f"extra{i}": np.zeros(1) for i in range(8)}
     with pytest.raises(ValueError, match=r"8 keys unexpected: extra0, .*extra4 and 3 more; pass strict=False to load what fits by name"):
         block.load_state_dict({**before, **many})

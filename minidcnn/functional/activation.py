@@ -8,7 +8,7 @@ from typing import Any
 from ..autograd import Function, Gradient
 from ..backend import Array, float_dtype, kernels_of, next_seed
 from ..tensor import Tensor, not_a_tensor
-from .common import axis, cast
+from .common import axis, cast, check_backend
 from .elementwise import Elementwise, exp, times
 from .reduce import sum
 from .shape import reshape
@@ -190,6 +190,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
     The mask is a function of the next seed (`minidcnn.manual_seed`). Srivastava et al., "Dropout", 2014. ValueError for p outside [0, 1].
     """
+    check_backend("dropout", input)
     return _drop("dropout", input, p, training, input.shape)
 
 
@@ -199,6 +200,7 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
     Three axes are (N, C, L), as in PyTorch. Tompson et al., "Efficient object localization using convolutional networks", 2015,
     section 3.2. ValueError for p outside [0, 1] or other numbers of axes.
     """
+    check_backend("dropout2d", input)
     if input.ndim not in (3, 4):
         raise ValueError(f"dropout2d: input must be (N, C, H, W) or (N, C, L), got shape {input.shape}; for elements use dropout")
     return _drop("dropout2d", input, p, training, (*input.shape[:2], *(1,) * (input.ndim - 2)))

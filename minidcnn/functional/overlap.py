@@ -11,6 +11,7 @@ from ..backend import kernels_of
 from ..tensor import Tensor
 from .activation import softmax
 from .classes import ClassSums, PickClass, classified, reduced
+from .common import check_backend
 from .elementwise import where
 from .reduce import sum
 from .shape import unsqueeze
@@ -62,6 +63,7 @@ def _sums(
     name: str, input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, smooth: float, squared: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """hits, predicted and true, each (C,), and the classes' weights."""
+    check_backend(name, input, target)
     if smooth < 0:
         raise ValueError(f"{name}: smooth must not be negative, got {smooth}")
     if input.ndim < 2 or input.shape[1] < 2:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import functional as F
 from ..backend import kernels
-from ..tensor import Tensor
+from ..tensor import Tensor, not_a_tensor
 from ..window import integer
 from . import init
 from .module import Module
@@ -65,6 +65,8 @@ class BatchNorm2d(Module):
 
     def forward(self, input: Tensor, relu: bool = False) -> Tensor:
         """input: (N, num_features, H, W) -> the same shape; `relu`: with ReLU behind it, in the same passes over memory."""
+        if not isinstance(input, Tensor):
+            raise not_a_tensor("BatchNorm2d", input)
         if input.ndim != 4 or input.shape[1] != self.num_features:
             raise ValueError(f"BatchNorm2d: input must be (N, {self.num_features}, H, W), got shape {input.shape}")
         mean, variance, training = self.running_mean, self.running_var, self.training

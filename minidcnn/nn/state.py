@@ -75,5 +75,5 @@ def _count(items: list[str], noun: str) -> str:
 
 
 def _some(items: Iterable[str]) -> str:
-    items = list(items)
+    items = list(map(str, items))
     return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -212,4 +212,19 @@ def test_float16_is_measured_and_said() -> None:
     finally:
         minidcnn.use("numpy")
     result = measure(job, None, 1)
-    assert ", float16" in text(result) and "float16" not in text(measure(Job("step", **TINY, precision="bf16"), None, 1))
+    assert ", float16" in text(result)
+
+
+@pytest.mark.parametrize(("precision", "said"), [("bf16", "bf16"), ("tf32", "float32")])
+def test_bf16_is_measured_and_said_and_tf32_is_float32_here(precision: str, said: str) -> None:
+    result = measure(Job("step", "unet", (1, 3, 32, 48), 16, precision=precision), None, 1)
+    assert text(result).splitlines()[0].endswith(f", {said}")
+    assert result["machine"]["gflops"] > 0
+
+
+@needs_torch
+def test_pytorch_takes_part_in_bf16() -> None:
+    """Networks under autocast, layers with factors that are bf16."""
+    assert measure(Job("infer", "unet", (1, 3, 32, 48), 16, precision="bf16"), "torch", 1)["ratio"] > 0
+    table = measure(Job("layers", "unet", (1, 3, 32, 48), 16, precision="bf16"), "torch", 1)["layers"]
+    assert all(item["ratio"] > 0 for item in table)

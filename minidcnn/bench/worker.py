@@ -49,7 +49,7 @@ def main() -> None:
         elif command == "memory":
             answer(peak=gpu.peak() if gpu else peak_memory())
         elif command == "machine":
-            answer(**(gpu.machine(job["precision"]) if gpu else machine()))
+            answer(**(gpu.machine(job["precision"]) if gpu else machine(job["precision"])))
         elif command == "kernels" and gpu:
             answer(kernels=gpu.profile(runs[0]))
 
@@ -193,20 +193,21 @@ def peak_memory() -> int:
     return int(peak if sys.platform == "darwin" else peak * 1024)
 
 
-def machine() -> dict[str, float]:
-    """The roofline: GFLOP/s of float32 products that stay in the nearest cache, GB/s of a copy (read and written), on all threads."""
+def machine(precision: str = "float32") -> dict[str, float]:
+    """The roofline: GFLOP/s of products that stay in the nearest cache, of bf16 or float32; GB/s of a copy (read and written); on all threads."""
     from ..backend.cpu.instructions import LANES
     from ..backend.cpu.matmul import multiply
     from ..backend.cpu.threads import num_threads, parallel
     from ..backend.cpu.vector import ROWS
 
     k, rows, columns, calls = 256, 64 * ROWS[-1], 4 * LANES, 64
+    half, per = (1, 2) if precision == "bf16" else (None, 1)  # numbers in one place
     a, b = np.ones((ROWS[-1], k), np.float32), np.ones((k, columns), np.float32)
 
     def products(start: int, stop: int) -> None:
         c = np.empty((ROWS[-1], columns), np.float32)
         for _ in range(start, stop):  # rows 0 apart: the same block again and again
-            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0, None)
+            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0, half)
 
     source, target = (np.ones(1 << 26, np.float32) for _ in range(2))
     part = source.size // 64
@@ -214,7 +215,7 @@ def machine() -> dict[str, float]:
     def copies(start: int, stop: int) -> None:
         target[start * part : stop * part] = source[start * part : stop * part]
 
-    flops = 2 * rows * columns * k * calls * num_threads()
+    flops = 2 * per * rows * columns * k * calls * num_threads()
     return {
         "threads": num_threads(),
         "gflops": flops / fastest(lambda: parallel(products, calls * num_threads())) / 1e9,

@@ -131,7 +131,8 @@ def main() -> None:
     if threads := os.environ.get("MINIDCNN_NUM_THREADS"):  # as many as we use
         torch.set_num_threads(int(threads))
     memory = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last, "compiled": torch.channels_last}[job["format"]]
-    dtype = torch.float16 if ON_GPU and job["precision"] == "float16" else torch.float32
+    kinds = {"bf16": torch.bfloat16, "float16": torch.float16 if ON_GPU else torch.float32}  # as its layers have them under autocast
+    dtype = kinds.get(job["precision"], torch.float32)
     runs = [layer(item, memory, dtype) for item in job["layers"]] if job.get("layers") else [network(job, memory)]
     answer(imported=IMPORTED)
     for line in sys.stdin:

@@ -69,16 +69,21 @@ class Routine:
         self.name = f"{function.__module__}.{function.__qualname__}"
         self.dispatcher: Any = _dispatcher(function, no_cpython_wrapper=not python)
         hints = [_kinds(hint) for name, hint in get_type_hints(function).items() if name != "return"]
-        every = list(itertools.product(*hints))
-        self.variants = [Variant(f"{self.name}{f'-{k}' if k else ''}", self.dispatcher, self, some) for k, some in enumerate(every)]
+        self.optional = [k for k, kinds in enumerate(hints) if len(kinds) > 1]
+        self.variants: dict[tuple[bool, ...], Variant] = {}  # by which of the optional arguments are None
+        for some in itertools.product(*hints):
+            name = f"{self.name}{f'-{len(self.variants)}' if self.variants else ''}"
+            self.variants[self._absent(some)] = Variant(name, self.dispatcher, self, some)
         self.type = types.Function(type(self.name, (_Chosen,), {"key": self, "routine": self}))
         self.__doc__ = function.__doc__
         self.__name__ = function.__name__
 
-    def variant(self, arguments: Sequence[Any]) -> Variant | None:
-        """The one for arguments, or numba's types of arguments, of which some are None."""
-        absent = [value is None or isinstance(value, types.NoneType) for value in arguments]
-        return next((v for v in self.variants if [isinstance(kind, types.NoneType) for kind in v.arguments] == absent), None)
+    def _absent(self, arguments: Sequence[Any]) -> tuple[bool, ...]:
+        return tuple([(value := arguments[k]) is None or isinstance(value, types.NoneType) for k in self.optional])
+
+    def variant(self, arguments: Sequence[Any]) -> Variant:
+        """The one for these arguments, or for numba's types of them."""
+        return self.variants[self._absent(arguments)]
 
     @property
     def _numba_type_(self) -> Any:
@@ -86,8 +91,7 @@ class Routine:
         return self.type
 
     def __call__(self, *args: Any) -> None:
-        if (variant := self.variant(args)) is not None:
-            variant.load()
+        self.variant(args).load()
         self.dispatcher(*args)
 
 
@@ -97,9 +101,9 @@ class _Chosen(_template):  # type: ignore[misc]
     routine: Routine
 
     def generic(self, arguments: Any, keywords: Any) -> Any:
-        variant = self.routine.variant(arguments)
-        if variant is None or keywords:
+        if keywords or len(arguments) != len(next(iter(self.routine.variants.values())).arguments):
             return None
+        variant = self.routine.variant(arguments)
         variant.load()
         return types.void(*variant.arguments)
 

@@ -21,7 +21,8 @@ Array = np.ndarray
 REFERENCE = Kernels(np)
 LANES = vector.LANES
 TRIPLE = ("conv2d", "conv_transpose2d", "conv2d_weight")
-DEFINITION, TILES = 0.003, 0.006  # what factors in bf16 may lose, relative and on average; what transformed factors may
+DEFINITION = 0.003  # what factors in bf16 may lose, relative and on average
+TILES = (0.006, 0.006, 0.015)  # what transformed factors may, in each of the triple
 
 
 def bits(x: Array) -> Array:
@@ -105,7 +106,7 @@ def test_sums_of_pairs_add_both(vectors: int, rows: int, k: int, rng: np.random.
     np.testing.assert_array_equal(c, np.einsum("kit,kjt->ij", a, b))
 
 
-@pytest.mark.parametrize("which", ["BF16_A_T", "BF16_G", "BF16_B_T"])
+@pytest.mark.parametrize("which", ["A_T", "B_T", "BF16_G", "BF16_B_T"])
 def test_transforms_write_the_rounded_numbers(which: str, rng: np.random.Generator) -> None:
     """Pairs of neighbouring channels, and the second of pairs whose first is there already: the bits of the float32 transform, rounded."""
     matrix, total = getattr(transforms, which), 3 * LANES
@@ -114,14 +115,14 @@ def test_transforms_write_the_rounded_numbers(which: str, rng: np.random.Generat
 
     @jit
     def run(src, other, one, two, both, n, m, total):  # type: ignore[no-untyped-def]
-        single(src, n * total, total, one, m * total, total, total, 1)
-        single(other, n * total, total, two, m * total, total, total, 1)
-        single(src, n * total, total, both, m * total, total, total, 1)
-        second(other, n * total, total, both, m * total, total, total, 1)
+        single(src, n * total, total, one, m * total, total, total)
+        single(other, n * total, total, two, m * total, total, total)
+        single(src, n * total, total, both, m * total, total, total)
+        second(other, n * total, total, both, m * total, total, total)
 
     @jit
     def run_along(src, to, n, m, total):  # type: ignore[no-untyped-def]
-        along(src, n * total, total, to, m * total // 2, total // 2, total, 1)
+        along(src, n * total, total, to, m * total // 2, total // 2, total)
 
     x, other = rng.standard_normal((2, n, n, total), dtype="f4")
     one, two, both = np.zeros((3, m, m, total), "f4")
@@ -177,8 +178,8 @@ def test_winograd_loses_what_transformed_factors_lose(n: int, c: int, o: int, h:
     window = Window((3, 3), padding=(ph, pw))
     x, y, weight = case(np.random.default_rng(seed), n, c * LANES, o * LANES, (h, w), window)
     exact = triple(REFERENCE, x.astype(float), y.astype(float), weight.astype(float), window)
-    for a, b in zip(by_winograd(x, y, weight, window), exact, strict=True):
-        assert 0.001 < lost(a, b) < (TILES if b.size > 2000 else 2 * TILES)
+    for a, b, most in zip(by_winograd(x, y, weight, window), exact, TILES, strict=True):
+        assert 0.001 < lost(a, b) < (most if b.size > 2000 else 2 * most)
 
 
 WINDOWS = [
@@ -245,7 +246,7 @@ def test_the_adjoint_is_the_adjoint_but_for_rounding(seed: int, n: int, h: int, 
     a, b, c = triple(CpuKernels("bf16"), x, y, weight, which)
     values = [float(np.vdot(p.astype(float), q)) for p, q in ((a, y), (b, x), (c, weight))]
     scale = float(np.linalg.norm(a) * np.linalg.norm(y))
-    assert max(values) - min(values) < TILES * scale
+    assert max(values) - min(values) < TILES[2] * scale
 
 
 def test_bias_scale_and_relu_are_float32(rng: np.random.Generator) -> None:
@@ -290,8 +291,8 @@ def test_every_way_to_cut_the_work_and_any_number_of_threads_agree(settings, n, 
     for count in (1, 3, 2):
         threads.set_num_threads(count)
         got = by_winograd(x, y, w, window)
-        for a, b in zip(got, expected, strict=True):
-            assert 0.002 < lost(a, b) < TILES
+        for a, b, most in zip(got, expected, TILES, strict=True):
+            assert 0.002 < lost(a, b) < most
         for a, b in zip(got, first or got, strict=True):
             np.testing.assert_array_equal(a, b)
         first = got
@@ -334,5 +335,5 @@ def test_kernels_are_those_of_the_precision(in_bf16: None) -> None:
     rounded = layer(x).numpy()
     minidcnn.use("numpy", "tf32")  # which is of GPUs, and changes nothing here
     exact = layer(x).numpy()
-    assert 0.002 < lost(rounded, exact) < TILES
+    assert 0.002 < lost(rounded, exact) < TILES[0]
     assert conv.CpuConv.bf16 is False and CpuKernels("bf16").bf16 and not CpuKernels("tf32").bf16

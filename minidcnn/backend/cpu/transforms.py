@@ -5,8 +5,8 @@ at six points, infinity one of them: six multiplications where the definition ne
 Convolutional Neural Networks", 2016).
 
 Any points would do. Of 0, p, -p, q, -q and infinity, p = 2/3 and q = 3/2 lose the fewest digits, less than half of what the usual 1 and 2 lose:
-powers of both stay near 1. Rounding the factors to bf16 needs better points still: 0, 1, -1, i, -i and infinity, whose powers all have
-magnitude 1, lose half as much, for seven multiplications instead of six (docs/math/11-winograd.md).
+powers of both stay near 1. Where factors are rounded to bf16 and errors grow from layer to layer, better points are used still: 0, 1, -1, i, -i
+and infinity, whose powers all have magnitude 1, lose half as much, for seven multiplications instead of six (docs/math/11-winograd.md).
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ Matrix: TypeAlias = Sequence[Sequence[Fraction]]
 
 OUT, TAPS, POINTS = 4, 3, (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2))
 SIDE = OUT + TAPS - 1  # pixels that a tile sees, along one axis
-VALUES, BF16_VALUES = SIDE, SIDE + 1  # of a tile along one axis, for factors in float32 and in bf16
-XI, BF16_XI = VALUES**2, BF16_VALUES**2  # products per tile, each a matrix product over all tiles
+VALUES, BF16_VALUES = SIDE, SIDE + 1  # of a tile along one axis; the latter for images and weights in bf16
 
 
 def matrices(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from numba import types  # first, as in cache.py
@@ -142,13 +142,13 @@ ALONG, SECOND = 1, 2  # how a transform may write bf16
 
 
 def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = False, write: int = 0) -> Callable[..., None]:
-    """transform(src, src_row, src_col, dst, dst_row, dst_col, count, half): dst = matrix src matrix^T, for square tiles of channels.
+    """transform(src, src_row, src_col, dst, dst_row, dst_col, count): dst = matrix src matrix^T, for square tiles of channels.
 
     src[i][j] is the run of `count` channels at src + i src_row + j src_col; they are done LANES at once, the last LANES, of which there
-    must be so many, if need be with some of those before them once more. Unless `half` is None, the matrix is `bf16`.
-    `affine`, for outputs, takes three more arguments (scale, offset, relu) before `half`: dst = scale (matrix src matrix^T) + offset by
-    channel, and unless relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to
-    be written next.
+    must be so many, if need be with some of those before them once more.
+    `affine`, for outputs, takes three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless
+    relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to be written next.
+    `bf16`, the matrix of another factorisation, takes one more, half, last: unless that is None, it stands for `matrix`.
     write: 0 for float32. ALONG for bf16, two neighbouring channels in the place of one number. SECOND for pairs of bf16 whose first number
     dst holds as float32. For both, `count` must be a multiple of LANES.
     """
@@ -183,7 +183,7 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
     def body(
         half: bool, bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any
     ) -> None:
-        used = matrix if bf16 is None or not half else bf16
+        used = bf16 if half and bf16 is not None else matrix
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         whole = bd.and_(count, I64(-LANES))
         rounds = bd.add(I64(1), bd.zext(bd.icmp_signed("<", whole, count), I64))  # the second: what is left, in one vector
@@ -195,7 +195,8 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
                 loop.update([])
             outer.update([])
 
-    return _intrinsic_of_half(body, 10 if affine else 7)
+    count = 10 if affine else 7
+    return _intrinsic(partial(body, False), count) if bf16 is None else _intrinsic_of_half(body, count)
 
 
 def make_transpose() -> Callable[..., None]:
@@ -276,6 +277,7 @@ def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
     typing: dict[int, Callable[..., Any]] = {  # numba asks for a function with so many arguments
         3: lambda typing, a, b, c: made,
         4: lambda typing, a, b, c, d: made,
+        7: lambda typing, a, b, c, d, e, f, g: made,
         8: lambda typing, a, b, c, d, e, f, g, h: made,
     }
     return intrinsic(typing[count])

@@ -1,4 +1,4 @@
-"""Winograd convolution F(4x4, 3x3): 36 products instead of 144 for 16 outputs, in float32.
+"""Winograd convolution F(4x4, 3x3): 36 products instead of 144 for 16 outputs, in float32; with factors in bf16 49 for images, 36 for weights.
 
 As maps: y = A^T [(G w) * (B^T x)], in two dimensions on both sides, with the matrices of `transforms`. It is the same linear map as the
 definition, factored differently, so the adjoints come from the same three matrices: x from y is the convolution by the turned filter, and
@@ -8,6 +8,8 @@ With many tiles, blocks of them go through transform, product and transform back
 it pays to read these for each block. With large weights and few tiles it is the weights that pass by: transformed a part at a time, used
 for all tiles, never stored. However work is cut, every sum is added up in the same order, and where it is split, by shape alone: results
 do not depend on the number of threads. Rounding errors are about 5 times those of the definition, a few 1e-6 of the largest output.
+
+bf16: two transformed numbers share the place of one. What is summed over makes pairs: channels, in a weight's gradient tiles.
 
 Importing this module imports numba.
 """
@@ -91,7 +93,7 @@ def conv2d_weight(x: Array, y: Array, window: Window, bf16: bool = False) -> Arr
 
     def gather(total: Array, parts: int) -> None:
         parallel(
-            lambda a, b: collect(total, plane, parts, flat, s, _scratch("block", BLOCK), half, a, b),
+            lambda a, b: collect(total, plane, parts, flat, s, _scratch("block", BLOCK), a, b),
             -(-s.c // LANES),
             s.values * LANES * s.wide * parts,
         )
@@ -174,7 +176,7 @@ def _convolve(
     if s.c * o >= LARGE and s.tiles <= o and last >= LANES:  # transformed pixels are fewer numbers than transformed weights
         steps = max(-(-s.tiles // STEP), -(-num_threads() // panels))
         rows = _up(-(-s.tiles // steps), ADDS)
-        part = min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
+        part = per * min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
         t_plane = _odd((s.tiles + ADDS) * s.row)
         tiles = _scratch("all tiles", s.values * t_plane)
         parallel(
@@ -255,7 +257,7 @@ def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair, half: int |
     vectors = panel_vectors(o)
     columns = vectors * LANES
     wide = _up(o, columns)
-    row, across = _row(c // 2 if half == ALONG else c), VALUES if half is None else BF16_VALUES
+    row, across = (_row(c // 2), BF16_VALUES) if half == ALONG else (_row(c), VALUES)
     return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, wide, row, _row(wide), across, across * across)
 
 

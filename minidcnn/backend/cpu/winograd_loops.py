@@ -19,11 +19,10 @@ from .routine import python_routine, routine
 from .transforms import A_T, B_T, BF16_A_T, BF16_B_T, BF16_G, OUT, SIDE, TAPS, G, transposed
 from .vector import ALONG, SECOND, make_fill, make_transform, make_transpose
 
-input_map, gradient_map = make_transform(B_T, BF16_B_T), make_transform(transposed(A_T), transposed(BF16_A_T))
-output_map = make_transform(A_T, BF16_A_T, affine=True)
-weight_map, back_map = make_transform(G, BF16_G), make_transform(transposed(G), transposed(BF16_G))
-input_along, input_second = make_transform(BF16_B_T, write=ALONG), make_transform(BF16_B_T, write=SECOND)
-gradient_second, weight_second = make_transform(transposed(BF16_A_T), write=SECOND), make_transform(BF16_G, write=SECOND)
+input_map, gradient_map, back_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(transposed(G))
+weight_map, output_map = make_transform(G, BF16_G), make_transform(A_T, BF16_A_T, affine=True)
+input_along, weight_second = make_transform(BF16_B_T, write=ALONG), make_transform(BF16_G, write=SECOND)
+input_second, gradient_second = make_transform(B_T, write=SECOND), make_transform(transposed(A_T), write=SECOND)
 transpose, fill = make_transpose(), make_fill()
 
 TAPS2 = TAPS * TAPS
@@ -98,18 +97,16 @@ def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: in
             source, row = patch.ctypes.data, SIDE * c
         to = tiles.ctypes.data + 4 * at
         if half is None:
-            input_map(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c, half)
+            input_map(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c)
         elif half == ALONG:
-            input_along(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c, half)
+            input_along(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c)
         elif q % 2 == 0:
-            input_map(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c, half)
+            input_map(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c)
         else:
-            input_second(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c, half)
-    if half is None:
-        return
-    if half == SECOND and count % 2 > 0:
+            input_second(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c)
+    if half is not None and half == SECOND and count % 2 > 0:
         fill(0, 0, patch.ctypes.data, 0, 1, SIDE * SIDE * c, 0, 0)
-        input_second(patch.ctypes.data, SIDE * c, c, tiles.ctypes.data + 4 * (at + count // 2 * s.row), s.across * plane, plane, c, half)
+        input_second(patch.ctypes.data, SIDE * c, c, tiles.ctypes.data + 4 * (at + count // 2 * s.row), s.across * plane, plane, c)
 
 
 @python_routine
@@ -126,14 +123,12 @@ def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at:
             source, row = patch.ctypes.data, OUT * o
         to = tiles.ctypes.data + 4 * (at + (q if half is None else q // 2) * s.g_row)
         if half is None or q % 2 == 0:
-            gradient_map(source, row, o, to, s.across * plane, plane, o, half)
+            gradient_map(source, row, o, to, s.across * plane, plane, o)
         else:
-            gradient_second(source, row, o, to, s.across * plane, plane, o, half)
+            gradient_second(source, row, o, to, s.across * plane, plane, o)
     if half is not None and count % 2 > 0:
         fill(0, 0, patch.ctypes.data, 0, 1, OUT * OUT * o, 0, 0)
-        gradient_second(
-            patch.ctypes.data, OUT * o, o, tiles.ctypes.data + 4 * (at + count // 2 * s.g_row), s.across * plane, plane, o, half
-        )
+        gradient_second(patch.ctypes.data, OUT * o, o, tiles.ctypes.data + 4 * (at + count // 2 * s.g_row), s.across * plane, plane, o)
 
 
 @routine
@@ -221,7 +216,7 @@ def turned_filters(w: Array, s: Shape, o0: int, c0: int, u: Array, at: int, plan
         if half is None or k % 2 == 0:
             weight_map(source, -TAPS * row, -row, to, s.across * plane, plane, LANES, half)
         else:
-            weight_second(source, -TAPS * row, -row, to, s.across * plane, plane, LANES, half)
+            weight_second(source, -TAPS * row, -row, to, s.across * plane, plane, LANES)
 
 
 @python_routine
@@ -246,19 +241,17 @@ def filters(
                 if half is None or k % 2 == 0:
                     weight_map(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES, half)
                 else:
-                    weight_second(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES, half)
+                    weight_second(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES)
 
 
 @routine
-def back(
-    sums: int, row: int, plane: int, w: Array, s: Shape, o0: int, c0: int, count: int, rest: int, block: Array, half: int | None
-) -> None:
+def back(sums: int, row: int, plane: int, w: Array, s: Shape, o0: int, c0: int, count: int, rest: int, block: Array) -> None:
     """Weights (O, 3, 3, C) from (o0, c0) on = G^T m G of sums m (values, count of C, row) at an address, of which `rest` columns are used."""
     for k0 in range(0, count, LANES):
         for j0 in range(0, rest, LANES):
             for k in range(min(LANES, count - k0)):
                 source = sums + 4 * ((k0 + k) * row + j0)
-                back_map(source, s.across * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, LANES, half)
+                back_map(source, s.across * plane, plane, block.ctypes.data + 4 * k * TAPS2 * LANES, TAPS * LANES, LANES, LANES)
             store_filters(block, w, s.o, s.c, o0 + j0, c0 + k0)
 
 
@@ -341,7 +334,7 @@ def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gra
 
 
 @njit
-def collect(total, plane, parts, w, s, block, half, start, stop):  # type: ignore[no-untyped-def]
+def collect(total: Array, plane: int, parts: int, w: Array, s: Shape, block: Array, start: int, stop: int) -> None:
     """w = G^T m G of the sum of all parts, for items of LANES channels of C."""
     for item in range(start, stop):
         c0 = item * LANES
@@ -351,7 +344,7 @@ def collect(total, plane, parts, w, s, block, half, start, stop):  # type: ignor
                 to = xi * plane + c0 * s.wide
                 for k in range(to, to + count * s.wide):
                     total[0, k] += total[part, k]
-        back(total.ctypes.data + 4 * c0 * s.wide, s.wide, plane, w, s, 0, c0, count, s.o, block, half)
+        back(total.ctypes.data + 4 * c0 * s.wide, s.wide, plane, w, s, 0, c0, count, s.o, block)
 
 
 @njit
@@ -366,4 +359,4 @@ def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, bl
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
             to = sums.ctypes.data + 4 * xi * plane
             add(a, 1, s.row, b, s.g_row, to, s.columns, deep, count, s.vectors, 0, half)
-        back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block, half)
+        back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

@@ -29,6 +29,7 @@ def lanes() -> int:
 
 
 LANES = lanes()
+VECTOR, BITS = ir.VectorType(F32, LANES), ir.VectorType(I32, LANES)
 _told: Any = import_module("numba.core.config")  # the processor that numba is told to compile for, if it is not this one
 BF16 = LANES == 16 and not (_told.CPU_NAME or _told.CPU_FEATURES) and bool(binding.get_host_cpu_features().get("avx512bf16"))
 
@@ -74,31 +75,27 @@ class Loop:
         self.bd.position_at_end(self.after)
 
 
-def vector_of(width: int) -> Any:
-    return ir.VectorType(F32, width) if width > 1 else F32
-
-
-def constant(value: Fraction | int, width: int) -> Any:
-    return ir.Constant(vector_of(width), [float(value)] * width if width > 1 else float(value))
+def constant(value: Fraction | int) -> Any:
+    return ir.Constant(VECTOR, [float(value)] * LANES)
 
 
 def mask(indices: list[int]) -> Any:
     return ir.Constant(ir.VectorType(I32, len(indices)), indices)
 
 
-def fma(bd: Any, a: Any, b: Any, c: Any, width: int) -> Any:
-    name, vector = f"llvm.fmuladd.v{width}f32" if width > 1 else "llvm.fmuladd.f32", vector_of(width)  # one instruction where there is one
-    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(vector, [vector] * 3), name)
+def fma(bd: Any, a: Any, b: Any, c: Any) -> Any:
+    name = f"llvm.fmuladd.v{LANES}f32"  # one instruction where there is one
+    function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(VECTOR, [VECTOR] * 3), name)
     return bd.call(function, [a, b, c])
 
 
-def broadcast(bd: Any, scalar: Any, width: int) -> Any:
-    undefined = ir.Constant(vector_of(width), ir.Undefined)
-    return bd.shuffle_vector(bd.insert_element(undefined, scalar, I32(0)), undefined, mask([0] * width))
+def broadcast(bd: Any, scalar: Any) -> Any:
+    undefined = ir.Constant(VECTOR, ir.Undefined)
+    return bd.shuffle_vector(bd.insert_element(undefined, scalar, I32(0)), undefined, mask([0] * LANES))
 
 
-def load(bd: Any, base: Any, offset: Any, width: int) -> Any:
-    value = bd.load(bd.bitcast(bd.gep(base, [offset]), vector_of(width).as_pointer()))
+def load(bd: Any, base: Any, offset: Any) -> Any:
+    value = bd.load(bd.bitcast(bd.gep(base, [offset]), VECTOR.as_pointer()))
     value.align = 4
     return value
 
@@ -110,56 +107,55 @@ def fetch(bd: Any, base: Any, offset: Any) -> None:
     bd.call(function, [bd.bitcast(bd.gep(base, [offset]), byte), I32(1), I32(3), I32(1)])
 
 
-def store(bd: Any, value: Any, base: Any, offset: Any, width: int) -> None:
-    """Write a vector to base + offset, which counts numbers as wide as the vector's."""
-    number = value.type.element if width > 1 else value.type
-    at = bd.gep(bd.bitcast(base, number.as_pointer()), [offset])
-    bd.store(value, bd.bitcast(at, value.type.as_pointer())).align = number.width // 8 if isinstance(number, ir.IntType) else 4
+def store(bd: Any, value: Any, base: Any, offset: Any) -> None:
+    bd.store(value, bd.bitcast(bd.gep(base, [offset]), VECTOR.as_pointer())).align = 4
 
 
 # -- bf16 -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def rounded(bd: Any, value: Any, width: int) -> Any:
-    """A vector of float32, rounded to the nearest bf16: a vector of 16-bit integers."""
-    if BF16 and width == 16:
-        return bd.asm(ir.FunctionType(ir.VectorType(I16, 16), [value.type]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
-    return bd.trunc(bd.lshr(_rounded_bits(bd, value, width), _bits(16, width)), ir.VectorType(I16, width))
+def store_half(bd: Any, value: Any, base: Any, offset: Any) -> None:
+    """A vector of float32 to base + offset as bf16, two in the place of one; offset counts numbers of 2 bytes."""
+    if BF16:
+        half = bd.asm(ir.FunctionType(ir.VectorType(I16, LANES), [VECTOR]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
+    else:
+        half = bd.trunc(bd.lshr(_rounded(bd, value), _bits(16)), ir.VectorType(I16, LANES))
+    to = bd.gep(bd.bitcast(base, I16.as_pointer()), [offset])
+    bd.store(half, bd.bitcast(to, half.type.as_pointer())).align = 2
 
 
-def pair(bd: Any, low: Any, high: Any, width: int) -> Any:
+def pair(bd: Any, low: Any, high: Any) -> Any:
     """Two vectors of float32 as one of pairs of bf16."""
-    if BF16 and width == 16:
-        both = ir.VectorType(I16, 32)
-        halves = bd.asm(ir.FunctionType(both, [low.type, high.type]), "vcvtne2ps2bf16 $1, $2, $0", "=v,v,v", [low, high], False)
-        return bd.bitcast(bd.shuffle_vector(halves, halves, mask([k // 2 + k % 2 * 16 for k in range(32)])), low.type)
-    lower, upper = bd.lshr(_rounded_bits(bd, low, width), _bits(16, width)), bd.and_(_rounded_bits(bd, high, width), _bits(-1 << 16, width))
-    return bd.bitcast(bd.or_(lower, upper), low.type)
+    if BF16:
+        both = ir.FunctionType(ir.VectorType(I16, 2 * LANES), [VECTOR, VECTOR])
+        halves = bd.asm(both, "vcvtne2ps2bf16 $1, $2, $0", "=v,v,v", [low, high], False)
+        return bd.bitcast(bd.shuffle_vector(halves, halves, mask([k // 2 + k % 2 * LANES for k in range(2 * LANES)])), VECTOR)
+    lower, upper = bd.lshr(_rounded(bd, low), _bits(16)), bd.and_(_rounded(bd, high), _bits(-1 << 16))
+    return bd.bitcast(bd.or_(lower, upper), VECTOR)
 
 
 def unpaired(bd: Any, value: Any) -> tuple[Any, ...]:
     """A vector of pairs as pair_fma takes it: as it is, or taken apart to two of float32."""
-    width = value.type.count
-    if BF16 and width == 16:
+    if BF16:
         return (value,)
-    bits = bd.bitcast(value, ir.VectorType(I32, width))
-    return bd.bitcast(bd.shl(bits, _bits(16, width)), value.type), bd.bitcast(bd.and_(bits, _bits(-1 << 16, width)), value.type)
+    bits = bd.bitcast(value, BITS)
+    return bd.bitcast(bd.shl(bits, _bits(16)), VECTOR), bd.bitcast(bd.and_(bits, _bits(-1 << 16)), VECTOR)
 
 
-def pair_fma(bd: Any, a: tuple[Any, ...], b: tuple[Any, ...], c: Any, width: int) -> Any:
+def pair_fma(bd: Any, a: tuple[Any, ...], b: tuple[Any, ...], c: Any) -> Any:
     """c plus the two products of a's and b's pairs."""
-    if len(a) == 1:
-        return bd.asm(ir.FunctionType(c.type, [c.type] * 3), "vdpbf16ps $3, $2, $0", "=v,0,v,v", [c, *a, *b], False)
-    return fma(bd, a[0], b[0], fma(bd, a[1], b[1], c, width), width)
+    if BF16:
+        return bd.asm(ir.FunctionType(VECTOR, [VECTOR] * 3), "vdpbf16ps $3, $2, $0", "=v,0,v,v", [c, *a, *b], False)
+    return fma(bd, a[0], b[0], fma(bd, a[1], b[1], c))
 
 
-def _bits(value: int, width: int) -> Any:
-    return ir.Constant(ir.VectorType(I32, width), [value] * width)
+def _bits(value: int) -> Any:
+    return ir.Constant(BITS, [value] * LANES)
 
 
-def _rounded_bits(bd: Any, value: Any, width: int) -> Any:
+def _rounded(bd: Any, value: Any) -> Any:
     """The bits of float32 numbers, of which the upper half is the nearest bf16: ties go to the even one, NaN stays."""
-    bits = bd.bitcast(value, ir.VectorType(I32, width))
-    odd = bd.and_(bd.lshr(bits, _bits(16, width)), _bits(1, width))
-    nearest = bd.add(bits, bd.add(odd, _bits(0x7FFF, width)))
-    return bd.select(bd.fcmp_unordered("uno", value, value), bd.or_(bits, _bits(1 << 22, width)), nearest)
+    bits = bd.bitcast(value, BITS)
+    odd = bd.and_(bd.lshr(bits, _bits(16)), _bits(1))
+    nearest = bd.add(bits, bd.add(odd, _bits(0x7FFF)))
+    return bd.select(bd.fcmp_unordered("uno", value, value), bd.or_(bits, _bits(1 << 22)), nearest)

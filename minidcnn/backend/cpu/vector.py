@@ -24,6 +24,7 @@ from .instructions import (
     F32,
     I64,
     LANES,
+    VECTOR,
     Loop,
     broadcast,
     constant,
@@ -33,10 +34,9 @@ from .instructions import (
     mask,
     pair,
     pair_fma,
-    rounded,
     store,
+    store_half,
     unpaired,
-    vector_of,
 )
 from .transforms import Matrix
 
@@ -105,15 +105,15 @@ def _multiply_add(
     with Loop(bd, I64(0), k, 1, skip=False) as loop:
         sums = [loop.carry(v) for v in start]
         b_at, a_at = bd.gep(b, [bd.mul(loop.index, b_k)]), bd.mul(loop.index, a_k)
-        columns = [load(bd, b_at, I64(j * LANES), LANES) for j in range(vectors)]
+        columns = [load(bd, b_at, I64(j * LANES)) for j in range(vectors)]
         if half:
             columns = [unpaired(bd, column) for column in columns]
         new = []
         for r in range(rows):
-            factor = broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])), LANES)
+            factor = broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])))
             if half:
                 factor = unpaired(bd, factor)
-            new += [(pair_fma if half else fma)(bd, factor, columns[j], sums[r * vectors + j], LANES) for j in range(vectors)]
+            new += [(pair_fma if half else fma)(bd, factor, columns[j], sums[r * vectors + j]) for j in range(vectors)]
         loop.update(new)
     return new
 
@@ -122,11 +122,11 @@ def _start(bd: Any, c: Any, c_row: Any, rows: int, vectors: int, more: Any) -> l
     """What c (rows, vectors * LANES) holds, or zeros if `more` is 0."""
     before = bd.block
     with bd.if_then(bd.icmp_signed("!=", more, I64(0))):
-        held = [load(bd, c, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES)), LANES) for r in range(rows) for j in range(vectors)]
+        held = [load(bd, c, bd.add(bd.mul(c_row, I64(r)), I64(j * LANES))) for r in range(rows) for j in range(vectors)]
         loaded = bd.block
-    start = [bd.phi(vector_of(LANES)) for _ in held]
+    start = [bd.phi(VECTOR) for _ in held]
     for phi, value in zip(start, held, strict=True):
-        phi.add_incoming(constant(0, LANES), before)
+        phi.add_incoming(constant(0), before)
         phi.add_incoming(value, loaded)
     return start
 
@@ -135,7 +135,7 @@ def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vector
     for r in range(rows):
         line = bd.gep(c, [bd.mul(c_row, I64(r))])
         for j in range(vectors):
-            store(bd, sums[r * vectors + j], line, I64(j * LANES), LANES)
+            store(bd, sums[r * vectors + j], line, I64(j * LANES))
 
 
 ALONG, SECOND = 1, 2  # how a transform may write bf16
@@ -162,23 +162,23 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
         def at(row: Any, i: int, column: Any, j: int, channel: Any = c) -> Any:
             return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), channel)
 
-        halfway = [_apply(bd, used, [load(bd, sp, at(src_row, i, src_col, j), LANES) for i in range(n)], LANES) for j in range(n)]
+        halfway = [_apply(bd, used, [load(bd, sp, at(src_row, i, src_col, j)) for i in range(n)]) for j in range(n)]
         for i, j in itertools.product(range(m), range(m)) if affine else ():
             fetch(bd, dp, at(dst_row, i, dst_col, m + j))
         if affine:
-            scale, offset = (load(bd, bd.inttoptr(p, F32.as_pointer()), c, LANES) for p in more[:2])
-            least = broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)), LANES)
+            scale, offset = (load(bd, bd.inttoptr(p, F32.as_pointer()), c) for p in more[:2])
+            least = broadcast(bd, bd.select(bd.icmp_signed("==", more[2], I64(0)), F32(float("-inf")), F32(0.0)))
         for i in range(m):
-            for j, value in enumerate(_apply(bd, used, [halfway[q][i] for q in range(n)], LANES)):
+            for j, value in enumerate(_apply(bd, used, [halfway[q][i] for q in range(n)])):
                 if affine:
-                    value = fma(bd, value, scale, offset, LANES)
+                    value = fma(bd, value, scale, offset)
                     value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
                 if write == ALONG:
-                    store(bd, rounded(bd, value, LANES), bd.gep(dp, [at(dst_row, i, dst_col, j, I64(0))]), c, LANES)
+                    store_half(bd, value, bd.gep(dp, [at(dst_row, i, dst_col, j, I64(0))]), c)
                     continue
                 if write == SECOND:
-                    value = pair(bd, load(bd, dp, at(dst_row, i, dst_col, j), LANES), value, LANES)
-                store(bd, value, dp, at(dst_row, i, dst_col, j), LANES)
+                    value = pair(bd, load(bd, dp, at(dst_row, i, dst_col, j)), value)
+                store(bd, value, dp, at(dst_row, i, dst_col, j))
 
     def body(
         half: bool, bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any
@@ -207,7 +207,7 @@ def make_transpose() -> Callable[..., None]:
 
     def body(bd: Any, src: Any, src_row: Any, dst: Any, dst_row: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
-        rows = [load(bd, sp, bd.mul(src_row, I64(i)), LANES) for i in range(LANES)]
+        rows = [load(bd, sp, bd.mul(src_row, I64(i))) for i in range(LANES)]
         bit = 1
         while bit < LANES:
             swapped = list(rows)
@@ -218,7 +218,7 @@ def make_transpose() -> Callable[..., None]:
                     swapped[i | bit] = bd.shuffle_vector(a, b, mask([q | bit if not q & bit else LANES + q for q in range(LANES)]))
             rows, bit = swapped, bit * 2
         for i, row in enumerate(rows):
-            store(bd, row, dp, bd.mul(dst_row, I64(i)), LANES)
+            store(bd, row, dp, bd.mul(dst_row, I64(i)))
 
     return _intrinsic(body, 4)
 
@@ -245,7 +245,7 @@ def make_round() -> Callable[..., None]:
     def body(bd: Any, src: Any, dst: Any, count: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         with Loop(bd, I64(0), count, LANES) as loop:
-            store(bd, rounded(bd, load(bd, sp, loop.index, LANES), LANES), dp, loop.index, LANES)
+            store_half(bd, load(bd, sp, loop.index), dp, loop.index)
             loop.update([])
 
     return _intrinsic(body, 3)
@@ -257,7 +257,7 @@ def make_pair() -> Callable[..., None]:
     def body(bd: Any, first: Any, second: Any, dst: Any, count: Any) -> None:
         ap, bp, dp = (bd.inttoptr(p, F32.as_pointer()) for p in (first, second, dst))
         with Loop(bd, I64(0), count, LANES) as loop:
-            store(bd, pair(bd, load(bd, ap, loop.index, LANES), load(bd, bp, loop.index, LANES), LANES), dp, loop.index, LANES)
+            store(bd, pair(bd, load(bd, ap, loop.index), load(bd, bp, loop.index)), dp, loop.index)
             loop.update([])
 
     return _intrinsic(body, 4)
@@ -300,7 +300,7 @@ def _intrinsic_of_half(body: Callable[..., None], count: int) -> Callable[..., N
     return intrinsic(typing[count])
 
 
-def _apply(bd: Any, matrix: Matrix, values: list[Any], width: int) -> list[Any]:
+def _apply(bd: Any, matrix: Matrix, values: list[Any]) -> list[Any]:
     """matrix @ values, without multiplying by 0 and 1.
 
     Columns of evaluation points p and -p are alike up to signs: their values' sum and difference serve all rows. Rows of p and -p are sum
@@ -317,13 +317,13 @@ def _apply(bd: Any, matrix: Matrix, values: list[Any], width: int) -> list[Any]:
             if even and odd and all(c in even or c in odd or not (row[c] or matrix[j][c]) for c in range(len(row))):
                 factor = row[odd[-1]] if len(odd) > 1 else Fraction(1)  # taken out: one multiplication fewer
                 e, o = (
-                    _combine(bd, [(row[c], values[c]) for c in even], width),
-                    _combine(bd, [(row[c] / factor, values[c]) for c in odd], width),
+                    _combine(bd, [(row[c], values[c]) for c in even]),
+                    _combine(bd, [(row[c] / factor, values[c]) for c in odd]),
                 )
-                result[i], result[j] = (_combine(bd, [(Fraction(1), e), (sign * factor, o)], width) for sign in (1, -1))
+                result[i], result[j] = (_combine(bd, [(Fraction(1), e), (sign * factor, o)]) for sign in (1, -1))
                 break
         else:
-            result[i] = _combine(bd, [(a, values[c]) for c, a in enumerate(row) if a], width)
+            result[i] = _combine(bd, [(a, values[c]) for c, a in enumerate(row) if a])
     return result
 
 
@@ -341,14 +341,14 @@ def _sums_and_differences(bd: Any, matrix: Matrix, values: list[Any]) -> tuple[M
     return [list(row) for row in zip(*columns, strict=True)], values
 
 
-def _combine(bd: Any, terms: list[tuple[Fraction, Any]], width: int) -> Any:
+def _combine(bd: Any, terms: list[tuple[Fraction, Any]]) -> Any:
     """The sum of coefficient times value."""
     total: Any = None
     for coefficient, value in sorted(terms, key=lambda term: abs(term[0]) != 1):
         if total is None:
-            total = value if coefficient == 1 else bd.fneg(value) if coefficient == -1 else bd.fmul(constant(coefficient, width), value)
+            total = value if coefficient == 1 else bd.fneg(value) if coefficient == -1 else bd.fmul(constant(coefficient), value)
         elif abs(coefficient) == 1:
             total = bd.fadd(total, value) if coefficient == 1 else bd.fsub(total, value)
         else:
-            total = fma(bd, constant(coefficient, width), value, total, width)
+            total = fma(bd, constant(coefficient), value, total)
     return total

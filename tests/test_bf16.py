@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ LANES = vector.LANES
 TRIPLE = ("conv2d", "conv_transpose2d", "conv2d_weight")
 DEFINITION = 0.003  # what factors in bf16 may lose, relative and on average
 TILES = (0.006, 0.006, 0.015)  # what transformed factors may, in each of the triple
+
+
+@pytest.fixture(autouse=True, scope="module")
+def by_shape() -> Iterator[None]:
+    """The algorithm is what the shape says, whichever the environment forces: what is lost depends on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MINIDCNN_CONV", raising=False)
+        yield
 
 
 def bits(x: Array) -> Array:

@@ -135,6 +135,8 @@ def pack(matrix, k, n, turned, packed, columns, step, block, half, start, stop):
             if turned and rows == LANES and j0 + columns <= n:
                 for j in range(0, columns, LANES):
                     transpose(matrix.ctypes.data + 4 * ((j0 + j) * k + i0), k, to.ctypes.data + 4 * (at + j), columns)
+            elif not turned and j0 + columns <= n:
+                fill(matrix.ctypes.data + 4 * (i0 * n + j0), n, to.ctypes.data + 4 * at, columns, rows, 0, columns, 0)
             else:
                 for i in range(i0, i0 + rows):
                     for j in range(columns):

@@ -17,6 +17,8 @@ from typing import Any
 
 from .common import data_arguments, new_files, open_checkpoint, open_data, run_arguments, tile_of, warn
 
+BATCH = 4  # images at a time
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="best.safetensors in the folder of a run")
@@ -32,6 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..data import DataError
+    from ..nn import constant_weights
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
 
@@ -59,9 +62,10 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{args.checkpoint} takes images of {model.in_channels} channels, {data.name} has {data.channels}")
     if not len(data):
         raise DataError(f"{data.name} is empty")
-    with tqdm(total=len(data), unit="image", leave=False, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    bar = tqdm(total=len(data), unit="image", leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
+    with bar, constant_weights(model, len(data) // BATCH * (4 if args.flips else 1)):
         result = evaluate(
-            model, data, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=4, tile=tile, flips=args.flips,
+            model, data, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=BATCH, tile=tile, flips=args.flips,
             progress=lambda done, total: bar.update(done - bar.n),
         )  # fmt: skip
     if args.confusion is not None:

@@ -40,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..nn import constant_weights
     from .images import find_images
 
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
@@ -58,17 +59,18 @@ def run(args: argparse.Namespace) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     failed = len(problems)
     totals = None
-    for number, job in enumerate(jobs, 1):
-        try:
-            counts = predict(job, checkpoint, model, args, tile, f"{number}/{len(jobs)}")
-            totals = counts if totals is None else totals + counts
-        except (ValueError, ArithmeticError, OSError) as error:
-            fail(str(error) if str(job.source.path) in str(error) else f"{job.source}: {error}")
-            failed += 1
-        except MemoryError as error:
-            smaller = max((tile or 2048) // 2, 64)
-            fail(f"{job.source}: out of memory ({exhausted(error)}); try --tile {smaller}")
-            failed += 1
+    with constant_weights(model, len(jobs) * (4 if args.flips else 1)):
+        for number, job in enumerate(jobs, 1):
+            try:
+                counts = predict(job, checkpoint, model, args, tile, f"{number}/{len(jobs)}")
+                totals = counts if totals is None else totals + counts
+            except (ValueError, ArithmeticError, OSError) as error:
+                fail(str(error) if str(job.source.path) in str(error) else f"{job.source}: {error}")
+                failed += 1
+            except MemoryError as error:
+                smaller = max((tile or 2048) // 2, 64)
+                fail(f"{job.source}: out of memory ({exhausted(error)}); try --tile {smaller}")
+                failed += 1
     done = len(jobs) + len(problems) - failed
     if totals is not None and len(jobs) > 1:
         print(f"all {done}: {shares(totals, checkpoint.info['classes'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import init
 from .activation import Dropout, Dropout2d, LeakyReLU, LogSoftmax, ReLU, Sigmoid, Softmax, Tanh
+from .constant import constant_weights
 from .containers import ModuleDict, ModuleList, Sequential
 from .conv import Conv2d, ConvTranspose2d
 from .linear import Flatten, Identity, Linear
@@ -68,6 +69,7 @@ __all__ = [
     "UpsamplingBilinear2d",
     "UpsamplingNearest2d",
     "ZeroPad2d",
+    "constant_weights",
     "init",
     "summary",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 from .. import functional as F
 from ..autograd import no_grad
 from ..backend import Array, image_dtype, kernels_of, nchw, nhwc, to_backend
+from ..nn import constant_weights
 from ..tensor import Tensor
 from .tiles import Axis, cut, smallest_and_period
 
@@ -106,14 +107,15 @@ def _predict(
         if progress is not None:
             progress(done, total)
 
-    for at in groups:
-        passes = [_Pass(model, _flipped(images[at], *turn), rows, columns, ran) for turn in turns]
-        for start, stop in rows.bands():
-            bands = []
-            for turn, one in zip(turns, passes, strict=True):
-                span = (height - stop, height - start) if turn[0] else (start, stop)
-                bands.append(_flipped(one.rows_of(*span), *turn))
-            yield at, (start, stop), bands[0] if len(bands) == 1 else np.mean(bands, axis=0)
+    with constant_weights(model, total):
+        for at in groups:
+            passes = [_Pass(model, _flipped(images[at], *turn), rows, columns, ran) for turn in turns]
+            for start, stop in rows.bands():
+                bands = []
+                for turn, one in zip(turns, passes, strict=True):
+                    span = (height - stop, height - start) if turn[0] else (start, stop)
+                    bands.append(_flipped(one.rows_of(*span), *turn))
+                yield at, (start, stop), bands[0] if len(bands) == 1 else np.mean(bands, axis=0)
 
 
 class _Pass:

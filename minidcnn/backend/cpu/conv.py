@@ -6,7 +6,10 @@ alone, so results do not depend on the number of threads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from functools import cache, partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,9 +17,11 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..reference import Kernels
+from ..reference.conv import Versioned
 from .algorithm import algorithm
 from .columns import BLOCK, Geometry, Lines, add_bias, block_rows, col2im, geometry, im2col, patches, windows_of
 from .conv_weight import weight_gradient
+from .kept import Kept
 from .layout import images, plain, rows, suits
 from .memory import empty
 from .norm import normalize
@@ -34,6 +39,13 @@ class CpuConv(Kernels):
     """im2col, col2im and the three convolutions."""
 
     bf16 = False  # round the factors of float32 convolutions
+
+    def __init__(self, xp: ModuleType) -> None:
+        super().__init__(xp)
+        self.kept = Kept()
+
+    def constant_weights(self, weights: Iterable[tuple[Array, Versioned]]) -> AbstractContextManager[None]:
+        return self.kept.constant(weights)
 
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         if not suits(x) or 0 in out:
@@ -58,7 +70,7 @@ class CpuConv(Kernels):
         if chosen == "reference" or not suits(x, w, bias):
             return super().conv2d(x, w, bias, window, out, groups)
         if chosen == "winograd":
-            return _winograd().conv2d(x, w, bias, window, out, bf16=self.bf16)  # type: ignore[no-any-return]
+            return _winograd().conv2d(x, w, bias, window, out, bf16=self.bf16, kept=self.kept)  # type: ignore[no-any-return]
         y = _convolve(x, _matrix(w), bias, window, out, bf16=self.bf16)
         return nchw(y.reshape(len(x), *out, len(w)))
 
@@ -69,7 +81,7 @@ class CpuConv(Kernels):
         if chosen == "reference" or not suits(x, w, scale, offset):
             return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
         if chosen == "winograd":
-            return _winograd().conv2d(x, w, offset, window, out, scale, relu, self.bf16)  # type: ignore[no-any-return]
+            return _winograd().conv2d(x, w, offset, window, out, scale, relu, self.bf16, self.kept)  # type: ignore[no-any-return]
         y = _convolve(x, _matrix(w), offset, window, out, scale, relu, self.bf16)
         return nchw(y.reshape(len(x), *out, len(w)))
 
@@ -78,7 +90,7 @@ class CpuConv(Kernels):
         if chosen == "reference" or not suits(y, w, bias):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
         if chosen == "winograd":
-            return _winograd().conv_transpose2d(y, w, bias, window, size, self.bf16)  # type: ignore[no-any-return]
+            return _winograd().conv_transpose2d(y, w, bias, window, size, self.bf16, self.kept)  # type: ignore[no-any-return]
         n, c = len(y), w.shape[1]
         before = (window.span[0] - 1 - window.padding[0], window.span[1] - 1 - window.padding[1])
         many = n * size[0] * size[1] > FEW and 4 * c > y.shape[1]  # else turning the weight, or the columns of y, cost more than they save

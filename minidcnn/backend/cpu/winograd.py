@@ -23,6 +23,7 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .instructions import LANES
+from .kept import Kept
 from .layout import plain
 from .matmul import ADDS
 from .memory import Scratch, empty, second_level_cache
@@ -56,23 +57,33 @@ TILES = 1 << 22  # numbers in transformed pixels and gradients that are held at 
 
 
 def conv2d(
-    x: Array, w: Array, bias: Array | None, window: Window, out: Pair, scale: Array | None = None, relu: bool = False, bf16: bool = False
+    x: Array,
+    w: Array,
+    bias: Array | None,
+    window: Window,
+    out: Pair,
+    scale: Array | None = None,
+    relu: bool = False,
+    bf16: bool = False,
+    kept: Kept | None = None,
 ) -> Array:
     """x (N, C, H, W), w (O, C, 3, 3), bias (O,) or None -> y (N, O, *out), float32; with `scale` (O,) scale y + bias, and `relu`."""
     c, o = x.shape[1], len(w)
     if min(c, o) < LANES:
         bias, scale = (None if v is None else _pad(v, 0) for v in (bias, scale))
         return _cut(conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), bias, window, out, scale, relu), o)
-    return _convolve(x, w, bias, 0, window.padding, o, out, scale, relu, bf16)
+    return _convolve(x, w, bias, 0, window.padding, o, out, scale, relu, bf16, kept)
 
 
-def conv_transpose2d(y: Array, w: Array, bias: Array | None, window: Window, size: Pair, bf16: bool = False) -> Array:
+def conv_transpose2d(
+    y: Array, w: Array, bias: Array | None, window: Window, size: Pair, bf16: bool = False, kept: Kept | None = None
+) -> Array:
     """y (N, O, OH, OW), w (O, C, 3, 3), bias (C,) or None -> x (N, C, *size): conv2d by the weight turned by half a turn."""
     o, c = w.shape[:2]
     if min(c, o) < LANES:
         return _cut(conv_transpose2d(_pad(y, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, size), c)
     padding = (TAPS - 1 - window.padding[0], TAPS - 1 - window.padding[1])
-    return _convolve(y, w, bias, 1, padding, c, size, bf16=bf16)
+    return _convolve(y, w, bias, 1, padding, c, size, bf16=bf16, kept=kept)
 
 
 def conv2d_weight(x: Array, y: Array, window: Window, bf16: bool = False) -> Array:
@@ -161,22 +172,28 @@ def _convolve(
     scale: Array | None = None,
     relu: bool = False,
     bf16: bool = False,
+    kept: Kept | None = None,
 ) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, if `turned` is 1, (C, O, 3, 3) -> y (N, O, *out)."""
     half = ALONG if bf16 and x.shape[1] % LANES == o % LANES == 0 else None
     per = 1 if half is None else 2  # channels in one place
     s = _shape(x.shape, o, padding, out, half)
-    images, weights, y = plain(nhwc(x)).reshape(-1), plain(nhwc(w)).reshape(-1), empty((s.n, *out, o))
+    images, y = plain(nhwc(x)).reshape(-1), empty((s.n, *out, o))
     side = SIDE * SIDE * max(s.c, o)
     offset = np.zeros(o, np.float32) if bias is None else plain(bias)
     finish = Finish(np.ones(o, np.float32) if scale is None else plain(scale), offset, int(relu))
     flat = y.reshape(-1)
     panels = s.wide // s.columns
     last = o - (panels - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
-    if s.c * o >= LARGE and s.tiles <= o and last >= LANES:  # transformed pixels are fewer numbers than transformed weights
+    stream = s.c * o >= LARGE and s.tiles <= o and last >= LANES  # transformed pixels are fewer numbers than transformed weights
+    together = PART[1] if stream else _up(s.c, LANES)  # channels of transformed weights that lie together
+    held = None if kept is None else kept.of(w, (turned, half, together), lambda: _transformed(w, turned, s, half, together))
+    if stream:
+        weights = plain(nhwc(w)).reshape(-1)
         steps = max(-(-s.tiles // STEP), -(-num_threads() // panels))
         rows = _up(-(-s.tiles // steps), ADDS)
         part = per * min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
+        part = part if held is None else together
         t_plane = _odd((s.tiles + ADDS) * s.row)
         tiles = _scratch("all tiles", s.values * t_plane)
         parallel(
@@ -184,9 +201,9 @@ def _convolve(
         )
         u_plane, p_plane = _odd(part // per * s.columns), _odd(rows * s.columns)
 
-        def stream(start: int, stop: int) -> None:
-            u, products, square = _scratch("u", s.values * u_plane), _scratch("products", s.values * p_plane), _scratch("block", BLOCK)
-            patch = _scratch("patch", side)
+        def weights_pass(start: int, stop: int) -> None:
+            u = _scratch("u", s.values * u_plane) if held is None else held
+            products, square, patch = _scratch("products", s.values * p_plane), _scratch("block", BLOCK), _scratch("patch", side)
             weight_stream(
                 weights,
                 turned,
@@ -204,30 +221,20 @@ def _convolve(
                 square,
                 patch,
                 half,
+                int(held is not None),
                 start,
                 stop,
             )
 
-        parallel(stream, panels * -(-s.tiles // rows), s.values * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
+        parallel(weights_pass, panels * -(-s.tiles // rows), s.values * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
         return nchw(y)
-    parts = -(-s.c // HIGH[0])
-    u_plane = _odd(_up(s.c, LANES) // per * s.columns)
-    u = _scratch("all weights", panels * s.values * u_plane)
-
-    def transform(start: int, stop: int) -> None:
-        square = _scratch("block", BLOCK)
-        for item in range(start, stop):
-            panel, first = item // parts, item % parts * HIGH[0]
-            at = panel * s.values * u_plane + first // per * s.columns
-            filters(weights, s, turned, panel, first, min(HIGH[0], s.c - first), u, at, u_plane, square, half)
-
-    parallel(transform, panels * parts, 8 * min(HIGH[0], s.c) * s.columns)
+    u = _transformed(w, turned, s, half, together, _scratch) if held is None else held
     step = max(12, L2 // (s.values * (s.c // per + s.wide)))
     if s.c * o >= LARGE:
         count = _up(-(-s.tiles // MANY), num_threads())
         step = max(step, -(-s.tiles // count))
     step = _up(step, ROWS[s.vectors - 1])
-    t_plane, p_plane = _odd(step * s.row), _odd(step * s.wide)
+    u_plane, t_plane, p_plane = _odd(together // per * s.columns), _odd(step * s.row), _odd(step * s.wide)
 
     def blocks(start: int, stop: int) -> None:
         tiles, products, patch = _scratch("tiles", s.values * t_plane), _scratch("products", s.values * p_plane), _scratch("patch", side)
@@ -235,6 +242,27 @@ def _convolve(
 
     parallel(blocks, -(-s.tiles // step), s.values * step * (s.c + o + s.c * o / MULTIPLY_ADDS))
     return nchw(y)
+
+
+def _transformed(w: Array, turned: int, s: Shape, half: int | None, together: int, scratch: Scratch | None = None) -> Array:
+    """All weights transformed: (panels, parts of so many channels, values, channels, columns), with gaps behind each of the values."""
+    weights, per, parts = plain(nhwc(w)).reshape(-1), 1 if half is None else 2, -(-s.c // together)
+    plane, panels, steps = _odd(together // per * s.columns), s.wide // s.columns, -(-together // HIGH[0])
+    size = panels * parts * s.values * plane
+    u = empty((size,)) if scratch is None else scratch("all weights", size)
+
+    def some(start: int, stop: int) -> None:
+        square = _scratch("block", BLOCK)
+        for item in range(start, stop):
+            block, first = item // steps, item % steps * HIGH[0]
+            begin = block % parts * together + first
+            count = min(HIGH[0], together - first, s.c - begin)
+            if count > 0:
+                at = block * s.values * plane + first // per * s.columns
+                filters(weights, s, turned, block // parts, begin, count, u, at, plane, square, half)
+
+    parallel(some, panels * parts * steps, 8 * min(HIGH[0], s.c) * s.columns)
+    return u
 
 
 def _pad(x: Array, axis: int) -> Array:

@@ -275,10 +275,10 @@ def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_
 
 
 @njit
-def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plane, products, p_plane, block, patch, half, start, stop):  # type: ignore[no-untyped-def]
+def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plane, products, p_plane, block, patch, half, made, start, stop):  # type: ignore[no-untyped-def]  # fmt: skip
     """y of transformed pixels and weights (O, 3, 3, C) that are transformed on their way, `part` channels at a time: each is used at once.
 
-    An item is `step` tiles of one panel.
+    An item is `step` tiles of one panel. Unless `made` is 0, u holds all transformed weights, those of each panel's parts together.
     """
     steps = (s.tiles + step - 1) // step
     for item in range(start, stop):
@@ -286,11 +286,13 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
         count = min(step, s.tiles - first)
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
-            filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block, half)
             begin, deep = (c0, channels) if half is None else (c0 // 2, channels // 2)
+            at = made * (panel * ((s.c + part - 1) // part) + c0 // part) * s.values * u_plane
+            if made == 0:
+                filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block, half)
             for xi in range(s.values):
                 a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + begin)
-                b, to = u.ctypes.data + 4 * xi * u_plane, products.ctypes.data + 4 * xi * p_plane
+                b, to = u.ctypes.data + 4 * (at + xi * u_plane), products.ctypes.data + 4 * xi * p_plane
                 add_some(a, s.row, 1, b, s.columns, to, s.columns, deep, count, s.vectors, c0, half)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch, half)

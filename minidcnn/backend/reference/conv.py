@@ -6,14 +6,28 @@ conv2d_weight: w = y . cols^T. Weights are (O, C / groups, KH, KW) in all three;
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
 from ...window import Pair, Window
 from ..arrays import Array, empty_images, nchw, nhwc
 from ..half import in_float32
 from .base import BaseKernels
 
 
+class Versioned(Protocol):
+    """What counts the changes of an array."""
+
+    version: int
+
+
 class ConvKernels(BaseKernels):
     """im2col, col2im and the three convolutions."""
+
+    def constant_weights(self, weights: Iterable[tuple[Array, Versioned]]) -> AbstractContextManager[None]:
+        """Within a `with` block these arrays change only with their version: what is made of them may be kept. Here nothing is."""
+        return nullcontext()
 
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         """x (N, C, H, W) -> columns (N, C, KH, KW, OH, OW), in memory (N, OH, OW, KH, KW, C): a 0/1 map, one column per position."""

@@ -269,6 +269,22 @@ def test_masks_of_one_value_teach_nothing(tmp_path: Path) -> None:
         infer_table(scan(masks_of(tmp_path, [[7]])), None, [7], tmp_path)
 
 
+def test_masks_of_0_and_1_among_masks_of_0_and_255(tmp_path: Path) -> None:
+    sources = masks_of(tmp_path, [[0, 255], [255, 0]], [[0, 255, 0]])
+    Image.fromarray(np.array([[False, True, True]])).save(tmp_path / "bits.png")  # a black-and-white file holds 0 and 1
+    sources.append(Source(tmp_path / "bits.png"))
+    expected = r"1 hold 1 and never 255, such as .*bits\.png, and 2 hold 255 and never 1, such as .*m0\.png; .*\(--ignored 255\)"
+    for names in (None, ("background", "cell")):
+        with pytest.raises(DataError, match=expected):
+            infer_table(scan(sources), names, None, tmp_path)
+    assert infer_table(scan(sources), None, [255], tmp_path).ignored == (255,)  # said, not guessed
+
+
+def test_255_is_ignored_where_a_mask_holds_it_beside_0_and_1(tmp_path: Path) -> None:
+    table = infer_table(scan(masks_of(tmp_path, [[0, 255]], [[0, 1, 1]], [[0, 1, 255]])), None, None, tmp_path)
+    assert (table.values, table.ignored) == ((0, 1), (255,))
+
+
 def test_a_value_that_is_no_class_is_named_with_its_place(tmp_path: Path) -> None:
     table = LabelTable((0, 1), (255,))
     (source,) = masks_of(tmp_path, [[0, 1, 255], [0, 9, 1]])

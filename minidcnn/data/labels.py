@@ -158,6 +158,7 @@ class Scan:
     colour: bool = False
     pixels: dict[Value, int] = field(default_factory=dict)
     example: dict[Value, Source] = field(default_factory=dict)
+    alike: dict[frozenset[Value], list[Source]] = field(default_factory=dict)  # files by the values they hold, if these are few
     unread: list[str] = field(default_factory=list)  # complaints of the files that could not be read
 
     @property
@@ -193,8 +194,10 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
                 raise f
             result.unread.append(str(f))
             continue
-        for key, number in zip(f[1].tolist(), f[2].tolist(), strict=True):
-            value = unpack(key, result.colour)
+        held = [unpack(key, result.colour) for key in f[1].tolist()]
+        if len(held) <= _MOST_GUESSED:
+            result.alike.setdefault(frozenset(held), []).append(source)
+        for value, number in zip(held, f[2].tolist(), strict=True):
             result.pixels[value] = result.pixels.get(value, 0) + number
             result.example.setdefault(value, source)
     return result
@@ -207,7 +210,8 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
        1, 2, ...) and beside indices that `names` covers; in masks of 0 and 255 it is a class.
     2. Values that all lie below the number of names are indices, even where some don't occur.
     3. Otherwise every value is a class, in ascending order (colours by red, green, blue: black first).
-    DataError if the number of names does not fit, only one value occurs, or there are too many to be classes.
+    DataError if the number of names does not fit, only one value occurs, there are too many to be classes, or masks of 0 and 1 are mixed
+    with masks of 0 and 255: taken for indices, the latter would lose their objects.
     """
     values = tuple(v for v in found.values if v not in (ignored or ()))
     grays = [v for v in values if isinstance(v, int)]
@@ -215,6 +219,8 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
     if ignored is None and len(rest) < len(grays):
         consecutive = len(rest) >= 2 and rest[0] in (0, 1) and rest[-1] - rest[0] == len(rest) - 1
         if consecutive or (names and rest and len(names) != len(grays) and rest[-1] < len(names)):
+            if rest == [0, 1]:
+                _demand_one_kind(found, where)
             ignored, values = (IGNORE,), tuple(rest)
     ignored = tuple(ignored or ())
     ascending = values == tuple(range(len(values)))
@@ -244,6 +250,18 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
             f"{where}: all masks hold the one value {value_text(values[0])}: nothing can be learned from them; were they exported right?"
         )
     return LabelTable(values, ignored)
+
+
+def _demand_one_kind(found: Scan, where: object) -> None:
+    """DataError if some masks hold 1, others 255 and none both: then 255 is their white, and no mark of pixels that don't count."""
+    if any({1, IGNORE} <= held for held in found.alike):
+        return
+    ones, whites = ([file for held, files in found.alike.items() if value in held for file in files] for value in (1, IGNORE))
+    raise DataError(
+        f"{where}: masks of 0/1 and of 0/255 are mixed: {len(ones)} hold 1 and never 255, such as {ones[0]}, and {len(whites)} hold 255 "
+        f"and never 1, such as {whites[0]}; save all of them with the same values, or, if 255 marks pixels that don't count, say "
+        f"ignored=[255] (--ignored 255)"
+    )
 
 
 def _most_pixels(found: Scan, values: Sequence[Value]) -> str:

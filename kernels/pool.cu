@@ -1,6 +1,6 @@
 // Max-pool with its gather and scatter, gather and scatter at flat plane indices, average pool with its adjoint.
 //
-// Winners are stored as taps, a KW + b, in TAP (one byte for up to 256 taps, else two). Scatters are written as gathers over the few windows that
+// Winners are stored as taps, a KW + b, in TAP (one byte for up to 256 taps, two for up to 65536, else four). Scatters are written as gathers over the few windows that
 // touch a pixel, in a fixed order, without atomics. With X = N H W C numbers in the larger image and Y = N OH OW C in the smaller:
 //
 // max_pool           X numbers read (overlapping windows from the cache), Y numbers and Y taps written.
@@ -69,7 +69,7 @@ pool_scatter(const Real* __restrict__ v, const Tap* __restrict__ taps, Real* __r
             Sum total = 0;
             FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw) {
                 const int at = ((image + u.i) * g.ow + l.i) * g.c + c;
-                if (taps[at] == a * g.kw + b) total += v[at];
+                if ((int)taps[at] == a * g.kw + b) total += v[at];
             }
             x[(row + j) * g.c + c] = Real(total);
         }

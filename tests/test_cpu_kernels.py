@@ -380,6 +380,20 @@ def test_pooling(geometry, n, c, dtype, layout, seed) -> None:
     both("avg_pool2d_adjoint", y, window, weight, size)
 
 
+@pytest.mark.parametrize(("kernel", "tap"), [((16, 16), np.uint8), ((1, 257), np.uint16), ((256, 257), np.uint32)])
+def test_pooling_whatever_the_number_of_taps(kernel: tuple[int, int], tap: Any) -> None:
+    """The winner is the window's last tap but two, whose number needs all bytes that a tap has."""
+    window, size = Window(kernel, kernel), (kernel[0], 2 * kernel[1])
+    x, last = np.zeros((1, 2, *size), np.float32), window.taps - 3
+    x[0, 1, kernel[0] - 1, 2 * kernel[1] - 3] = 1  # in the second window
+    expected = REFERENCE.max_pool2d(x, window, (1, 2))
+    assert expected[1].dtype == tap and expected[1].ravel().tolist() == [0, 0, 0, last]
+    equal(CPU.max_pool2d(x, window, (1, 2)), expected)
+    both("pool_gather", x, expected[1], window)
+    both("pool_scatter", expected[0], expected[1], window, size)
+    both("plane_indices", expected[1], window, size)
+
+
 @given(
     st.integers(0, 2), st.integers(1, 40), st.tuples(st.integers(1, 7), st.integers(1, 7)), st.tuples(st.integers(0, 6), st.integers(1, 6)),
     st.sampled_from([*FLOATS, "f2", "i8"]), st.sampled_from(LAYOUTS), seeds,

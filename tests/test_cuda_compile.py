@@ -25,7 +25,7 @@ VARIANTS = {
         (("SMALL", s), ("ASYNC", c), ("A_ALONG_K", a), ("B_ALONG_K", b))
         for s, c, a, b in [(s, "1", a, b) for s in "01" for a in "01" for b in "01"] + [("0", "0", "0", "1"), ("1", "0", "1", "0")]
     ),
-    "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),)),
+    "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),), (("TAP", "unsigned int"),)),
 }
 
 

@@ -126,6 +126,20 @@ def test_pooling_of_many_channels_and_columns(channels: int, dilation: int, monk
         same(kernels.resample(x, rows, columns), REFERENCE.resample(x, rows, columns))
 
 
+@pytest.mark.parametrize(("kernel", "tap"), [((16, 16), np.uint8), ((1, 257), np.uint16), ((256, 257), np.uint32)])
+def test_pooling_whatever_the_number_of_taps(kernel: tuple[int, int], tap: Any) -> None:
+    """The winner is the window's last tap but two, whose number needs all bytes that a tap has."""
+    window, size = Window(kernel, kernel), (kernel[0], 2 * kernel[1])
+    x, last = np.zeros((1, 2, *size), np.float32), window.taps - 3
+    x[0, 1, kernel[0] - 1, 2 * kernel[1] - 3] = 1  # in the second window
+    expected = REFERENCE.max_pool2d(x, window, (1, 2))
+    assert expected[1].dtype == tap and expected[1].ravel().tolist() == [0, 0, 0, last]
+    kernels = simulated(mode="check")
+    same(kernels.max_pool2d(x, window, (1, 2)), expected)
+    same(kernels.pool_gather(x, expected[1], window), REFERENCE.pool_gather(x, expected[1], window))
+    same(kernels.pool_scatter(*expected, window, size), REFERENCE.pool_scatter(*expected, window, size))
+
+
 def test_nan_and_infinities_win_as_in_the_reference() -> None:
     x = np.full((1, 2, 4, 6), -np.inf, np.float32)
     x[0, 0, 1, 1] = np.nan

@@ -77,7 +77,7 @@ class ShapeKernels(Kernels):
 
     def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
         shape = (*x.shape[:2], *out)
-        return self.blank(shape, x.dtype), self.blank(shape, "uint8" if window.taps <= 256 else "uint16")
+        return self.blank(shape, x.dtype), self.blank(shape, self.tap_dtype(window))
 
     def plane_indices(self, taps: Array, window: Window, size: Pair) -> Array:
         return self.blank(taps.shape, "int64")

@@ -29,7 +29,7 @@ class CpuPool(Kernels):
         (n, c), (oh, ow), at = x.shape[:2], out, geometry(window)
         tops, lefts = _first_taps(window, x.shape[2:], out)
         image, best = images(x), empty((n, oh, ow, c), x.dtype)
-        taps = np.empty(best.shape, np.uint8 if window.taps <= 256 else np.uint16)
+        taps = np.empty(best.shape, self.tap_dtype(window))
         parallel(lambda a, b: max_pool(image, best, taps, tops, lefts, a, b, at), n * oh, _row(ow, c, window))
         return nchw(best), nchw(taps)
 

@@ -10,18 +10,19 @@ from ..half import sum_dtype
 from .base import CudaBase, geometry
 
 FILE = "pool.cu"
+TAPS = {1: "char", 2: "short", 4: "int"}  # by the bytes of a winning tap
 
 
 class CudaPool(CudaBase):
     """Max-pool with its gather and scatter, average pool with its adjoint, gather and scatter at flat plane indices."""
 
     def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
-        if not self.launcher.suits(x) or window.taps > 1 << 16:
+        if not self.launcher.suits(x):
             return super().max_pool2d(x, window, out)
         window.first_taps(x.shape[2:], out, "max_pool2d")
         n, c = x.shape[:2]
         y = self.new_images(n, c, out, x.dtype)
-        taps = self.new_images(n, c, out, self.xp.uint8 if window.taps <= 256 else self.xp.uint16)
+        taps = self.new_images(n, c, out, self.tap_dtype(window))
         at = geometry(n, c, window, x.shape[2:], out)
         self._over_rows(y, "max_pool", x.dtype, self.images(x), y, taps, *at, defines=_tap(taps))
         return nchw(y), nchw(taps)
@@ -88,5 +89,5 @@ class CudaPool(CudaBase):
         return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]
 
 
-def _tap(taps: Any) -> tuple[str, ...]:
-    return ("TAP=unsigned char",) if taps.dtype.itemsize == 1 else ("TAP=unsigned short",)
+def _tap(taps: Array) -> tuple[str, ...]:
+    return (f"TAP=unsigned {TAPS[taps.dtype.itemsize]}",)

@@ -1,9 +1,11 @@
 """Pooling: max-pool is a gather at the winners, its adjoint a scatter-add; average pooling is a linear map beside its adjoint.
 
-A winner is stored as its tap, i KW + j: one byte for kernels of up to 256 taps. The public indices are flat plane indices h W + w.
+A winner is stored as its tap, i KW + j: one byte for kernels of up to 256 taps, as `tap_dtype` says. The public indices are flat plane indices h W + w.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +18,17 @@ from .transfer import TransferKernels
 class PoolKernels(TransferKernels):
     """Max-pool with its gather and scatter, average pool with its adjoint, and gather / scatter at flat plane indices."""
 
+    @staticmethod
+    def tap_dtype(window: Window) -> np.dtype[Any]:
+        """The smallest unsigned dtype that counts the window's taps: uint8 for up to 256, uint16 for up to 65536, else uint32."""
+        return np.min_scalar_type(window.taps - 1)
+
     def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
         """x (N, C, H, W) -> (maxima, winning taps), both (N, C, *out). Padding is -inf, the first maximum wins, NaN wins over all."""
         xp = self.xp
         padded = self.pad_images(x, window, out, -np.inf)
         rows, columns = (xp.asarray(t) for t in window.first_taps(x.shape[2:], out, "max_pool2d"))
-        taps = empty_images(xp, (*x.shape[:2], *out), xp.uint8 if window.taps <= 256 else xp.uint16)
+        taps = empty_images(xp, (*x.shape[:2], *out), self.tap_dtype(window))
         taps[...] = rows[:, None] * window.kernel[1] + columns
         best = empty_images(xp, taps.shape, x.dtype)
         best[...] = -np.inf

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .autograd import Node
 
 Operand: TypeAlias = "Tensor | float | int | bool | Array"
+RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
 
 
 class _Watch(threading.local):
@@ -40,6 +41,10 @@ class Tensor:
     `data`: an array, a number or nested lists; it is copied, and moved to the current backend (`minidcnn.use`) unless it is a CuPy array
     already. Arrays keep their dtype, Python floats become float32, ints int64. `requires_grad`: collect a gradient in `.grad` during
     `backward`; needs a floating dtype (TypeError otherwise).
+
+    `x += y`, `-=`, `*=`, `/=` and `**=` keep shape and dtype. Where nothing is recorded (within `no_grad`, or if neither requires
+    gradients) they write into the array, as `p -= lr * p.grad` is meant; where a graph is recorded, the name gets a new tensor, as of
+    `x = x + y`. RuntimeError for a leaf that requires gradients, while they are recorded.
     """
 
     __slots__ = ("__weakref__", "_array", "_index", "_node", "_owned", "_storage", "grad", "requires_grad")
@@ -232,9 +237,7 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Operand) -> None:
         """Write into the array in place. RuntimeError for a tensor inside a graph; its history could not be kept."""
-        from .autograd import is_grad_enabled
-
-        if is_grad_enabled() and (self.requires_grad or (isinstance(value, Tensor) and value.requires_grad)):
+        if _recorded(self, value):
             raise RuntimeError(
                 "assigning into a tensor that takes part in gradients would falsify them; write inside no_grad(), or build the result "
                 "with where(), cat() or pad()"
@@ -275,6 +278,21 @@ class Tensor:
 
     def __rpow__(self, other: Operand) -> Tensor:
         return _op("pow")(other, self)
+
+    def __iadd__(self, other: Operand) -> Tensor:
+        return _in_place("add", self, other)
+
+    def __isub__(self, other: Operand) -> Tensor:
+        return _in_place("sub", self, other)
+
+    def __imul__(self, other: Operand) -> Tensor:
+        return _in_place("mul", self, other)
+
+    def __itruediv__(self, other: Operand) -> Tensor:
+        return _in_place("div", self, other)
+
+    def __ipow__(self, other: Operand) -> Tensor:
+        return _in_place("pow", self, other)
 
     def __matmul__(self, other: Operand) -> Tensor:
         return _op("matmul")(self, other)
@@ -385,6 +403,40 @@ def _op(name: str) -> Callable[..., Tensor]:
 
         import_module("minidcnn.functional")
     return _OPS[name]
+
+
+def _recorded(tensor: Tensor, value: Any) -> bool:
+    """Whether a function of the two would be recorded in a graph."""
+    from .autograd import is_grad_enabled
+
+    return is_grad_enabled() and (tensor.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
+
+
+def _in_place(name: str, tensor: Tensor, value: Operand) -> Tensor:
+    """`tensor += value` and its like, see Tensor. ValueError and TypeError for a shape and a dtype that would have to change, as in PyTorch."""
+    recorded = _recorded(tensor, value)
+    if recorded and tensor.requires_grad and tensor.is_leaf:
+        raise RuntimeError(
+            f"{name}: a leaf that requires gradients cannot be changed in place while they are recorded; write inside no_grad(), or make a "
+            f"new tensor: y = x + 1, not x += 1"
+        )
+    result = _op(name)(tensor, value)
+    if result.shape != tensor.shape:
+        raise ValueError(
+            f"{name}: a result of shape {result.shape} does not fit into a tensor of {tensor.shape}; make a new tensor instead"
+        )
+    if RANK[result.dtype.kind] > RANK[tensor.dtype.kind]:
+        raise TypeError(f"{name}: a result of {result.dtype} does not fit into a tensor of {tensor.dtype}; make a new tensor instead")
+    if recorded:
+        return result.astype(tensor.dtype)
+    array = tensor._array
+    repeated = any(n > 1 and not step for n, step in zip(array.shape, array.strides, strict=True))
+    if repeated or not (is_cupy(array) or array.flags.writeable):
+        tensor._array = result._array.astype(array.dtype, copy=False)  # memory of its own
+    else:
+        array[...] = result._array
+    tensor.changed()
+    return tensor
 
 
 def _compare(a: Tensor, b: object, operator: str) -> Tensor:

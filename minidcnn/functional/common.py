@@ -10,10 +10,8 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, is_cupy, kernels_of, sum_dtype, to_backend
-from ..tensor import Operand, Tensor, not_a_tensor, real_dtype, register
+from ..tensor import RANK, Operand, Tensor, not_a_tensor, real_dtype, register
 from ..window import integer, listed
-
-RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
 
 
 def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:

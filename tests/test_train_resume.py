@@ -183,6 +183,9 @@ def test_other_data_another_network_and_other_files_are_refused(tmp_path: Path) 
     train, val = training.cells()
     with pytest.raises(CheckpointError, match=r"started on 5 training images, now there are 4"):
         training.make(tmp_path, config, (train[:4], val), resume=True)
+    for images in ((train[::-1], val), (train, val[1:])):
+        with pytest.raises(CheckpointError, match=r"started on other images: some have another name now"):
+            training.make(tmp_path, config, images, resume=True)
     with pytest.raises(CheckpointError, match=r"is \(2, 1, 3, 3\) in the checkpoint and \(3, 1, 3, 3\) in the model"):
         training.make(tmp_path, config, build=lambda d: training.unet(d, base=3), resume=True)
     shutil.copy(tmp_path / "best.safetensors", tmp_path / "last.safetensors")
@@ -191,6 +194,15 @@ def test_other_data_another_network_and_other_files_are_refused(tmp_path: Path) 
     (tmp_path / "last.safetensors").write_bytes(b"x" * 100)
     with pytest.raises(CheckpointError, match="damaged"):
         training.make(tmp_path, config, resume=True)
+
+
+def test_a_run_of_an_older_version_that_knows_no_names_goes_on(tmp_path: Path) -> None:
+    training.make(tmp_path, training.options(epochs=1)).fit()
+    checkpoint = load_checkpoint(tmp_path / "last.safetensors")
+    del checkpoint.info["held_out"], checkpoint.training["names"]
+    save_checkpoint(tmp_path / "last.safetensors", checkpoint)
+    train, val = training.cells()
+    assert training.make(tmp_path, training.options(epochs=2), (train[::-1], val), resume=True).epoch == 1
 
 
 def test_a_broken_line_of_metrics_is_named(tmp_path: Path) -> None:

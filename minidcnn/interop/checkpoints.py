@@ -39,7 +39,8 @@ class Checkpoint:
     tensors: its state dict. All arrays are NumPy's.
     info: what predicting needs to know. classes: list of names; palette: list of [r, g, b]; ignore_index; channels; mean, std: of each
     channel, applied as (image - mean) / std to images in [0, 1]; mask_values: list or None; mask_ignored: list; white: see
-    `data.read_image`; data: the data set's name; epoch: the number of epochs trained; scores: dict.
+    `data.read_image`; data: the data set's name; held_out: names of the images that it was validated on; epoch: the number of epochs
+    trained; scores: dict.
     training, training_tensors: what going on with training needs; empty in a checkpoint that is only for predicting.
     """
 

@@ -251,7 +251,7 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------------------------------------
 
     def _checkpoint(self, training: bool) -> Checkpoint:
-        info = prepare.facts(self.train, self.mean, self.std, self.config.data)
+        info = prepare.facts(self.train, self.val, self.mean, self.std, self.config.data)
         info["epoch"] = self.epoch
         info["scores"] = {key: value for key, value in self.history[-1].items() if key.startswith("val_")} if self.history else {}
         if not training:
@@ -266,6 +266,7 @@ class Trainer:
             "loss_size": self.loss_size,
             "best": self.best,
             "images": len(self.train),
+            "names": prepare.names_sum(self.train),
             "optimizer": {"state": numbers, "param_groups": optimizer["param_groups"]},
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -287,8 +288,7 @@ class Trainer:
         state = checkpoint.training
         if "optimizer" not in state:
             raise CheckpointError(f"{self.folder.last} has no state of a training, only a network; it is for predicting")
-        images = f"on {state['images']} training images, now there are {len(self.train)}" if state["images"] != len(self.train) else ""
-        if changed := images or prepare.changed(checkpoint.info, self.train):
+        if changed := prepare.changed(checkpoint, self.train, self.val):
             raise CheckpointError(
                 f"the run in {self.folder} was started {changed}: put the data back as it was, or start a new run with another --out"
             )

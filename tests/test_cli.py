@@ -463,6 +463,57 @@ def test_evaluate_goes_by_the_run_in_whose_folder_the_checkpoint_lies(
     assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json").out)["images"] == 3
 
 
+def test_evaluate_scores_the_images_held_out_in_training_though_others_came_and_went(
+    command: Command, checkpoint: Path, dataset: Path, tmp_path: Path
+) -> None:
+    from minidcnn.segmentation.config import TrainConfig
+
+    stored = load_checkpoint(checkpoint)
+    stored.info["held_out"] = ["1", "4", "9"]
+    save_checkpoint(tmp_path / "best.safetensors", stored)
+    (tmp_path / "config.json").write_text(TrainConfig("unet", data="folder", root=str(dataset)).to_json())
+
+    def pixels_of(names: list[str]) -> np.ndarray:
+        return sum(np.bincount(np.asarray(Image.open(dataset / "masks" / f"{name}.png")).ravel(), minlength=3) for name in names)  # type: ignore[return-value]
+
+    for i in range(10, 25):
+        for part in ("images", "masks"):
+            (dataset / part / f"{i}.png").write_bytes((dataset / part / f"{i % 10}.png").read_bytes())
+    said = command("evaluate", tmp_path / "best.safetensors", "--json")
+    scores = json.loads(said.out)
+    assert scores["images"] == 3 and not said.err
+    np.testing.assert_array_equal(np.sum(scores["confusion"], axis=1), pixels_of(["1", "4", "9"]))
+    assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json", "--split", "all").out)["images"] == 25
+
+    for part in ("images", "masks"):
+        (dataset / part / "4.png").unlink()
+    said = command("evaluate", tmp_path / "best.safetensors", "--json")
+    assert said.err == "warning: 1 of the 3 images held out in training are not in mydata val any more, such as 4\n"
+    np.testing.assert_array_equal(np.sum(json.loads(said.out)["confusion"], axis=1), pixels_of(["1", "9"]))
+    for part in ("images", "masks"):
+        for name in ("1", "9"):
+            (dataset / part / f"{name}.png").unlink()
+    assert "mydata val has none of the 3 images held out in training, such as 1" in command("evaluate", tmp_path / "best.safetensors").error
+
+
+def test_evaluate_goes_by_names_where_a_folder_is_divided_already(
+    command: Command, checkpoint: Path, dataset: Path, tmp_path: Path
+) -> None:
+    from minidcnn.segmentation.config import TrainConfig
+
+    stored = load_checkpoint(checkpoint)
+    stored.info["held_out"] = ["7", "8"]
+    save_checkpoint(tmp_path / "best.safetensors", stored)
+    root = tmp_path / "divided"
+    for split, names in (("train", range(6)), ("val", range(6, 10))):
+        for part in ("images", "masks"):
+            (root / split / part).mkdir(parents=True)
+            for i in names:
+                (root / split / part / f"{i}.png").write_bytes((dataset / part / f"{i}.png").read_bytes())
+    (tmp_path / "config.json").write_text(TrainConfig("unet", data="folder", root=str(root)).to_json())
+    assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json").out)["images"] == 2
+
+
 def test_summary_of_networks_and_checkpoints(command: Command, checkpoint: Path) -> None:
     said = command("summary", "unet", "--size", "572x572", "--in-channels", 1, "--classes", 2)
     assert said.code == 0 and "1 x 2 x 388 x 388" in said.out and "parameters 31,030,658" in said.out

@@ -13,9 +13,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .common import data_arguments, new_files, open_checkpoint, open_data, run_arguments, tile_of, warn
+
+if TYPE_CHECKING:
+    from ..data import Dataset
 
 BATCH = 4  # images at a time
 
@@ -45,8 +48,10 @@ def run(args: argparse.Namespace) -> int:
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
     tile = tile_of(args, model)
     classes = list(checkpoint.info["classes"])
-    as_in_training(args)
+    again = as_in_training(args)
     data = open_data(args, args.split or "val", **meaning(checkpoint.info, args), strict=False)
+    if again and args.split in (None, "val"):
+        data = held_out(args, data, checkpoint.info)
     for problem in data.problems:
         warn(problem)
     if len(data.classes) != len(classes):
@@ -84,12 +89,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def as_in_training(args: argparse.Namespace) -> None:
-    """Without --data: the data set of the run in whose folder the checkpoint lies, divided as it was there. ValueError if there is none."""
+def as_in_training(args: argparse.Namespace) -> bool:
+    """Without --data: the data set of the run in whose folder the checkpoint lies, divided as it was there. ValueError if there is none.
+
+    Returns whether it is that data set.
+    """
     from ..segmentation.runs import RunFolder
 
     if args.data is not None:
-        return
+        return False
     folder = RunFolder(args.checkpoint.parent)
     if not folder.config.is_file():
         raise ValueError(
@@ -101,6 +109,36 @@ def as_in_training(args: argparse.Namespace) -> None:
     for name in ("val_fraction", "suffix"):  # the other options decided what the checkpoint says: see `meaning`
         if getattr(args, name) is None:
             setattr(args, name, config.data_options().get(name))
+    return True
+
+
+def held_out(args: argparse.Namespace, val: Dataset, info: dict[str, Any]) -> Dataset:
+    """Those images that were held out in training, by their names: with images more or fewer, `val` is divided anew, and the network knows some of it.
+
+    Warns of those that are gone; DataError if all are. Older checkpoints don't know the names: then it is `val`.
+    """
+    from ..data import DataError, Subset
+    from ..segmentation.prepare import sample_names
+
+    wanted = info.get("held_out", sample_names(val))
+    if wanted == sample_names(val):
+        return val
+    try:
+        pools = [val, open_data(args, "all", **meaning(info, args), strict=False)]
+    except DataError:  # some data sets have no such split
+        pools = [val]
+    places = [{name: i for i, name in enumerate(sample_names(pool))} for pool in pools]
+    pool, place = max(zip(pools, places, strict=True), key=lambda both: len(both[1].keys() & set(wanted)))
+    missing = [name for name in wanted if name not in place]
+    if len(missing) == len(wanted):
+        raise DataError(
+            f"{val.name} has none of the {len(wanted)} images held out in training, such as {wanted[0]}; name a data set with --data"
+        )
+    if missing:
+        warn(f"{len(missing)} of the {len(wanted)} images held out in training are not in {val.name} any more, such as {missing[0]}")
+    found = Subset(pool, [place[name] for name in wanted if name in place])
+    found.name = val.name
+    return found
 
 
 def meaning(info: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,13 @@ from minidcnn.backend import random_state
 from minidcnn.functional.checkpoint import Checkpoint
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(slots=True)
+class Box:
+    """A result of a kind of its own."""
+
+    inside: Tensor
 
 
 def call(function: Callable[..., Any], *inputs: Tensor) -> Any:
@@ -312,6 +320,35 @@ def test_what_is_refused() -> None:
     y = F.checkpoint(lambda x: x[: next(calls)] * 2, x)
     with pytest.raises(RuntimeError, match=r"shapes \(\(1, 3\),\) in the forward pass and \(\(2, 3\),\) when it was computed again"):
         F.sum(y).backward()
+
+
+PACKS: dict[str, Callable[[Tensor], Any]] = {
+    "list": lambda y: [y],
+    "dict": lambda y: {"out": y},
+    "nested": lambda y: (1, (y,)),
+    "deep": lambda y: (y, [{"a": (y,)}]),
+    "dataclass": Box,
+}
+
+
+@pytest.mark.parametrize("pack", PACKS.values(), ids=PACKS)
+def test_results_whose_gradients_would_be_cut_off_are_refused(pack: Callable[[Tensor], Any]) -> None:
+    x = Tensor(np.ones((2, 3)), requires_grad=True)
+    with pytest.raises(
+        TypeError, match=r"checkpoint: result \d is a \w+ with tensors that require gradients; return them in one flat tuple"
+    ):
+        F.checkpoint(lambda x: pack(x * 2), x)
+    F.checkpoint(lambda x: (x * 2, pack(x.detach())), x)[0].sum().backward()
+    assert x.grad is not None and (x.grad.numpy() == 2).all()
+
+
+def test_an_input_that_is_changed_in_place_is_refused() -> None:
+    def function(x: Tensor, factor: Tensor) -> Tensor:
+        factor += 1
+        return x * factor
+
+    with pytest.raises(RuntimeError, match="checkpoint: the function changes an input in place.* change a copy"):
+        F.checkpoint(function, Tensor([1.0], requires_grad=True), Tensor([2.0]))
 
 
 def test_an_error_in_the_function_leaves_nothing_behind() -> None:

@@ -6,8 +6,8 @@ Griewank & Walther, "Algorithm 799: revolve", 2000; Chen et al., "Training deep 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from ..autograd import Function, Gradient, Node, _key, _walk, enable_grad, is_grad_enabled
@@ -22,8 +22,8 @@ def checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
     a module, a functools.partial, a closure. Parameters that it reads get their gradients. Gradients have the same bits as without, as far as
     `function` does the same when it is called again with the same inputs: it draws the same random numbers, and what it changes in place
     (running statistics) is put back afterwards; but do not switch modules between train() and eval() before the backward pass.
-    TypeError for inputs that are not Tensors; RuntimeError if it reads a tensor with a history of its own that is not among its inputs,
-    or if it gives other shapes the second time.
+    TypeError for inputs that are not Tensors, and for results in lists, dicts or nested tuples; RuntimeError if it reads a tensor with a
+    history of its own that is not among its inputs, if it changes an input in place, or if it gives other shapes the second time.
     """
     for i, t in enumerate(inputs):
         if not isinstance(t, Tensor):
@@ -36,6 +36,13 @@ def checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
     with _watched() as changed:
         result = function(*leaves)
     results = result if isinstance(result, tuple) else (result,)
+    for i, r in enumerate(results):
+        if not isinstance(r, Tensor) and _holds_gradients(r):
+            raise TypeError(
+                f"checkpoint: result {i} is a {type(r).__name__} with tensors that require gradients; return them in one flat tuple"
+            )
+    if {id(t._storage) for t in changed} & {id(t._storage) for t in inputs}:
+        raise RuntimeError("checkpoint: the function changes an input in place, so that it could not be computed again; change a copy")
     computed = _differentiable(results)
     if not computed:
         return result
@@ -102,6 +109,17 @@ def _leaf(x: Tensor) -> Tensor:
 
 def _differentiable(results: tuple[Any, ...]) -> list[Tensor]:
     return [t for t in results if isinstance(t, Tensor) and t.requires_grad]
+
+
+def _holds_gradients(result: Any) -> bool:
+    """Whether there are tensors with gradients anywhere in a result."""
+    if isinstance(result, Tensor):
+        return result.requires_grad
+    if isinstance(result, Mapping):
+        return any(map(_holds_gradients, result.values()))
+    if is_dataclass(result) and not isinstance(result, type):
+        return any(_holds_gradients(getattr(result, field.name)) for field in fields(result))
+    return isinstance(result, list | tuple | set | frozenset) and any(map(_holds_gradients, result))
 
 
 def _read(outputs: list[Tensor], leaves: list[Tensor], first: int) -> list[Tensor]:

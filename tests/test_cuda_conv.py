@@ -106,6 +106,20 @@ def test_runs_that_are_not_whole_are_fetched_number_by_number(channels: int, out
     assert seen == {"ASYNC=0", f"ASYNC={forward}"}
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_scale_and_an_offset_may_have_gaps(groups: int, dtype: Any) -> None:
+    kernels, window, size = simulated(**CHECKED), Window((3, 2), (2, 1)), (7, 6)
+    out = window.positions(size)
+    x, w, y = (integers(s, i, dtype) for i, s in enumerate(((2, 8, *size), (12, 8 // groups, 3, 2), (2, 12, *out))))
+    bias, back, terms = integers((24,), 3, dtype)[::2], integers((8,), 4, dtype)[::-1], integers((2, 24), 5, np.float32)[:, ::2]
+    same(kernels.conv2d(x, w, bias, window, out, groups), REFERENCE.conv2d(x, w, bias, window, out, groups))
+    affine = (x, w, *terms, True, window, out, groups)
+    same(kernels.conv2d_affine(*affine), REFERENCE.conv2d_affine(*affine))
+    backward = (y, w, back, window, size, groups)
+    same(kernels.conv_transpose2d(*backward), REFERENCE.conv_transpose2d(*backward))
+
+
 @pytest.mark.skipif(ON_DEVICE, reason="arrays are moved to the device, where they are aligned")
 def test_memory_that_does_not_begin_on_16_bytes_is_fetched_number_by_number() -> None:
     shape = (2, 5, 6, 8)

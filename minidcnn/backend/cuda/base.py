@@ -31,6 +31,10 @@ class CudaBase(Kernels):
         """(N, C, H, W) -> (N, H, W, C) without gaps: a view of channels-last images, else a copy."""
         return self.xp.ascontiguousarray(nhwc(x))  # type: ignore[no-any-return]
 
+    def plain(self, array: Array, dtype: Any = None) -> Array:
+        """`array` in C order without gaps and in `dtype` (default: its own), copied only if it is not so already."""
+        return self.xp.ascontiguousarray(array, dtype)  # type: ignore[no-any-return]
+
     def tensor(self, like: Array) -> int:
         """TENSOR of kernels/tile.cuh: float16 is multiplied on tensor cores where there are any, float32 as `precision` says, float64 never."""
         if like.dtype == HALF:

@@ -56,7 +56,7 @@ class CudaConv(CudaBase):
     ) -> Array:
         """ReLU(scale conv2d(x, w) + offset) in one kernel; what is None or False is left out."""
         (n, c), o, inputs = x.shape[:2], len(w), w.shape[1]
-        outputs, offset = o // groups, self._wide(offset)
+        outputs, scale, offset = o // groups, self._wide(scale), self._wide(offset)
         y, at = self.new_images(n, o, out, x.dtype), (inputs, outputs, *geometry(n, c, window, x.shape[2:], out))
         x = self.images(x)
         if self._directly(groups, inputs, outputs, window):
@@ -146,9 +146,9 @@ class CudaConv(CudaBase):
         whole = all(c * a.itemsize % 16 == 0 for c in channels) and all(self.launcher.address(v) % 16 == 0 for v in (a, b))
         return f"ASYNC={int(whole and self.launcher.capability >= ASYNC)}"
 
-    def _wide(self, bias: Array | None) -> Array | None:
-        """What is added to sums, in their dtype."""
-        return None if bias is None else bias.astype(sum_dtype(bias.dtype), copy=False)
+    def _wide(self, terms: Array | None) -> Array | None:
+        """What there is one of for each channel, as kernels take it beside sums: without gaps and in their dtype."""
+        return None if terms is None else self.plain(terms, sum_dtype(terms.dtype))
 
     def _weight(self, w: Array) -> Array:
         """(O, C, KH, KW) -> (O, KH, KW, C) without gaps."""

@@ -36,7 +36,7 @@ class CudaNorm(CudaBase):
             return super().batch_norm_apply(x, mean, rstd, weight, bias, relu)
         flat = self._rows(x)
         y: Array = self.xp.empty(flat.shape, x.dtype)
-        terms = (self._by_channel(v, sum_dtype(x.dtype)) for v in (mean, rstd * weight, bias))
+        terms = (self.plain(v, sum_dtype(x.dtype)) for v in (mean, rstd * weight, bias))
         self.over_rows((1, *flat.shape), FILE, "normalize", x.dtype, flat, *terms, y, *flat.shape, relu)
         return self._shaped(y, x)
 
@@ -48,8 +48,8 @@ class CudaNorm(CudaBase):
         xp, c, kind, wide = self.xp, x.shape[1], x.dtype, sum_dtype(x.dtype)
         rows, share, shares = self._shares(x)
         flat, slopes = self._rows(x), (self._rows(g), None if also is None else self._rows(also))
-        at, spread, scale = (self._by_channel(v, wide) for v in (mean, rstd, rstd * weight))
-        bias, gated = (scale, False) if gate is None else (self._by_channel(gate, wide), True)
+        at, spread, scale = (self.plain(v, wide) for v in (mean, rstd, rstd * weight))
+        bias, gated = (scale, False) if gate is None else (self.plain(gate, wide), True)
         sums, products = (xp.empty((shares, c), "float64") for _ in range(2))
         affine = (at, spread, scale, bias)
         self.launcher.launch(
@@ -57,7 +57,7 @@ class CudaNorm(CudaBase):
         )
         dbias, dweight = self._added(sums, wide), self._added(products, wide)
         dx: Array = xp.empty(flat.shape, kind)
-        terms = (self._by_channel(v, wide) for v in (dbias / rows, dweight / rows))
+        terms = (self.plain(v, wide) for v in (dbias / rows, dweight / rows))
         self.over_rows((1, *flat.shape), FILE, "normalize_grad", kind, *slopes, flat, *affine, *terms, dx, *flat.shape, gated)
         return self._shaped(dx, x), dweight.astype(weight.dtype, copy=False), dbias.astype(weight.dtype, copy=False)
 
@@ -97,9 +97,6 @@ class CudaNorm(CudaBase):
         out: Array = self.xp.empty(c, dtype)
         self.launcher.over(c, FILE, "add_shares", dtype, parts, out, c, shares)
         return out
-
-    def _by_channel(self, v: Array, dtype: Any) -> Array:
-        return self.xp.ascontiguousarray(v.astype(dtype, copy=False))  # type: ignore[no-any-return]
 
 
 def _grid(channels: int, shares: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from peer import agree
 from strategies import float_dtypes, integers, lay_out, layouts, seeds, tie_free
 
-from minidcnn import Tensor, check_adjoint, check_grads, grad, nn, use_kernels
+from minidcnn import Tensor, check_adjoint, check_grads, grad, nn, no_grad, use_kernels
 from minidcnn import functional as F
 from minidcnn.functional.classes import AtClass, ClassSums, PickClass, PlaceClass, Quotient
 from minidcnn.functional.loss import Expm1, Softplus
@@ -547,3 +547,18 @@ def test_what_is_ignored_is_one_integer(name: str) -> None:
     for wrong in (None, 1.0, np.float32(1), "1", [1], True, Tensor(1)):
         with pytest.raises(TypeError, match=f"^{name}: ignore_index must be an int, got"):
             loss(x, target, ignore_index=wrong)
+
+
+def test_weights_of_classes_get_their_gradient_or_a_sentence() -> None:
+    x, w = tie_free((2, 3, 4, 5)), class_weights(3)
+    t = Tensor(labels(x.shape))
+    for loss in (F.nll_loss, F.focal_loss, F.dice_loss, F.tversky_loss):
+        check_grads(lambda x, w, loss=loss: loss(x, t, weight=w), [x, w], 2)
+    soft = Tensor(np.abs(tie_free(x.shape, 1)))
+    check_grads(lambda x, w: F.cross_entropy(x, soft, weight=w, label_smoothing=0.1), [x, w], 2)
+    weight = Tensor(w, requires_grad=True)
+    for reduction in REDUCTIONS:
+        with pytest.raises(RuntimeError, match=r"cross_entropy: weight has no derivative here; pass weight\.detach\(\)"):
+            F.cross_entropy(Tensor(x), t, weight, reduction=reduction)
+    with no_grad():
+        assert F.cross_entropy(Tensor(x), t, weight).item() == F.cross_entropy(Tensor(x), t, Tensor(w)).item()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..autograd import Function, Gradient
+from ..autograd import Function, Gradient, is_grad_enabled
 from ..backend import Array, kernels_of
 from ..tensor import Tensor
 from .activation import log_softmax, sigmoid, softmax
@@ -107,7 +107,7 @@ def cross_entropy(
     as in PyTorch, and ignore_index does not apply. Szegedy et al., "Rethinking the inception architecture", 2016, section 7 (smoothing);
     Ronneberger et al., "U-Net", 2015, section 3 (pixel weights).
     ValueError for shapes that do not fit and for a target that is neither a class nor ignore_index (an int: without it, every pixel counts);
-    TypeError for other dtypes.
+    TypeError for other dtypes; RuntimeError for class indices and a weight that requires gradients, for which there is no derivative.
     """
     name = "cross_entropy"
     check_backend(name, input, target)
@@ -126,6 +126,8 @@ def cross_entropy(
         losses, weights = weighed(name, losses, ones, None, pixel_weights)
     else:
         x, t, w = classified(name, input, target, weight, ignore_index)
+        if w.requires_grad and is_grad_enabled():
+            raise RuntimeError(f"{name}: weight has no derivative here; pass weight.detach(), or probabilities as the target")
         losses = CrossEntropy(float(label_smoothing))(x, t, w)
         losses, weights = weighed(name, losses, AtClass(x.shape[1])(w, t), t, pixel_weights)
     return reduced(name, reshape(losses, ()) if alone else losses, reduction, weights)

@@ -14,7 +14,7 @@ from cupy_stand_in import make_module
 
 import minidcnn
 from minidcnn.backend import random_state, switch
-from minidcnn.interop import Checkpoint, CheckpointError, atomic, load_checkpoint, model_of, save_checkpoint
+from minidcnn.interop import Checkpoint, CheckpointError, atomic, load_checkpoint, model_of, save_checkpoint, save_weights
 from minidcnn.models import UNet
 
 INFO = {"classes": ["sky", "Straße"], "palette": [[0, 0, 0], [255, 1, 2]], "mean": [0.1], "std": [0.2], "mask_values": None, "scores": {}}
@@ -97,6 +97,33 @@ def test_replacing_shows_the_old_file_until_the_new_one_is_whole(tmp_path: Path)
     atomic.write_text(path, "new\n")
     assert path.read_bytes() == b"new\n"
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_full_disk_is_one_sentence_and_the_old_file_stays(tmp_path: Path, rng: np.random.Generator) -> None:
+    import resource
+
+    old = checkpoint(rng)
+    large = Checkpoint(old.model, old.config, {"x": np.zeros((300, 100))})
+    model = UNet(1, 2, base=8, padding="same", depth=2)
+    writers = {
+        "a.safetensors": lambda path: save_checkpoint(path, large),
+        "b.safetensors": lambda path: save_weights(path, model),
+        "c.npz": lambda path: save_weights(path, model),
+        "d.json": lambda path: atomic.write_text(path, "x" * 200_000),
+    }
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for name, write in writers.items():
+        save_checkpoint(tmp_path / name, old)
+        before = (tmp_path / name).read_bytes()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, limits[1]))  # as if no more were free
+        try:
+            with pytest.raises(OSError, match=rf"{name} cannot be written: .*File too large"):
+                write(tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert (tmp_path / name).read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(writers)
 
 
 def test_files_need_a_folder(tmp_path: Path, rng: np.random.Generator) -> None:

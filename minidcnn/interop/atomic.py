@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..backend import Array
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well; after an error, `path` is as it was.
 
-    FileNotFoundError if there is no folder for it.
+    FileNotFoundError if there is no folder for it, OSError with its name if the disk is full.
     """
     target = Path(path)
     if not target.parent.is_dir():
@@ -27,6 +31,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())  # the contents reach the disk before the name does
         temporary.replace(target)
+    except OSError as error:
+        if error.filename is not None or str(target) in str(error):
+            raise
+        raise OSError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -35,3 +43,15 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file (UTF-8, as it is) atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically. OSError if the disk is full."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with replacing(path) as temporary:
+        try:
+            save_file(dict(arrays), temporary, metadata)
+        except SafetensorError as error:  # it wraps what the system says
+            raise OSError(str(error)) from error

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backend import Array, random_state, set_random_state, to_backend
-from .atomic import replacing
+from .atomic import write_tensors
 
 if TYPE_CHECKING:
     from ..models import Segmenter
@@ -55,10 +55,8 @@ class Checkpoint:
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically: a crash leaves the file that was there before. The same checkpoint gives the same bytes.
 
-    ValueError if `config`, `info` or `training` hold NaN or infinity, TypeError if they hold what JSON cannot.
+    ValueError if `config`, `info` or `training` hold NaN or infinity, TypeError if they hold what JSON cannot, OSError if the disk is full.
     """
-    from safetensors.numpy import save_file
-
     arrays = _plain(checkpoint.tensors) | {_TRAINING + name: array for name, array in _plain(checkpoint.training_tensors).items()}
     about = {
         "format": FORMAT,
@@ -69,8 +67,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
         "checksum": _checksum(arrays),
     }
     metadata = {_KEY: json.dumps(about, allow_nan=False)}
-    with replacing(path) as temporary:
-        save_file(arrays, temporary, metadata)
+    write_tensors(path, arrays, metadata)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -31,7 +31,7 @@ from ..models.alexnet import AlexNet, CaffeNet
 from ..models.classifier import Classifier
 from ..models.vgg import STAGES, VGG11, VGG13, VGG16, VGG19
 from ..nn import Module, init
-from .atomic import replacing
+from .atomic import replacing, write_tensors
 
 _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}  # of safetensors, real and known to NumPy
 _PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt")
@@ -103,20 +103,17 @@ def load_weights(model: Module, source: str | os.PathLike[str] | Mapping[str, An
 def save_weights(path: str | os.PathLike[str], model: Module) -> None:
     """Write a network's parameters and buffers under their names, in torch's layout, to a .safetensors or .npz file, atomically.
 
-    WeightsError for any other ending.
+    WeightsError for any other ending, OSError if the disk is full.
     """
     path = Path(path)
     arrays = {name: np.ascontiguousarray(to_backend(array, "numpy")).reshape(array.shape) for name, array in model.state_dict().items()}
     if path.suffix not in (".safetensors", ".npz"):
         raise WeightsError(f"{path} must end in .safetensors or .npz, the two kinds of file that weights are written to")
-    with replacing(path) as temporary:
-        if path.suffix == ".npz":
-            with temporary.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]
-        else:
-            from safetensors.numpy import save_file
-
-            save_file(arrays, temporary)
+    if path.suffix == ".safetensors":
+        write_tensors(path, arrays)
+        return
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:

@@ -378,3 +378,24 @@ def test_module_list_and_dict() -> None:
     assert isinstance(named.pop("b"), nn.Sigmoid) and list(named) == ["c"]
     with pytest.raises(TypeError, match=r"ModuleDict.x must be a Module or None, got int"):
         named["x"] = 3
+
+
+def test_nothing_is_lost_when_parts_grow() -> None:
+    a, b, c, d = (nn.Linear(i, 2) for i in (3, 4, 5, 6))
+    part = nn.ModuleList([a, b, c])[1:].append(d)
+    assert list(part) == [b, c, d] and list(part._modules) == ["0", "1", "2"]
+    assert list(nn.ModuleList([a, b, c])[::-1].extend([d])) == [c, b, a, d]
+    steps = nn.Sequential(a, b, c)[1:].append(d)
+    assert list(steps) == [b, c, d] and list(steps._modules) == ["1", "2", "3"]
+    assert list(nn.Sequential({"1": a}).append(b)._modules) == ["1", "2"]
+    assert list(nn.Sequential({"2": a, "x": b}).extend([c, d])._modules.items()) == [("2", a), ("x", b), ("3", c), ("4", d)]
+
+
+def test_parts_have_torchs_names() -> None:
+    torch = pytest.importorskip("torch")
+    for kind in ("ModuleList", "Sequential"):
+        ours, theirs = (getattr(n, kind) for n in (nn, torch.nn))
+        layers = [n.Linear(i, 2) for n in (nn, torch.nn) for i in (3, 4, 5)]
+        for index in (slice(1, None), slice(None, None, 2), slice(2)):
+            mine, its = (f(layers) if kind == "ModuleList" else f(*layers) for f, layers in ((ours, layers[:3]), (theirs, layers[3:])))
+            assert list(mine[index].state_dict()) == list(its[index].state_dict())

@@ -12,7 +12,9 @@ L = TypeVar("L", bound="_Listed")
 
 
 class _Listed(Module):
-    """Children named "0", "1", ...; what Sequential and ModuleList share."""
+    """Children in order, named "0", "1", ... unless they were given other names; what Sequential and ModuleList share."""
+
+    _counted = False  # whether a part counts from 0 again; else it keeps its names, as in PyTorch
 
     def _key(self, index: int) -> str:
         n = len(self)
@@ -45,6 +47,8 @@ class _Listed(Module):
             Module.__init__(part)
             part.training = self.training
             part._modules.update(list(self._modules.items())[index])
+            if self._counted:
+                part._replace(part)
             return part
         return self._modules[self._key(index)]
 
@@ -60,8 +64,11 @@ class _Listed(Module):
             self._replace(self._modules.values())
 
     def append(self, module: Module) -> Self:
-        """Add a module at the end. Returns this container."""
-        self.add_module(str(len(self)), module)
+        """Add a module at the end, under the first free number from its position on. Returns this container."""
+        number = len(self)
+        while str(number) in self._modules:  # a slice and a dict keep their names
+            number += 1
+        self.add_module(str(number), module)
         return self
 
     def extend(self, modules: Iterable[Module]) -> Self:
@@ -100,6 +107,8 @@ class Sequential(_Listed):
 
 class ModuleList(_Listed):
     """A list of modules; the module that holds it calls them in its own forward."""
+
+    _counted = True
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
         super().__init__()

@@ -124,6 +124,18 @@ def test_a_new_version_replaces_the_old_one() -> None:
     assert not kept.blocks
 
 
+def test_an_array_lives_as_long_as_the_block() -> None:
+    """Else another one could take its place in memory, and be taken for it."""
+    source = np.zeros(3)
+    alive = weakref.ref(source)
+    with Kept().constant([(source, Storage())]):
+        del source
+        gc.collect()
+        assert alive() is not None
+    gc.collect()
+    assert alive() is None
+
+
 # -- networks --------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -281,3 +281,17 @@ def test_the_mask_of_images_counts_channels_last() -> None:
 def test_errors_are_sentences(call: Callable[[], Any], message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         call()
+
+
+@pytest.mark.parametrize("f", [F.softmax, F.log_softmax, F.logsumexp], ids=lambda f: f.__name__)
+def test_float16_does_not_overflow_over_more_numbers_than_it_can_count(f: Callable[..., Tensor]) -> None:
+    x = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 70_000)).astype(np.float16)
+    half, single = Tensor(x, requires_grad=True), Tensor(x.astype(np.float32), requires_grad=True)
+    for t in (half, single):
+        y = f(t, 1)
+        y.backward(np.random.default_rng(1).uniform(0.5, 1, y.shape).astype(np.float16))
+        if t is half:
+            result = y
+    assert result.dtype == half.grad.dtype == np.float16
+    np.testing.assert_array_equal(result.numpy(), y.numpy().astype(np.float16))
+    np.testing.assert_allclose(half.grad.numpy(), single.grad.numpy(), rtol=2**-11, atol=2**-25)

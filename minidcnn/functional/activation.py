@@ -8,7 +8,7 @@ from typing import Any
 from ..autograd import Function, Gradient
 from ..backend import Array, float_dtype, kernels_of, next_seed
 from ..tensor import Tensor, not_a_tensor
-from .common import axis, cast, check_backend
+from .common import axis, cast, check_backend, rounded, wide
 from .elementwise import Elementwise, exp, times
 from .reduce import sum
 from .shape import reshape
@@ -181,8 +181,8 @@ def log_softmax(input: Tensor, dim: int, dtype: Any = None) -> Tensor:
 
 
 def _over(name: str, kind: type[Softmax] | type[LogSoftmax], x: Tensor, dim: int) -> Tensor:
-    """Along `dim`; a tensor without axes counts as one of a single element."""
-    return kind(axis(name, dim, x.ndim))(x) if x.ndim else reshape(_over(name, kind, reshape(x, (1,)), dim), ())
+    """Along `dim`; a tensor without axes counts as one of a single element. Of float16 the sums are float32's, which do not overflow."""
+    return rounded(kind(axis(name, dim, x.ndim))(wide(x)), x) if x.ndim else reshape(_over(name, kind, reshape(x, (1,)), dim), ())
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

@@ -124,7 +124,8 @@ def logsumexp(x: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Ten
     axes = axes_of("logsumexp", dim, x.ndim)
     if not math.prod(x.shape[i] for i in axes):
         raise ValueError(f"logsumexp: shape {x.shape} has no elements over dim {dim}")
-    return _without(LogSumExp(axes)(x if x.dtype.kind == "f" else cast(x, "float32")), axes, keepdim)
+    x = x if x.dtype.kind == "f" else cast(x, "float32")
+    return _without(rounded(LogSumExp(axes)(wide(x)), x), axes, keepdim)
 
 
 def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:

@@ -29,7 +29,7 @@ class CudaBase(Kernels):
 
     def images(self, x: Array) -> Array:
         """(N, C, H, W) -> (N, H, W, C) without gaps: a view of channels-last images, else a copy."""
-        return self.xp.ascontiguousarray(nhwc(x))  # type: ignore[no-any-return]
+        return self.plain(nhwc(x))
 
     def plain(self, array: Array, dtype: Any = None) -> Array:
         """`array` in C order without gaps and in `dtype` (default: its own), copied only if it is not so already."""

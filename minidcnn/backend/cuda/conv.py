@@ -32,8 +32,8 @@ class CudaConv(CudaBase):
             return super().col2im(cols, window, size)
         n, c, _, _, oh, ow = cols.shape
         x = self.new_images(n, c, size, cols.dtype)
-        plain = self.xp.ascontiguousarray(cols.transpose(0, 4, 5, 2, 3, 1))
-        self.over_rows((n * size[0], size[1], c), "im2col.cu", "col2im", cols.dtype, plain, x, *geometry(n, c, window, size, (oh, ow)))
+        runs = self.plain(cols.transpose(0, 4, 5, 2, 3, 1))  # (N, OH, OW, KH, KW, C)
+        self.over_rows((n * size[0], size[1], c), "im2col.cu", "col2im", cols.dtype, runs, x, *geometry(n, c, window, size, (oh, ow)))
         return nchw(x)
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
@@ -60,7 +60,7 @@ class CudaConv(CudaBase):
         y, at = self.new_images(n, o, out, x.dtype), (inputs, outputs, *geometry(n, c, window, x.shape[2:], out))
         x = self.images(x)
         if self._directly(groups, inputs, outputs, window):
-            w = self.xp.ascontiguousarray(w.transpose(2, 3, 1, 0))  # (KH, KW, C/G, O)
+            w = self.plain(w.transpose(2, 3, 1, 0))  # (KH, KW, C/G, O)
             self.over_rows((n * out[0], out[1], o), DIRECT, "direct_forward", x.dtype, x, w, scale, offset, y, o, relu, *at)
             return nchw(y)
         positions, w = n * math.prod(out), self._weight(w)
@@ -80,7 +80,7 @@ class CudaConv(CudaBase):
         y, bias = self.images(y), self._wide(bias)
         if self._directly(groups, inputs, outputs, window):
             parted = w.reshape(groups, outputs, inputs, *window.kernel)
-            w = self.xp.ascontiguousarray(parted.transpose(3, 4, 1, 0, 2))  # (KH, KW, O/G, G, C/G)
+            w = self.plain(parted.transpose(3, 4, 1, 0, 2))  # (KH, KW, O/G, G, C/G)
             self.over_rows((n * size[0], size[1], c), DIRECT, "direct_transposed", y.dtype, y, w, None, bias, x, o, False, *at)
             return nchw(x)
         w = self._weight(w)
@@ -90,7 +90,7 @@ class CudaConv(CudaBase):
         (down, across), defines = self.best(tile, defines, pixels, inputs, groups, along_k=True)
         if {WGMMA, "TENSOR=1"} <= set(defines):  # a copy of the weight that runs along k, as it has to
             parted = w.reshape(groups, outputs, *window.kernel, inputs)
-            w, defines = self.xp.ascontiguousarray(parted.transpose(0, 4, 2, 3, 1)), (*defines, "TURNED=1")
+            w, defines = self.plain(parted.transpose(0, 4, 2, 3, 1)), (*defines, "TURNED=1")
         grid = -(-pixels // down), -(-inputs // across), groups * math.prod(window.stride)
         self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, y, w, None, bias, x, o, False, *at, defines=defines)
         return nchw(x)
@@ -152,4 +152,4 @@ class CudaConv(CudaBase):
 
     def _weight(self, w: Array) -> Array:
         """(O, C, KH, KW) -> (O, KH, KW, C) without gaps."""
-        return self.xp.ascontiguousarray(w.transpose(0, 2, 3, 1))  # type: ignore[no-any-return]
+        return self.plain(w.transpose(0, 2, 3, 1))

@@ -27,7 +27,7 @@ class CudaElementwise(CudaBase):
         order = self._order(y)
         if order is None or g.shape != y.shape or g.dtype != y.dtype:
             return super().relu_grad(g, y)
-        gradient, flat = self.xp.ascontiguousarray(g.transpose(order)), y.transpose(order)
+        gradient, flat = self.plain(g.transpose(order)), y.transpose(order)
         dx: Array = self.xp.empty(flat.shape, y.dtype)
         self.launcher.over(y.size, FILE, "relu_grad", y.dtype, gradient, flat, dx, y.size)
         return dx.transpose(inverse(order))
@@ -37,7 +37,7 @@ class CudaElementwise(CudaBase):
         if not self.launcher.suits(x) or not (planes or shape == x.shape):
             return super().dropout(x, p, seed, shape)
         order = (0, 2, 3, 1) if x.ndim == 4 else tuple(range(x.ndim))  # elements of images count channels last
-        flat = self.xp.ascontiguousarray(x.transpose(order))
+        flat = self.plain(x.transpose(order))
         y: Array = self.xp.empty(flat.shape, x.dtype)
         c, plane = (x.shape[1], x.shape[2] * x.shape[3]) if x.ndim == 4 else (1, 1)
         threshold, scale = np.uint64(round(p * (1 << 53))), 1 / (1 - p) if p < 1 else 0.0

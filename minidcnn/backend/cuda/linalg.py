@@ -58,13 +58,13 @@ class CudaLinalg(CudaBase):
 
     def _strides(self, a: Array, leading: tuple[int, ...]) -> tuple[Array, list[int]]:
         """`a`, copied if it has gaps, and its strides in elements along `leading` and its last two axes; 0 where it repeats or has one element."""
-        a = a if memory_order(a) is not None else self.xp.ascontiguousarray(a)
+        a = a if memory_order(a) is not None else self.plain(a)
         own = [s // a.itemsize if n > 1 else 0 for s, n in zip(a.strides, a.shape, strict=True)]
         return a, [0] * (len(leading) + 2 - a.ndim) + own
 
     def _spread(self, a: Array, leading: tuple[int, ...]) -> Array:
         """`a` copied for each of the batches that it is used in."""
-        return self.xp.ascontiguousarray(self.xp.broadcast_to(a, (*leading, *a.shape[-2:])))  # type: ignore[no-any-return]
+        return self.plain(self.xp.broadcast_to(a, (*leading, *a.shape[-2:])))
 
 
 def _run(a: Array) -> Array:

@@ -17,7 +17,7 @@ class CudaLoss(CudaBase):
     def clean_target(self, target: Array, classes: int, ignore_index: int) -> tuple[Array, Array]:
         if not 0 < target.size < LIMIT:
             return super().clean_target(target, classes, ignore_index)
-        clean = self._plain(target).astype("int64")  # always a copy
+        clean = self.plain(target).astype("int64")  # always a copy
         first: Array = self.xp.full(1, -1, "int32")
         self.launcher.over(clean.size, FILE, "clean_target", "float32", clean, first, classes, np.int64(ignore_index), clean.size)
         return clean, first.reshape(())
@@ -27,7 +27,7 @@ class CudaLoss(CudaBase):
             return super().cross_entropy(x, target, weight, smoothing)
         xp, rows = self.xp, self._pixels(x)
         losses, top, logs = (xp.empty(target.shape, x.dtype) for _ in range(3))
-        arguments = rows, self._plain(target), self._plain(weight), losses, top, logs, *self._terms(weight, smoothing), *rows.shape
+        arguments = rows, self.plain(target), self.plain(weight), losses, top, logs, *self._terms(weight, smoothing), *rows.shape
         self.launcher.over(len(rows), FILE, "cross_entropy", x.dtype, *arguments)
         return losses, top, logs
 
@@ -36,19 +36,16 @@ class CudaLoss(CudaBase):
             return super().cross_entropy_grad(g, x, top, logs, target, weight, smoothing)
         rows = self._pixels(x)
         dx: Array = self.xp.empty((*target.shape, x.shape[1]), x.dtype)
-        arrays = (*(self._plain(a) for a in (g, rows, top, logs, target, weight)), dx)
+        arrays = (*(self.plain(a) for a in (g, rows, top, logs, target, weight)), dx)
         self.launcher.over(dx.size, FILE, "cross_entropy_grad", x.dtype, *arrays, *self._terms(weight, smoothing), *rows.shape)
         last = dx.ndim - 1
         return dx.transpose(0, last, *range(1, last))
 
     def _pixels(self, x: Array) -> Array:
         """(N, C, ...) -> (P, C) without gaps."""
-        return self._plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
+        return self.plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
 
     def _terms(self, weight: Array, smoothing: float) -> tuple[Array | None, object]:
         """The sum of the weights (1,) where it counts, and the smoothing, in double."""
         total = self.xp.asarray(weight.sum(dtype="float64")).reshape(1) if smoothing else None
         return total, np.float64(smoothing)
-
-    def _plain(self, array: Array) -> Array:
-        return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]

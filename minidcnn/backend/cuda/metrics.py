@@ -19,7 +19,7 @@ class CudaMetrics(CudaBase):
     def count_pairs(self, matrix: Array, truth: Array, prediction: Array, ignore_index: int | None) -> Array:
         if not 0 < truth.size < LIMIT or not matrix.flags.c_contiguous:
             return super().count_pairs(matrix, truth, prediction, ignore_index)
-        labels = (self.xp.ascontiguousarray(a).astype("int64", copy=False) for a in (truth, prediction))
+        labels = (self.plain(a, "int64") for a in (truth, prediction))
         first: Array = self.xp.full(1, -1, "int32")
         k = len(matrix)
         private = k * k * 4 <= SHARED

@@ -76,7 +76,7 @@ class CudaNorm(CudaBase):
 
     def _rows(self, x: Array) -> Array:
         """(N, C) or (N, C, H, W) -> (M, C) without gaps."""
-        return (self.images(x) if x.ndim == 4 else self.xp.ascontiguousarray(x)).reshape(-1, x.shape[1])
+        return (self.images(x) if x.ndim == 4 else self.plain(x)).reshape(-1, x.shape[1])
 
     def _shaped(self, rows: Array, like: Array) -> Array:
         """(M, C) -> the shape of `like`."""

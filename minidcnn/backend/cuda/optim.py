@@ -89,7 +89,7 @@ class CudaOptim(CudaBase):
         for x in arrays:
             if self.launcher.suits(x):
                 order = memory_order(x)
-                taken.append(self.xp.ascontiguousarray(x) if order is None else x.transpose(order))
+                taken.append(self.plain(x) if order is None else x.transpose(order))
             elif x.size:
                 others.append(x)
         return taken, others
@@ -138,7 +138,7 @@ class CudaOptim(CudaBase):
         views = [None if s is None else s.transpose(order) for s in state]
         if any(v is not None and not v.flags.c_contiguous for v in views):
             return None
-        return p.transpose(order), self.xp.ascontiguousarray(g.transpose(order)), *views
+        return p.transpose(order), self.plain(g.transpose(order)), *views
 
     def _empty(self, *arrays: Array | None) -> bool:
         return all(a is None or not a.size for a in arrays)

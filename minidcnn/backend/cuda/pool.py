@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...window import Pair, Window
-from ..arrays import Array, nchw
+from ..arrays import Array, nchw, nhwc
 from ..half import sum_dtype
 from .base import CudaBase, geometry
 
@@ -49,7 +49,7 @@ class CudaPool(CudaBase):
         if not self.launcher.suits(x) or not indices.size:
             return super().gather(x, indices)
         (n, c, h, w), out = x.shape, indices.shape[2:]
-        y, at = self.new_images(n, c, out, x.dtype), self.images(indices).astype("int64", copy=False)
+        y, at = self.new_images(n, c, out, x.dtype), self.plain(nhwc(indices), "int64")
         q = out[0] * out[1]
         self.over_rows((n, q, c), FILE, "gather", x.dtype, self.images(x), at, y, h * w, q, c)
         return nchw(y)
@@ -58,7 +58,7 @@ class CudaPool(CudaBase):
         if not self.launcher.suits(y):
             return super().scatter(y, indices, size)
         n, c, oh, ow = y.shape
-        x, at = self.new_images(n, c, size, y.dtype), self.images(indices).astype("int64", copy=False)
+        x, at = self.new_images(n, c, size, y.dtype), self.plain(nhwc(indices), "int64")
         head: Array = self.xp.full(x.size, -1, "int32")
         following: Array = self.xp.empty(y.size, "int32")
         self.over_rows((n, oh * ow, c), FILE, "scatter_link", y.dtype, at, head, following, size[0] * size[1], oh * ow, c)
@@ -70,7 +70,7 @@ class CudaPool(CudaBase):
             return super().avg_pool2d(x, window, weight)
         (n, c), out = x.shape[:2], weight.shape
         y, at = self.new_images(n, c, out, x.dtype), geometry(n, c, window, x.shape[2:], out)
-        self._over_rows(y, "avg_pool", x.dtype, self.images(x), self._plain(weight), y, *at)
+        self._over_rows(y, "avg_pool", x.dtype, self.images(x), self.plain(weight), y, *at)
         return nchw(y)
 
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
@@ -78,15 +78,12 @@ class CudaPool(CudaBase):
             return super().avg_pool2d_adjoint(g, window, weight, size)
         n, c = g.shape[:2]
         x, at = self.new_images(n, c, size, g.dtype), geometry(n, c, window, size, weight.shape)
-        self._over_rows(x, "avg_pool_adjoint", g.dtype, self.images(g), self._plain(weight), x, *at)
+        self._over_rows(x, "avg_pool_adjoint", g.dtype, self.images(g), self.plain(weight), x, *at)
         return nchw(x)
 
     def _over_rows(self, result: Array, kernel: str, dtype: Any, *arguments: Any, defines: tuple[str, ...] = ()) -> None:
         n, h, w, c = result.shape
         self.over_rows((n * h, w, c), FILE, kernel, dtype, *arguments, defines=defines)
-
-    def _plain(self, array: Array) -> Array:
-        return self.xp.ascontiguousarray(array)  # type: ignore[no-any-return]
 
 
 def _tap(taps: Array) -> tuple[str, ...]:

@@ -182,16 +182,8 @@ def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: b
             leaf.grad._array += g._array
             leaf.grad.changed()
             continue
-        if leaf.grad is not None:
-            with _set_enabled(create_graph):
-                g = leaf.grad + g
-        else:
-            root = _root(g._array)
-            if id(root) in taken or root.size != g.size:  # another leaf has this memory, or it is a broadcast or a part
-                with _set_enabled(create_graph):
-                    g = g * 1 if g.requires_grad else Tensor.wrap(g._array.copy(order="K"))
-            taken.add(id(root))
-        leaf.grad = g
+        with _set_enabled(create_graph):
+            leaf.grad = _apart(g, taken) if leaf.grad is None else leaf.grad + g
 
 
 def grad(
@@ -221,13 +213,26 @@ def grad(
     wanted: dict[object, Tensor | None] = {_key(t): None for t in ins}
     starts = [(o, _seed(o, s, "grad")) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
     _walk(starts, wanted, {}, create_graph if retain_graph is None else retain_graph, create_graph)
-    results = [wanted[_key(t)] for t in ins]
-    for i, (t, result) in enumerate(zip(ins, results, strict=True)):
+    results, taken = [], {id(_root(g._array)) for _, g in starts}
+    for i, t in enumerate(ins):
+        result = wanted[_key(t)]
         if result is None:
             if not allow_unused:
                 raise RuntimeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get zeros for it")
-            results[i] = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
-    return tuple(results)  # type: ignore[arg-type]
+            result = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
+        with _set_enabled(create_graph):
+            results.append(_apart(result, taken))
+    return tuple(results)
+
+
+def _apart(g: Tensor, taken: set[int]) -> Tensor:
+    """A gradient whose memory is its own from here on: a copy if it is among the roots `taken`, or is a broadcast or a part of something."""
+    root = _root(g._array)
+    if id(root) in taken or root.size != g.size:
+        g = g * 1 if g.requires_grad else Tensor.wrap(g._array.copy(order="K"))
+    taken.add(id(_root(g._array)))
+    g._owned = False
+    return g
 
 
 def _key(tensor: Tensor) -> object:

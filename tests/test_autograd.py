@@ -153,6 +153,34 @@ def test_gradients_of_one_pass_with_create_graph_add_up_apart() -> None:
     assert (a.grad.item(), b.grad.item(), seed.item()) == (2.0, 2.0, 1.0)
 
 
+def test_a_gradient_that_was_returned_is_not_added_to_by_a_later_pass() -> None:
+    x, w = leaf(1.0, 2.0, 3.0), leaf(1.0, 2.0, 3.0)
+    (g,) = grad((x * 2 + x * 3).sum(), x)
+    a = w * 2
+    grad([a, a * 1], w, [g, Tensor(np.ones(3))])
+    assert g.numpy().tolist() == [5.0, 5.0, 5.0]
+    (x * 2 + x * 3).sum().backward()
+    assert x.grad is not None
+    a = w * 2
+    grad([a, a * 1], w, [x.grad, Tensor(np.ones(3))])
+    assert x.grad.numpy().tolist() == [5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_gradients_that_are_returned_share_no_memory(create_graph: bool) -> None:
+    a, b, c = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0)
+    seed = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    results = grad(a + b + c, [a, a, b, c], seed, create_graph=create_graph)
+    with no_grad():
+        for i, g in enumerate(results):
+            g *= 10**i
+    assert [g.numpy().tolist() for g in results] == [[1.0, 2.0], [10.0, 20.0], [100.0, 200.0], [3000.0]]
+    assert seed.numpy().tolist() == [1.0, 2.0]
+    (whole,) = grad(a.sum(), a)
+    whole._array[0] = 7  # no broadcast of one number
+    assert whole.numpy().tolist() == [7.0, 1.0]
+
+
 def test_a_sum_of_many_gradients_is_not_added_into_one_that_others_hold() -> None:
     """x + y passes one gradient on to both sides: adding into it in place would corrupt the other."""
     x, y = leaf(1.0), leaf(1.0)

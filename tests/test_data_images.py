@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from minidcnn.data import DataError, LabelTable, Source, read_image
-from minidcnn.data.images import list_images, natural_channels, natural_key, pages
+from minidcnn.data.images import list_images, natural_channels, natural_key, opened, pages
 from minidcnn.data.labels import infer_table, read_raw, scan
 
 rng = np.random.default_rng(0)
@@ -326,6 +326,30 @@ def test_scanning_keeps_the_complaints_when_it_is_not_strict(tmp_path: Path) -> 
     assert found.values == (0, 1) and len(found.unread) == 1 and found.pixels == {0: 1, 1: 1}
     with pytest.raises(DataError, match=r"j\.jpg is a JPEG"):
         scan([Source(tmp_path / "j.jpg"), good])
+
+
+def test_images_may_be_larger_than_pillows_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # it warns of more, and refuses more than twice as many
+    stack = [Image.fromarray(GRAY), Image.fromarray(GRAY[::-1].copy())]
+    stack[0].save(tmp_path / "s.tif", save_all=True, append_images=stack[1:])
+    path = save(tmp_path / "g.png", GRAY)
+    with opened(path):  # as another thread does
+        assert read_image(Source(tmp_path / "s.tif", 1)).shape == (1, 5, 7)
+        assert read_raw(Source(path)).values.shape == (5, 7)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_running_out_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*args: object, **kwargs: object) -> None:
+        raise MemoryError("8 GB")
+
+    path = save(tmp_path / "g.png", GRAY)
+    np.save(tmp_path / "g.npy", GRAY)
+    monkeypatch.setattr(ImageOps, "exif_transpose", exhausted)
+    monkeypatch.setattr(np, "load", exhausted)
+    for read in (lambda: read_image(path), lambda: read_raw(Source(path)), lambda: read_image(tmp_path / "g.npy")):
+        with pytest.raises(MemoryError, match=r"^while reading .*g\.(png|npy): 8 GB$"):
+            read()
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of some damages before it gives up

@@ -250,6 +250,14 @@ def test_memory_and_divergence_are_told_with_a_way_out(
     assert script("unet", *options) == 1
     assert "error: out of memory (unable to allocate 4.00 PiB" in capsys.readouterr().err
 
+    def exhausted(*args: object, **kwargs: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", exhausted)  # while the data are looked over
+    assert script("unet", *options) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: out of memory (while reading data/") and "Traceback" not in error
+
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, rng: np.random.Generator) -> None:

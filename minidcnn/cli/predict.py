@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
     tile = tile_of(args, model)
-    with any_size():
-        jobs, problems = find_images(args.images, model.in_channels)
+    jobs, problems = find_images(args.images, model.in_channels)
     results = [path for job in jobs for path in outputs(args.out, job.name)]
     given = {job.source.path.resolve() for job in jobs}
     if own := [path for path in results if path.resolve() in given]:
@@ -89,8 +86,7 @@ def predict(job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.N
     from ..segmentation.predict import predict_mask
 
     classes, palette = checkpoint.info["classes"], checkpoint.info.get("palette")
-    with any_size():
-        image = read_image(job.source, model.in_channels, args.white or checkpoint.info.get("white"))
+    image = read_image(job.source, model.in_channels, args.white or checkpoint.info.get("white"))
     shown = as_rgb(image).transpose(2, 0, 1)  # a quarter of the bytes
     image -= np.array(checkpoint.info["mean"], np.float32)[:, None, None]
     image /= np.array(checkpoint.info["std"], np.float32)[:, None, None]
@@ -108,18 +104,6 @@ def predict(job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.N
     counts = np.bincount(mask.ravel(), minlength=len(classes))
     print(f"{job.source} -> {index}: {shares(counts, classes)}", flush=True)
     return counts
-
-
-@contextmanager
-def any_size() -> Iterator[None]:
-    """Lets Pillow open images of more than 89 million pixels, which it takes for an attack: here the user has named them."""
-    from PIL import Image
-
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def outputs(out: Path, name: str) -> tuple[Path, Path]:

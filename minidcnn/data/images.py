@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -41,12 +42,34 @@ def list_images(folder: Path) -> list[Path]:
     return sorted(files, key=lambda p: natural_key(p.name))
 
 
+class _Large:
+    """While any thread is in it, Pillow opens files of `pixels` pixels, and of its own limit afterwards: there is one limit for all threads."""
+
+    def __init__(self, pixels: int) -> None:
+        self.pixels, self.inside, self.lock = pixels, 0, Lock()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, self.pixels
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                Image.MAX_IMAGE_PIXELS = self.before
+
+
+_large = _Large(2**32)  # Pillow takes much less for an attack, but here the user has named the files; more is a damaged header
+
+
 @contextmanager
 def opened(source: Source | Path) -> Iterator[Image.Image]:
-    """The file, opened by Pillow and at the source's page. DataError if it is missing or no image, also while it is read."""
+    """The file, opened by Pillow and at the source's page. DataError if it is missing or no image, also while it is read; MemoryError names it."""
     source = source if isinstance(source, Source) else Source(source)
     try:
-        with Image.open(source.path) as image:
+        with _large, Image.open(source.path) as image:
             if source.page:
                 image.seek(source.page)
             yield image
@@ -54,6 +77,8 @@ def opened(source: Source | Path) -> Iterator[Image.Image]:
         raise DataError(f"{source.path} does not exist") from None
     except DataError:
         raise
+    except MemoryError as error:
+        raise MemoryError(f"while reading {source}{f': {error}' if str(error) else ''}") from error
     except Exception as error:  # of damaged files Pillow raises nearly anything
         raise DataError(f"{source} cannot be read as an image ({error}); export it again or take it out of the folder") from error
 
@@ -123,6 +148,8 @@ def load_npy(path: Path, header_only: bool = False) -> Array:
         pixels = np.load(path, mmap_mode="r" if header_only else None, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
+    except MemoryError as error:
+        raise MemoryError(f"while reading {path}: {error}") from error
     except Exception as error:  # of damaged headers NumPy raises nearly anything
         raise DataError(f"{path} cannot be read as a NumPy array ({error})") from error
     if pixels.ndim not in (2, 3) or pixels.dtype.kind not in "uifb":

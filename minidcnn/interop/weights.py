@@ -141,6 +141,8 @@ def _read_npz(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+    except MemoryError:
+        raise
     except Exception as error:  # of damaged archives zipfile and NumPy raise nearly anything
         raise WeightsError(f"{path} cannot be read as a .npz file of arrays ({error})") from error
     odd = next((name for name, array in arrays.items() if array.dtype.kind not in "fiub"), None)

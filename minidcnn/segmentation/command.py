@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..backend import BackendError, manual_seed, use
+from ..backend import BackendError, exhausted, manual_seed, use
 from ..data import DataError, Dataset
 from ..interop.checkpoints import CheckpointError
 from .diagnose import TrainingError, out_of_memory
@@ -110,6 +110,8 @@ def one_sentence_errors() -> Iterator[None]:
         _leave(f"error: {error}", 2)
     except TrainingError as error:
         _leave(f"error: {error}", 1)
+    except MemoryError as error:  # before or after training: `run` has more to say
+        _leave(f"error: out of memory ({exhausted(error)})", 1)
     except Stopped as stopped:
         _leave(str(stopped), 130)
 

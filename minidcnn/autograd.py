@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
-from .backend import Array, float_dtype, kernels_of, to_backend
+from .backend import Array, kernels_of, to_backend
 from .tensor import Tensor, not_a_tensor, real_array
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
@@ -212,12 +212,12 @@ def grad(
             raise RuntimeError(f"grad: input {i} does not require gradients; make it with requires_grad=True")
     wanted: dict[object, Tensor | None] = {_key(t): None for t in ins}
     starts = [(o, _seed(o, s, "grad")) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
-    _walk(starts, wanted, {}, create_graph if retain_graph is None else retain_graph, create_graph)
+    reached = _walk(starts, wanted, {}, create_graph if retain_graph is None else retain_graph, create_graph)
     results, taken = [], {id(_root(g._array)) for _, g in starts}
     for i, t in enumerate(ins):
         result = wanted[_key(t)]
         if result is None:
-            if not allow_unused:
+            if not allow_unused and _key(t) not in reached:
                 raise RuntimeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get zeros for it")
             result = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
         with _set_enabled(create_graph):
@@ -251,8 +251,6 @@ def _seed(output: Tensor, grad: Tensor | Array | None, name: str) -> Tensor:
     if tensor.shape != output.shape:
         raise ValueError(f"{name}: grad has shape {tensor.shape}, the tensor has {output.shape}")
     if tensor.dtype != output.dtype:
-        if not float_dtype(tensor.dtype) and tensor.requires_grad:
-            raise TypeError(f"{name}: grad has dtype {tensor.dtype}, the tensor has {output.dtype}")
         tensor = tensor.astype(output.dtype)
     return tensor
 
@@ -263,12 +261,14 @@ def _walk(
     leaves: dict[int, tuple[Tensor, Tensor]],
     retain: bool,
     create: bool,
-) -> None:
+) -> set[object]:
     """Pull gradients from `starts` back through the graph, deepest node first, so that each runs once, with all of its gradient.
 
     Gradients end in `leaves` (by id: leaf and gradient) or, if `wanted` is given, in its entries, and only nodes on the way are run.
+    Returns which of `wanted` lie in the graph: those without an entry have a derivative of 0.
     """
-    useful = None if wanted is None else _ancestors_of([t._node for t, _ in starts if t._node is not None], wanted)
+    nodes = [t._node for t, _ in starts if t._node is not None]
+    useful, reached = (None, set()) if wanted is None else _ancestors_of(nodes, wanted)
     pending: dict[int, list[Arrived]] = {}
     heap: list[tuple[int, int, Node]] = []
     order = itertools.count()
@@ -330,14 +330,18 @@ def _walk(
                     continue
                 arrive(edge, result() if callable(result) else result)
             del results, edges, node
+    return reached
 
 
 def _is_useful(edge: Tensor | tuple[Node, int], useful: dict[int, bool], wanted: Any) -> bool:
     return id(edge) in wanted if isinstance(edge, Tensor) else id(edge[0]) in useful
 
 
-def _ancestors_of(starts: list[Node], wanted: dict[object, Any]) -> dict[int, bool]:
-    """Nodes from which something wanted is reached, by id; True where it lies behind the node, False where only the node itself is wanted."""
+def _ancestors_of(starts: list[Node], wanted: dict[object, Any]) -> tuple[dict[int, bool], set[object]]:
+    """Nodes from which something wanted is reached, by id; True where it lies behind the node, False where only the node itself is wanted.
+
+    And what is reached of `wanted`.
+    """
     reached: dict[int, Node] = {}
     stack = list(starts)
     while stack:
@@ -351,7 +355,8 @@ def _ancestors_of(starts: list[Node], wanted: dict[object, Any]) -> dict[int, bo
         behind = any(e is not None and _is_useful(e, useful, wanted) for e in node.edges)
         if behind or node.freed or id(node) in nodes_wanted:
             useful[id(node)] = behind or (node.freed and id(node) not in nodes_wanted)
-    return useful
+    leaves = {id(e) for node in reached.values() for e in node.edges if isinstance(e, Tensor)}
+    return useful, {key for key in wanted if (key[0] in reached if isinstance(key, tuple) else key in leaves)}
 
 
 def _add(a: Tensor, b: Tensor, create: bool) -> Tensor:

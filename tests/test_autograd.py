@@ -95,6 +95,17 @@ def test_unused_inputs_are_an_error_or_zeros() -> None:
     assert gy.numpy().tolist() == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("f", [lambda x: x**0, lambda x: grad(F.relu(x), x, np.ones(2), create_graph=True)[0]], ids=["power", "relu"])
+def test_a_derivative_of_zero_is_no_error(f) -> None:
+    x, apart = leaf(2.0, -3.0), leaf(1.0)
+    y = f(x)
+    with pytest.raises(RuntimeError, match="do not depend on input 1"):
+        grad(y.sum(), [x, apart], retain_graph=True)
+    assert grad(y.sum(), x)[0].numpy().tolist() == [0.0, 0.0]
+    z = x * 2
+    assert grad(f(z).sum(), [z, x])[1].numpy().tolist() == [0.0, 0.0]
+
+
 def test_infinite_values_do_not_falsify_seeds_and_zeros() -> None:
     x, unused = leaf(np.inf), leaf(np.nan, np.inf)
     gx, gu = grad(x * 2, [x, unused], allow_unused=True)

@@ -19,6 +19,7 @@ from PIL import Image
 from minidcnn.data import cells
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import command
+from minidcnn.segmentation.interrupt import Stopped
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ("--epochs", "1", "--limit", "2", "--batch-size", "2", "--base", "2")
@@ -287,6 +288,40 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, rng: np.random.Gener
     )
     assert f"resuming after epoch {saved['epoch']}" in again.stdout
     assert [entry["epoch"] for entry in training.metrics(tmp_path / "run")] == list(range(1, epochs + 1))
+
+
+def test_ctrl_c_at_any_other_time_is_no_traceback(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--root", "data", "--crop", "16", "--depth", "2", *TINY)
+    for place, said in (("_batches", "interrupted; nothing was saved yet"), ("describe", "interrupted"), ("__init__", "interrupted")):
+        with monkeypatch.context() as patch:
+            patch.setattr(command.Trainer, place, press)
+            assert script("unet", *options) == 130
+            assert capsys.readouterr().err == f"{said}\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "class_table", press)
+        assert script("unet", *options) == 130
+        assert capsys.readouterr().err.endswith("interrupted\n")
+
+
+def test_commands_to_copy_quote_folders_with_spaces(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object) -> None:
+        raise Stopped
+
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--root", "data", "--crop", "16", "--depth", "2", *TINY)
+    assert script("unet", *options, "--out", "my run") == 0
+    assert 'minidcnn predict "my run/best.safetensors" IMAGE' in capsys.readouterr().out
+    monkeypatch.setattr(command.Trainer, "_batches", stop)
+    assert script("unet", *options, "--out", "my run", "--resume", "--epochs", "2") == 130
+    assert capsys.readouterr().err.endswith('--out "my run" --resume\n')
 
 
 @pytest.mark.parametrize("network", ["unet", "segnet", "fcn"])

@@ -26,9 +26,16 @@ def option_text(name: str, value: Any) -> str:
     """ "--values 0,128,255": the option called `name` with its value, to be copied."""
     text = argument_text(value)
     between = "=" if text.startswith("-") else " "  # what begins with - would be an option itself
-    if not re.fullmatch(r"[\w./,:+-]+", text):  # double quotes are understood everywhere, but not around everything
-        text = f'"{text}"' if re.fullmatch(r"[\w./,:+ -]*", text) else shlex.quote(text)
-    return f"--{name.replace('_', '-')}{between}{text}"
+    return f"--{name.replace('_', '-')}{between}{shell_text(text)}"
+
+
+def shell_text(text: str) -> str:
+    """`text` as one word of a shell."""
+    if re.fullmatch(r"[\w./,:+-]+", text):
+        return text
+    return (
+        f'"{text}"' if re.fullmatch(r"[\w./,:+ -]*", text) else shlex.quote(text)
+    )  # double quotes are understood everywhere, but not around all
 
 
 def class_names(text: str) -> tuple[str, ...] | int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backend import BackendError, exhausted, manual_seed, use
 from ..data import DataError, Dataset
+from ..data.written import shell_text
 from ..interop.checkpoints import CheckpointError
 from .diagnose import TrainingError, out_of_memory
 from .interrupt import Stopped
@@ -75,8 +76,10 @@ def run(trainer: Trainer, request: Request) -> None:
     try:
         trainer.fit()
     except Stopped:
-        again = f"{sys.argv[0]} --out {folder} --resume"
+        again = f"{shell_text(sys.argv[0])} --out {shell_text(str(folder))} --resume"
         raise Stopped(f"stopped in epoch {trainer.epoch + 1} of {epochs} after step {trainer.step}; go on with: python {again}") from None
+    except KeyboardInterrupt:  # asked twice
+        raise Stopped(f"interrupted; {trainer.kept()}") from None
     except MemoryError as error:
         config = request.config
         said = out_of_memory(error, config.batch_size, config.crop, config.recompute)
@@ -87,7 +90,7 @@ def run(trainer: Trainer, request: Request) -> None:
     )
     print(class_table(trainer.val.classes, best))
     print(f"\nlook at {folder.curves} and {folder.predictions}; predict with")
-    print(f"  python -m minidcnn predict {folder.best} IMAGE... --out predicted")
+    print(f"  python -m minidcnn predict {shell_text(str(folder.best))} IMAGE... --out predicted")
 
 
 def class_table(classes: Sequence[str], entry: Mapping[str, Any]) -> str:
@@ -114,6 +117,8 @@ def one_sentence_errors() -> Iterator[None]:
         _leave(f"error: out of memory ({exhausted(error)})", 1)
     except Stopped as stopped:
         _leave(str(stopped), 130)
+    except KeyboardInterrupt:  # before training, or after it
+        _leave("interrupted", 130)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class Tensor:
     `x = x + y`. RuntimeError for a leaf that requires gradients, while they are recorded.
     """
 
-    __slots__ = ("__weakref__", "_array", "_index", "_node", "_owned", "_storage", "grad", "requires_grad")
+    __slots__ = ("__weakref__", "_array", "_grad", "_index", "_node", "_owned", "_storage", "requires_grad")
     __array_ufunc__ = None  # ndarray + Tensor asks Tensor, instead of building an object array
     __array_priority__ = 1000
 
@@ -65,7 +65,7 @@ class Tensor:
         if requires_grad and not float_dtype(self._array.dtype):
             raise TypeError(f"Tensor: only floating-point tensors can require gradients, got dtype {self._array.dtype}")
         self.requires_grad = requires_grad
-        self.grad: Tensor | None = None
+        self._grad: Tensor | None = None
         self._node: Node | None = None
         self._index = 0
         self._storage = Storage()
@@ -77,7 +77,7 @@ class Tensor:
         tensor = cls.__new__(cls)
         tensor._array = np.asarray(array) if isinstance(array, np.generic) else array  # NumPy turns 0-d results into scalars
         tensor.requires_grad = node is not None
-        tensor.grad = None
+        tensor._grad = None
         tensor._node = node
         tensor._index = index
         tensor._storage = storage or Storage()
@@ -215,6 +215,22 @@ class Tensor:
         from .autograd import backward
 
         backward(self, grad, retain_graph, create_graph)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` has collected, None if there is none. It has this tensor's shape (else ValueError) and backend (TypeError)."""
+        return self._grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"Tensor.grad must be a Tensor or None, got {type(value).__name__}; wrap arrays as minidcnn.Tensor(array)")
+            if value.shape != self.shape:
+                raise ValueError(f"Tensor.grad: the gradient has shape {value.shape}, the tensor has {self.shape}; they must be equal")
+            if value.backend != self.backend:
+                raise TypeError(f"Tensor.grad: the gradient lives on {value.backend}, the tensor on {self.backend}; move it with .to()")
+        self._grad = value
 
     def zero_grad(self) -> None:
         """Forget the gradient."""

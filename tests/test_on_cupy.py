@@ -134,6 +134,8 @@ def test_tensors_move_and_gradients_move_back() -> None:
     (y * y).sum().backward()
     assert x.grad.backend == "numpy"
     np.testing.assert_allclose(x.grad.numpy(), 2 * x.numpy())
+    with pytest.raises(TypeError, match=r"Tensor.grad: the gradient lives on cupy, the tensor on numpy; move it with \.to\(\)"):
+        x.grad = Tensor(np.ones(x.shape)).to("cupy")
     with pytest.raises(TypeError, match=r"add: the tensors live on different backends \(numpy, cupy\); move one with .to\(\)"):
         x + y
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import operator
 import pickle
+import re
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,19 @@ def test_complex_numbers_are_refused_everywhere() -> None:
     with pytest.raises(TypeError, match="astype: dtype must be one of real numbers.* got None"):
         x.astype(None)
     assert x.numpy().tolist() == [1.0, 2.0] and x.grad is None
+
+
+def test_a_gradient_is_a_tensor_of_the_same_shape() -> None:
+    p = Tensor(np.ones((2, 3)), requires_grad=True)
+    for shape in ((1, 3), (3,), (), (3, 2), (6,)):
+        with pytest.raises(ValueError, match=rf"Tensor.grad: the gradient has shape {re.escape(str(shape))}, the tensor has \(2, 3\)"):
+            p.grad = Tensor(np.ones(shape))
+    for value in (np.ones((2, 3)), 1.0, [[1.0] * 3] * 2):
+        with pytest.raises(TypeError, match=r"Tensor.grad must be a Tensor or None, got (ndarray|float|list); wrap arrays"):
+            p.grad = value
+    assert p.grad is None
+    p.grad = given = Tensor(np.ones((2, 3)))
+    assert p.grad is given
 
 
 def test_a_matrix_or_a_masked_array_becomes_an_array() -> None:

@@ -31,7 +31,7 @@ class Parameter(Tensor):
     def _adopt(self, array: Array) -> None:
         """Become a fresh leaf around `array`, without a copy."""
         wrapped = Tensor.wrap(array)
-        for slot in ("_array", "_index", "_node", "_owned", "_storage", "grad"):
+        for slot in ("_array", "_index", "_node", "_owned", "_storage", "_grad"):
             setattr(self, slot, getattr(wrapped, slot))
         self.requires_grad = True
 

@@ -105,7 +105,7 @@ class Tensor:
             raise ValueError(
                 f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead"
             )
-        self._array = array.astype(self._array.dtype, copy=False)
+        self._array = array.astype(self._array.dtype, order="K", copy=not _writable(array))
         self.changed()
 
     def numpy(self) -> Array:
@@ -446,13 +446,18 @@ def _in_place(name: str, tensor: Tensor, value: Operand) -> Tensor:
     if recorded:
         return result.astype(tensor.dtype)
     array = tensor._array
-    repeated = any(n > 1 and not step for n, step in zip(array.shape, array.strides, strict=True))
-    if repeated or not (is_cupy(array) or array.flags.writeable):
-        tensor._array = result._array.astype(array.dtype, copy=False)  # memory of its own
-    else:
+    if _writable(array):
         array[...] = result._array
+    else:
+        tensor._array = result._array.astype(array.dtype, copy=False)  # memory of its own
     tensor.changed()
     return tensor
+
+
+def _writable(array: Array) -> bool:
+    """Whether every number has a place of its own, and may be changed there: not so in broadcasts and read-only views."""
+    repeated = any(n > 1 and not step for n, step in zip(array.shape, array.strides, strict=True))
+    return not repeated and (is_cupy(array) or bool(array.flags.writeable))
 
 
 def _compare(a: Tensor, b: object, operator: str) -> Tensor:

@@ -123,3 +123,17 @@ def test_what_is_no_number_is_refused_and_changes_nothing() -> None:
         with pytest.raises(TypeError, match="must be real numbers"):
             change(value)
     assert x.numpy().tolist() == [1.0, 2.0]
+
+
+def test_data_that_cannot_be_written_is_copied() -> None:
+    q, p = Tensor(np.ones((2, 3))), Tensor(np.zeros((2, 3)), requires_grad=True)
+    for values in (q.numpy(), np.broadcast_to(np.ones(3), (2, 3))):
+        p.data = values
+        with no_grad():
+            p -= 0.5
+        p.data[0, 1] = 7
+        assert (p.numpy() == [[0.5, 7, 0.5], [0.5, 0.5, 0.5]]).all() and (q.numpy() == 1).all()
+    own = np.zeros((2, 3))
+    p.data = own
+    p.data[1, 2] = 3
+    assert own[1, 2] == 3

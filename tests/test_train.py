@@ -18,6 +18,7 @@ from minidcnn.backend import compiling
 from minidcnn.data import Arrays, DataError, Sample
 from minidcnn.interop import load_checkpoint, model_of
 from minidcnn.models import SegNet
+from minidcnn.segmentation import predict
 from minidcnn.segmentation.config import DATA_DEFAULTS, TrainConfig, defaults
 from minidcnn.segmentation.diagnose import TrainingError, out_of_memory
 from minidcnn.segmentation.evaluate import evaluate
@@ -203,6 +204,32 @@ def test_losses_of_batches_add_up_to_that_of_the_data_set(weights: np.ndarray | 
     assert len({r.confusion.matrix.tobytes() for r in results}) == 1
 
 
+def test_large_images_are_validated_in_tiles_and_few_at_a_time(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "TILE", 64)
+    small, large = training.arrays(rng, 3, (32, 40)), training.arrays(rng, 1, (72, 96))
+    val = Arrays([s.image for s in [*small, *large]], [s.mask for s in [*small, *large]], 3)
+    trainer = training.make(tmp_path, training.options(crop=(16, 24), epochs=1, batch_size=4), (small, val), draw=True)
+    seen: list[tuple[int, ...]] = []
+    trainer.model.register_forward_hook(lambda model, inputs, _: None if model.training else seen.append(inputs[0].shape))
+    (entry,) = trainer.fit()
+    assert [shape[0] for shape in seen[:2]] == [3, 1] and seen[0][2:] == (32, 40)  # as many as fit into a tile
+    assert all(shape[0] * shape[2] * shape[3] <= 64 * 64 for shape in seen) and {shape[0] for shape in seen[1:]} == {1}
+    kinds = {"mean": trainer.mean, "std": trainer.std}
+    parts = [evaluate(trainer.model, data, **kinds, tile=64).confusion for data in (small, large)]
+    np.testing.assert_array_equal(evaluate(trainer.model, val, **kinds, tile=64).confusion.matrix, parts[0].matrix + parts[1].matrix)
+    assert entry["val_pixel_accuracy"] == pytest.approx(np.trace(sum(p.matrix for p in parts)) / sum(p.matrix.sum() for p in parts))
+
+
+def test_what_fits_into_a_tile_goes_through_whole(rng: np.random.Generator) -> None:
+    data, kinds = training.arrays(rng, 3, (32, 40)), {"mean": [0.5] * 3, "std": [0.3] * 3, "loss": Loss("cross_entropy", None, 255)}
+    model = training.unet(data)
+    whole, tiled = (evaluate(model, data, **kinds, tile=tile) for tile in (None, 128))
+    np.testing.assert_array_equal(whole.confusion.matrix, tiled.confusion.matrix)
+    assert whole.loss == tiled.loss
+
+
 def test_median_weights_are_those_of_the_training_masks(tmp_path: Path, rng: np.random.Generator) -> None:
     data = training.arrays(rng, 4, (12, 16))
     trainer = training.make(tmp_path, training.options(class_weights="median"), (data, data))
@@ -367,6 +394,8 @@ def test_out_of_memory_says_how_much_and_what_to_do() -> None:
     text = out_of_memory(caught.value, 8, (256, 320), recompute=False)
     assert text.startswith("out of memory (unable to allocate 4.00 PiB") and "--batch-size (it is 8)" in text and "256x320" in text
     assert "use --recompute (" in text and "--recompute" not in out_of_memory(caught.value, 8, None, recompute=True)  # once is enough
+    text = out_of_memory(caught.value, 8, (256, 320), recompute=False, validating=True)
+    assert "out of memory in validation (" in text and "--crop" not in text and "--batch-size (it is 8)" in text
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ..interop import Checkpoint
     from ..models import Segmenter
 
-TILE = 1024  # larger images are cut: a network of 64 channels needs some GB for this many pixels squared
-
 
 class Parser(argparse.ArgumentParser):
     """Descriptions are shown as they are written; a mistake is one sentence and exit code 2."""
@@ -88,6 +86,7 @@ def backend_argument(parser: argparse.ArgumentParser) -> None:
 def run_arguments(parser: argparse.ArgumentParser) -> None:
     """--tile, --flips, --backend and --precision."""
     from ..backend import PRECISIONS
+    from ..segmentation.predict import TILE
 
     parser.add_argument(
         "--tile", type=int, default=TILE, metavar="N",

@@ -82,7 +82,7 @@ def run(trainer: Trainer, request: Request) -> None:
         raise Stopped(f"interrupted; {trainer.kept()}") from None
     except MemoryError as error:
         config = request.config
-        said = out_of_memory(error, config.batch_size, config.crop, config.recompute)
+        said = out_of_memory(error, config.batch_size, config.crop, config.recompute, validating=trainer.step == trainer.steps)
         raise TrainingError(f"{said}; {trainer.kept()}") from error
     best = trainer.history[trainer.best["epoch"] - 1]
     print(

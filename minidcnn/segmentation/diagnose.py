@@ -61,9 +61,17 @@ def first_gradient_not_finite(model: Segmenter) -> str:
     return f"the first are in the gradient of {bad[-1]}" if bad else "no gradient holds them any more"
 
 
-def out_of_memory(error: MemoryError, batch_size: int, crop: tuple[int, int] | None, recompute: bool) -> str:
-    """One sentence about memory that ran out: how much was asked for, how much is in use on a GPU, and what takes less."""
+def out_of_memory(error: MemoryError, batch_size: int, crop: tuple[int, int] | None, recompute: bool, validating: bool = False) -> str:
+    """One sentence about memory that ran out: how much was asked for, how much is in use on a GPU, and what takes less.
+
+    validating: whether it did so on held-out images, which go through the network whole or in tiles of TILE pixels squared.
+    """
     asked = exhausted(error)
+    if validating:
+        return (
+            f"out of memory in validation ({asked[:1].lower() + asked[1:]}): use a smaller --batch-size (it is {batch_size}) or a narrower "
+            f"network (--base)"
+        )
     shown = "whole images" if crop is None else f"{crop[0]}x{crop[1]}"
     again = "" if recompute else "--recompute (less memory, more time, the same results), "
     return (

@@ -53,8 +53,9 @@ def evaluate(
 ) -> Evaluation:
     """Predict all images of a data set and compare.
 
-    mean, std: of each channel, as in training. batch_size: images of one size that go through the network together; it changes nothing but
-    speed and memory. tile, flips: see `predict.scores`. loss: averaged over the data set as `losses.Loss` defines it.
+    mean, std: of each channel, as in training. tile, flips: see `predict.scores`. batch_size: images of one size that go through the network
+    together, fewer if they have more than tile x tile pixels; it changes nothing but speed and memory, save for a loss of regions.
+    loss: averaged over the data set as `losses.Loss` defines it; Dice and Tversky compare the regions of all images that go together.
     show: indices of samples to keep for pictures. progress: called with (images done, images in all).
     DataError for bad files, FloatingPointError if the network answers with NaN.
     """
@@ -63,9 +64,10 @@ def evaluate(
     losses: list[tuple[Tensor, float]] = []  # of each batch, and what it weighs
     done = 0
     shown: list[Shown] = []
-    for start, samples in _groups(dataset, batch_size):
+    for start, samples in _groups(dataset, batch_size, tile):
         batch = collate([normalize(sample) for sample in samples])
-        whole = tile is None and not flips  # then all stays where the network is, and on a GPU nothing waits before the end
+        fits = tile is None or max(model.suitable_size(samples[0].size)) <= tile
+        whole = fits and not flips  # then all stays where the network is, and on a GPU nothing waits before the end
         probabilities = whole_scores(model, batch.images) if whole else scores(model, batch.images, tile=tile, flips=flips)
         masks, predicted = to_backend(batch.masks, _place(probabilities)), probabilities.argmax(axis=1)
         confusion.update(masks, predicted)
@@ -92,12 +94,14 @@ def _loss(loss: Loss, probabilities: Array, masks: Array) -> Tensor:
         return loss(Tensor.wrap(kernels.map(lambda p: kernels.xp.log(kernels.xp.maximum(p, least)), probabilities)), Tensor.wrap(masks))
 
 
-def _groups(dataset: Dataset, most: int) -> Iterator[tuple[int, list[Sample]]]:
-    """(index of the first, samples): neighbours of one size, at most so many."""
+def _groups(dataset: Dataset, most: int, tile: int | None) -> Iterator[tuple[int, list[Sample]]]:
+    """(index of the first, samples): neighbours of one size, at most so many, and no more than fit into tile x tile pixels, but always one."""
     group: list[Sample] = []
     for index in range(len(dataset)):
         sample = dataset[index]
-        if group and (len(group) == most or sample.size != group[0].size):
+        height, width = sample.size
+        full = len(group) == most or (tile is not None and (len(group) + 1) * height * width > tile * tile)
+        if group and (full or sample.size != group[0].size):
             yield index - len(group), group
             group = []
         group.append(sample)

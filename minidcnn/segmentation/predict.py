@@ -24,6 +24,7 @@ from .tiles import Axis, cut, smallest_and_period
 if TYPE_CHECKING:
     from ..models import Segmenter
 
+TILE = 1024  # larger images are cut where nothing else is said: a network of 64 channels needs some GB for this many pixels squared
 Progress = Callable[[int, int], object]  # (runs of the network done, runs in all)
 
 
@@ -84,6 +85,11 @@ def predict_mask(
 def smallest_tile(model: Segmenter) -> int:
     """The least `tile` that `scores` takes for this network."""
     return smallest_and_period(lambda n: int(model.suitable_size((n, n))[0]), model.margin)[0]
+
+
+def usual_tile(model: Segmenter) -> int:
+    """TILE, or the least that the network takes if that is more."""
+    return max(TILE, smallest_tile(model))
 
 
 def _predict(

@@ -21,6 +21,7 @@ from .evaluate import Evaluation, evaluate
 from .interrupt import Interrupt, Stopped
 from .losses import Loss
 from .metrics import constant_prediction
+from .predict import usual_tile
 from .progress import Progress, clock, compiling_said
 from .runs import RunFolder
 
@@ -214,8 +215,9 @@ class Trainer:
 
         try:
             return evaluate(
-                self.model, self.val, mean=self.mean, std=self.std, loss=self.loss, batch_size=self.config.batch_size, progress=progress
-            )
+                self.model, self.val, mean=self.mean, std=self.std, loss=self.loss, batch_size=self.config.batch_size,
+                tile=usual_tile(self.model), progress=progress,
+            )  # fmt: skip
         except FloatingPointError as error:
             raise self._diverged("the network answers with nan in validation", str(error)) from error
 
@@ -324,7 +326,8 @@ class Trainer:
 
         count = min(SHOWN, len(self.val))
         some = sorted({(2 * i + 1) * len(self.val) // (2 * count) for i in range(count)})
-        shown = evaluate(model, Subset(self.val, some), mean=self.mean, std=self.std, batch_size=1, show=range(count)).shown
+        means = {"mean": self.mean, "std": self.std}
+        shown = evaluate(model, Subset(self.val, some), **means, batch_size=1, tile=usual_tile(model), show=range(count)).shown
         predictions(
             [s.image for s in shown],
             [s.truth for s in shown],

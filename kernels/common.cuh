@@ -13,7 +13,8 @@
 typedef REAL Real;
 typedef SUM Sum;
 
-// Elements 0 .. count - 1, each once, over all threads of the grid. count < 2^31: the launcher refuses more.
+// Elements 0 .. count - 1, each once, over all threads of the grid. count < 2^31 - 2^25, as of all arrays here, so that a step
+// past the end still counts in 32 bits: what is larger goes to the reference (`suits` in minidcnn/backend/cuda/launcher.py).
 #define FOR_EACH(i, count) for (int i = blockIdx.x * blockDim.x + threadIdx.x, i##_step = gridDim.x * blockDim.x; i < (count); i += i##_step)
 
 // The columns of one row of a channels-last image, the row that blockIdx.x counts, and the channels of each. What follows from the row is worked

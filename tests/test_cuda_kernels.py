@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from strategies import Conv, Pool, convs, integers, lay_out, layouts, pools, see
 
 from minidcnn.backend import Kernels, sum_dtype
 from minidcnn.backend.axis_map import AxisMap
-from minidcnn.backend.cuda import CudaKernels, base, source
+from minidcnn.backend.cuda import CudaKernels, base, launcher, source
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -238,6 +239,46 @@ def test_what_the_kernels_do_not_take_goes_to_the_reference() -> None:
     same(kernels.max_pool2d(long, window, (2, 2)), REFERENCE.max_pool2d(long, window, (2, 2)))
     empty = np.zeros((0, 2, 3, 3), np.float32)
     assert kernels.conv2d(empty, np.ones((4, 2, 2, 2), np.float32), None, window, (2, 2)).shape == (0, 4, 2, 2)
+
+
+def test_what_is_too_large_to_count_in_32_bits_goes_to_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result alone is so in all of these: no kernel is compiled. Where one element more can be counted, the kernel is asked for."""
+    window, small, out = Window((3, 2), (3, 2)), (6, 8), (2, 4)
+    x, y = integers((1, 2, *small), 0, np.float32), integers((1, 2, *out), 1, np.float32)
+    w, taps, weight = integers((3, 2, 3, 2), 2, np.float32), REFERENCE.max_pool2d(x, window, out)[1], np.ones(out, np.float32)
+    indices, wide = np.zeros((1, 2, 7, 9), np.int64), Window((3, 2), padding=(1, 1))
+    grown = wide.positions(small)
+    columns = AxisMap(small[1], np.arange(10), np.arange(9) % small[1], None)
+    calls: dict[str, tuple[int, tuple[Any, ...]]] = {  # elements of the result, arguments
+        "max_pool2d": (2 * math.prod(grown), (x, wide, grown)),
+        "pool_gather": (2 * math.prod(grown), (x, np.zeros((1, 2, *grown), np.uint8), wide)),
+        "pool_scatter": (96, (y, taps, window, small)),
+        "gather": (126, (x, indices)),
+        "scatter": (126, (x, np.zeros(x.shape, np.int64), (7, 9))),
+        "avg_pool2d": (2 * math.prod(grown), (x, wide, np.ones(grown, np.float32))),
+        "avg_pool2d_adjoint": (96, (y, window, weight, small)),
+        "im2col": (96, (x[:, :, :5], Window((3, 2), (2, 2)), (2, 4))),
+        "col2im": (120, (np.ones((1, 2, 3, 2, 2, 4), np.float32), window, (10, 6))),
+        "conv2d": (3 * math.prod(grown), (x, w, None, wide, grown)),
+        "conv2d_affine": (3 * math.prod(grown), (x, w, *np.ones((2, 3), np.float32), False, wide, grown)),
+        "conv_transpose2d": (96, (integers((1, 3, *out), 3, np.float32), w, None, window, small)),
+        "conv2d_weight": (36, (x[:, :, :3, :4], integers((1, 3, 1, 3), 3, np.float32), Window((3, 2)))),
+        "resample": (108, (x, AxisMap.identity(small[0]), columns)),
+        "matmul": (72, (np.ones((9, 2), np.float32), np.ones((2, 8), np.float32))),
+    }
+
+    def refuse(**_: Any) -> Any:
+        raise AssertionError("compiled a kernel")
+
+    for name, (count, arguments) in calls.items():
+        expected, kernels = getattr(REFERENCE, name)(*arguments), CudaKernels(np, refuse)
+        assert (expected[0] if isinstance(expected, tuple) else expected).size == count, name
+        assert all(a.size < count for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f"), name
+        monkeypatch.setattr(launcher, "LIMIT", count)
+        same(getattr(kernels, name)(*arguments), expected)
+        monkeypatch.setattr(launcher, "LIMIT", count + 1)
+        with pytest.raises(RuntimeError, match="compiled a kernel"):
+            getattr(kernels, name)(*arguments)
 
 
 def test_headers_are_part_of_the_source() -> None:

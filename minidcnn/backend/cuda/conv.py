@@ -19,8 +19,7 @@ class CudaConv(CudaBase):
 
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         n, c = x.shape[:2]
-        count = n * math.prod(out) * window.taps * c
-        if not self.launcher.suits(x) or not 0 < count < LIMIT:
+        if not self.launcher.suits(x, result=n * c * math.prod(out) * window.taps):
             return super().im2col(x, window, out)
         cols = self.xp.empty((n, *out, *window.kernel, c), x.dtype)
         shape, at = (n * out[0], out[1], window.kernel[1] * c), geometry(n, c, window, x.shape[2:], out)
@@ -28,9 +27,9 @@ class CudaConv(CudaBase):
         return cols.transpose(0, 5, 3, 4, 1, 2)  # type: ignore[no-any-return]
 
     def col2im(self, cols: Array, window: Window, size: Pair) -> Array:
-        if not self.launcher.suits(cols):
-            return super().col2im(cols, window, size)
         n, c, _, _, oh, ow = cols.shape
+        if not self.launcher.suits(cols, result=n * c * math.prod(size)):
+            return super().col2im(cols, window, size)
         x = self.new_images(n, c, size, cols.dtype)
         runs = self.plain(cols.transpose(0, 4, 5, 2, 3, 1))  # (N, OH, OW, KH, KW, C)
         self.over_rows((n * size[0], size[1], c), "im2col.cu", "col2im", cols.dtype, runs, x, *geometry(n, c, window, size, (oh, ow)))
@@ -49,7 +48,7 @@ class CudaConv(CudaBase):
         return self._forward(x, w, scale, offset, relu, window, out, groups)
 
     def _convolves(self, x: Array, w: Array, bias: Array | None, out: Pair) -> bool:
-        return self.launcher.suits(x, w, bias) and len(x) * math.prod(out) * len(w) < LIMIT
+        return self.launcher.suits(x, w, bias, result=len(x) * math.prod(out) * len(w))
 
     def _forward(
         self, x: Array, w: Array, scale: Array | None, offset: Array | None, relu: bool, window: Window, out: Pair, groups: int
@@ -74,7 +73,7 @@ class CudaConv(CudaBase):
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
         (n, o), inputs = y.shape[:2], w.shape[1]
         c, outputs = inputs * groups, o // groups
-        if not self.launcher.suits(y, w, bias) or n * math.prod(size) * c >= LIMIT:
+        if not self.launcher.suits(y, w, bias, result=n * math.prod(size) * c):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
         x, at = self.new_images(n, c, size, y.dtype), (inputs, outputs, *geometry(n, c, window, size, y.shape[2:]))
         y, bias = self.images(y), self._wide(bias)
@@ -97,10 +96,10 @@ class CudaConv(CudaBase):
 
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
         (n, c), (o, oh, ow) = x.shape[:2], y.shape[1:]
-        if not self.launcher.suits(x, y):
-            return super().conv2d_weight(x, y, window, groups)
         inputs, outputs = c // groups, o // groups
         positions, columns = n * oh * ow, window.taps * inputs
+        if not self.launcher.suits(x, y, result=o * columns):
+            return super().conv2d_weight(x, y, window, groups)
         at = inputs, outputs, *geometry(n, c, window, x.shape[2:], (oh, ow))
         x, y = self.images(x), self.images(y)
         if self._directly(groups, inputs, outputs, window):

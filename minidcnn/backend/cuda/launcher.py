@@ -55,10 +55,14 @@ class Launcher:
         """Whether kernels/wgmma.cuh is to be used: the GPU has the instructions, MINIDCNN_WGMMA=0 does not say no, and they have not failed to compile."""
         return self.capability == WARPGROUPS and os.environ.get(VARIABLE, "") != "0"
 
-    def suits(self, *arrays: Array | None) -> bool:
-        """Whether the kernels take these arrays: not empty, one dtype of NUMBERS, few enough elements for 32-bit counting."""
+    def suits(self, *arrays: Array | None, result: int = 1) -> bool:
+        """Whether the kernels take these arrays: one dtype of NUMBERS, and like the `result` not empty, with few enough elements for 32-bit counting.
+
+        result: its elements, or those of the largest array on the way to it. It need not be said where it is no larger than one of the arrays.
+        """
         present = [a for a in arrays if a is not None]
-        return len({a.dtype for a in present}) == 1 and present[0].dtype.name in NUMBERS and all(0 < a.size < LIMIT for a in present)
+        alike = len({a.dtype for a in present}) == 1 and present[0].dtype.name in NUMBERS
+        return alike and all(0 < count < LIMIT for count in (result, *(a.size for a in present)))
 
     def function(self, file: str, kernel: str, dtype: Any, defines: Sequence[str] = ()) -> Any:
         """Kernel `kernel` of kernels/`file`, compiled for `dtype` when first asked for. RuntimeError that names both if it does not compile."""

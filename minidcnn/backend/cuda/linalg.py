@@ -22,7 +22,7 @@ class CudaLinalg(CudaBase):
     def matmul(self, a: Array, b: Array) -> Array:
         leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
         batches, (m, k), n = math.prod(leading), a.shape[-2:], b.shape[-1]
-        if not self.launcher.suits(a, b) or not 0 < batches * m * n < LIMIT:
+        if not self.launcher.suits(a, b, result=batches * m * n):
             return super().matmul(a, b)
         (a, at), (b, bt) = self._strides(a, leading), self._strides(b, leading)
         axes = _merged(list(leading), at, bt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ...window import Pair, Window
@@ -17,10 +18,10 @@ class CudaPool(CudaBase):
     """Max-pool with its gather and scatter, average pool with its adjoint, gather and scatter at flat plane indices."""
 
     def max_pool2d(self, x: Array, window: Window, out: Pair) -> tuple[Array, Array]:
-        if not self.launcher.suits(x):
+        n, c = x.shape[:2]
+        if not self.launcher.suits(x, result=n * c * math.prod(out)):
             return super().max_pool2d(x, window, out)
         window.first_taps(x.shape[2:], out, "max_pool2d")
-        n, c = x.shape[:2]
         y = self.new_images(n, c, out, x.dtype)
         taps = self.new_images(n, c, out, self.tap_dtype(window))
         at = geometry(n, c, window, x.shape[2:], out)
@@ -28,7 +29,7 @@ class CudaPool(CudaBase):
         return nchw(y), nchw(taps)
 
     def pool_gather(self, x: Array, taps: Array, window: Window) -> Array:
-        if not self.launcher.suits(x) or not taps.size:
+        if not self.launcher.suits(x, result=taps.size):
             return super().pool_gather(x, taps, window)
         (n, c), out = x.shape[:2], taps.shape[2:]
         y, winners = self.new_images(n, c, out, x.dtype), self.images(taps)
@@ -37,16 +38,16 @@ class CudaPool(CudaBase):
         return nchw(y)
 
     def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
-        if not self.launcher.suits(g):
-            return super().pool_scatter(g, taps, window, size)
         n, c = g.shape[:2]
+        if not self.launcher.suits(g, result=n * c * math.prod(size)):
+            return super().pool_scatter(g, taps, window, size)
         x, winners = self.new_images(n, c, size, g.dtype), self.images(taps)
         at = geometry(n, c, window, size, taps.shape[2:])
         self._over_rows(x, "pool_scatter", g.dtype, self.images(g), winners, x, *at, defines=_tap(taps))
         return nchw(x)
 
     def gather(self, x: Array, indices: Array) -> Array:
-        if not self.launcher.suits(x) or not indices.size:
+        if not self.launcher.suits(x, result=indices.size):
             return super().gather(x, indices)
         (n, c, h, w), out = x.shape, indices.shape[2:]
         y, at = self.new_images(n, c, out, x.dtype), self.plain(nhwc(indices), "int64")
@@ -55,9 +56,9 @@ class CudaPool(CudaBase):
         return nchw(y)
 
     def scatter(self, y: Array, indices: Array, size: Pair) -> Array:
-        if not self.launcher.suits(y):
-            return super().scatter(y, indices, size)
         n, c, oh, ow = y.shape
+        if not self.launcher.suits(y, result=n * c * math.prod(size)):
+            return super().scatter(y, indices, size)
         x, at = self.new_images(n, c, size, y.dtype), self.plain(nhwc(indices), "int64")
         head: Array = self.xp.full(x.size, -1, "int32")
         following: Array = self.xp.empty(y.size, "int32")
@@ -66,17 +67,17 @@ class CudaPool(CudaBase):
         return nchw(x)
 
     def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
-        if not self.launcher.suits(x) or weight.dtype != sum_dtype(x.dtype):
-            return super().avg_pool2d(x, window, weight)
         (n, c), out = x.shape[:2], weight.shape
+        if not self.launcher.suits(x, result=n * c * weight.size) or weight.dtype != sum_dtype(x.dtype):
+            return super().avg_pool2d(x, window, weight)
         y, at = self.new_images(n, c, out, x.dtype), geometry(n, c, window, x.shape[2:], out)
         self._over_rows(y, "avg_pool", x.dtype, self.images(x), self.plain(weight), y, *at)
         return nchw(y)
 
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
-        if not self.launcher.suits(g) or weight.dtype != sum_dtype(g.dtype):
-            return super().avg_pool2d_adjoint(g, window, weight, size)
         n, c = g.shape[:2]
+        if not self.launcher.suits(g, result=n * c * math.prod(size)) or weight.dtype != sum_dtype(g.dtype):
+            return super().avg_pool2d_adjoint(g, window, weight, size)
         x, at = self.new_images(n, c, size, g.dtype), geometry(n, c, window, size, weight.shape)
         self._over_rows(x, "avg_pool_adjoint", g.dtype, self.images(g), self.plain(weight), x, *at)
         return nchw(x)

@@ -8,7 +8,6 @@ from ..arrays import Array, nchw
 from ..axis_map import AxisMap
 from ..half import sum_dtype
 from .base import CudaBase
-from .launcher import LIMIT
 
 
 class CudaResize(CudaBase):
@@ -17,7 +16,7 @@ class CudaResize(CudaBase):
     def resample(self, x: Array, rows: AxisMap, columns: AxisMap) -> Array:
         n, c, h, w = x.shape
         largest = n * c * max(h, rows.outputs) * max(w, columns.outputs)
-        if not self.launcher.suits(x) or not 0 < n * c * rows.outputs * columns.outputs or largest >= LIMIT:
+        if not self.launcher.suits(x, result=largest) or not rows.outputs * columns.outputs:
             return super().resample(x, rows, columns)
         return nchw(self._axis(self._axis(self.images(x), 1, rows), 2, columns))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -291,6 +292,48 @@ def test_unpooling_brings_the_jump_back_also_where_pooling_rounded(ceil_mode: bo
         rows = nn.summary(Unpool(), (1, 1, *size)).rows
         assert [row.output_shape for row in rows] == [(1, 1, *((n + ceil_mode) // 2 for n in size)), (1, 1, *size)]
         assert [(r.field.size, r.field.jump) for r in rows if r.field] == [((2, 2), (2, 2)), ((2, 2), (1, 1))]
+
+
+class Cut(nn.Module):
+    """(N, C, H, W) without its first 2 rows and 3 columns, in one of the ways to write it."""
+
+    def __init__(self, way: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.way = way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(x)
+
+
+WAYS: dict[str, Callable[[Tensor], Tensor]] = {
+    "slices": lambda x: x[:, :, 2:, 3:],
+    "dots": lambda x: x[..., 2:, 3:],
+    "dots within": lambda x: x[:, ..., 2:, 3:],
+    "dots behind": lambda x: x[:, :, 2:, 3:, ...],
+    "a new axis": lambda x: x[:, None, :, 2:, 3:][:, 0],
+    "channels": lambda x: x[:, [0, 1], 2:, 3:],
+    "crop": lambda x: F.crop(x, 2, 3, x.shape[2] - 2, x.shape[3] - 3),
+    "center_crop": lambda x: F.center_crop(F.pad(x, (0, 3, 0, 2)), x.shape[2:])[..., 1:-1, 2:-1],
+    "pad": lambda x: F.pad(x, (-3, 0, -2, 0)),
+    "pad one axis": lambda x: F.pad(x, (-3, 0, 1, 0))[..., 3:, :],
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_a_crop_shifts_what_is_seen(way: Callable[[Tensor], Tensor]) -> None:
+    """Beside the uncropped image a window of 3 sees 2 rows and 3 columns more."""
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.near, self.cut, self.end = nn.Conv2d(2, 2, 3, padding=1), Cut(way), nn.Conv2d(2, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.near(x)
+            return self.end(self.cut(y) + y[:, :, :-2, :-3])
+
+    field = nn.summary(Beside(), (1, 2, 9, 12)).rows[-1].field
+    assert field is not None and (field.size, field.jump) == ((5, 6), (1, 1))
 
 
 def test_a_mean_over_all_pixels_sees_the_whole_image() -> None:

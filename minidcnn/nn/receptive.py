@@ -18,7 +18,7 @@ from ..autograd import Node
 from ..backend import AxisMap
 from ..functional import conv, pool, resize, shape
 from ..functional import reduce as reductions
-from ..functional.pad import Mirror
+from ..functional.pad import Mirror, Pad
 from ..tensor import Tensor
 
 Interval = tuple[int, int] | None  # first and last input pixel that an output sees; None if it sees nothing
@@ -155,6 +155,8 @@ def _after(function: Any, field: Field) -> Field:
         return field.each(lambda axis, i: axis.resampled((function.rows, function.columns)[i]))
     if isinstance(function, shape.Index) and len(function.source) == 4:
         return field.each(lambda axis, i: axis.through(1, *_slice(function, i), 1))
+    if isinstance(function, Pad) and len(function.widths) == 4:
+        return field.each(lambda axis, i: axis.through(1, 1, function.widths[2 + i][0], 1))
     if isinstance(function, reductions.Sum) and len(function.source) == 4 and {2, 3} <= set(function.axes):
         return Field(field.rows, field.columns, True)
     if isinstance(function, shape.Reshape) and len(function.source) == 4 and len(function.shape) == 2:
@@ -168,8 +170,11 @@ def _window(window: Any, i: int) -> tuple[int, int, int, int]:
 
 def _slice(function: Any, i: int) -> tuple[int, int]:
     """(step, -start) of a crop along image axis i; (1, 0) if it is not cut by a slice."""
-    parts = function.index if isinstance(function.index, tuple) else (function.index,)
-    part = parts[2 + i] if len(parts) > 2 + i and Ellipsis not in parts else None
+    index = function.index if isinstance(function.index, tuple) else (function.index,)
+    parts = [part for part in index if part is not None]  # a new axis takes none of the old ones
+    dots = next((at for at, part in enumerate(parts) if part is Ellipsis), len(parts))
+    parts[dots : dots + 1] = [slice(None)] * (len(function.source) + 1 - len(parts))
+    part = parts[2 + i] if len(parts) > 2 + i else None
     if not isinstance(part, slice):
         return 1, 0
     start, _, step = part.indices(function.source[2 + i])

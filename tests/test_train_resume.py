@@ -212,6 +212,19 @@ def test_a_broken_line_of_metrics_is_named(tmp_path: Path) -> None:
         folder.read_metrics()
 
 
+def test_a_run_goes_on_without_a_line_of_its_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is said of the best epoch goes by its number, not by its place."""
+    training.make(tmp_path, training.options(epochs=2)).fit()
+    folder = RunFolder(tmp_path)
+    for best, said in ((1, "(epoch 1), on held-out images\n"), (2, "(epoch 2), on held-out images:\n  ")):
+        folder.write_metrics([entry for entry in folder.read_metrics() if entry["epoch"] != 1])
+        config = training.options(epochs=2 + best)
+        trainer = training.make(tmp_path, config, resume=True)
+        trainer.best = {"epoch": best, "val_miou": 1.0}
+        command.run(trainer, Request(config, folder, True))
+        assert said in capsys.readouterr().out
+
+
 # -- the command line --------------------------------------------------------------------------------------------------------
 
 

@@ -84,11 +84,13 @@ def run(trainer: Trainer, request: Request) -> None:
         config = request.config
         said = out_of_memory(error, config.batch_size, config.crop, config.recompute, validating=trainer.step == trainer.steps)
         raise TrainingError(f"{said}; {trainer.kept()}") from error
-    best = trainer.history[trainer.best["epoch"] - 1]
-    print(
-        f"\nbest mean IoU {best['val_miou']:.4f}, pixel accuracy {best['val_pixel_accuracy']:.4f} (epoch {best['epoch']}), on held-out images:"
-    )
-    print(class_table(trainer.val.classes, best))
+    number, miou = trainer.best["epoch"], trainer.best["val_miou"]
+    best = next((entry for entry in trainer.history if entry["epoch"] == number), None)
+    if best is None:  # somebody removed its line, which was damaged
+        print(f"\nbest mean IoU {miou:.4f} (epoch {number}), on held-out images")
+    else:
+        print(f"\nbest mean IoU {miou:.4f}, pixel accuracy {best['val_pixel_accuracy']:.4f} (epoch {number}), on held-out images:")
+        print(class_table(trainer.val.classes, best))
     print(f"\nlook at {folder.curves} and {folder.predictions}; predict with")
     print(f"  python -m minidcnn predict {shell_text(str(folder.best))} IMAGE... --out predicted")
 

@@ -69,7 +69,7 @@ class Function:
     needs_inputs: ClassVar[tuple[int, ...]] = ()
     needs_outputs: ClassVar[tuple[int, ...]] = ()
     differentiable: ClassVar[int] = 1
-    view: ClassVar[bool] = False  # the output shares the first input's memory
+    view: ClassVar[bool] = False  # the output shares the first input's memory, if the array library can make it so
     sums: ClassVar[bool] = False  # vjp also takes a pair of Tensors for g, which means their sum, where no graph is recorded
 
     def forward(self, *inputs: Any, **_: Any) -> Any:
@@ -92,7 +92,7 @@ class Function:
             raise not_a_tensor(type(self).__name__.lower(), *inputs) from None
         result = self.forward(*inside)
         arrays: tuple[Array, ...] = result if isinstance(result, tuple) else (result,)
-        storage = inputs[0]._storage if self.view else None
+        storage = inputs[0]._storage if self.view and _root(arrays[0]) is _root(inside[0]) else None
         if not _mode.enabled or True not in [t.requires_grad for t in inputs]:
             return tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
         node, last = Node(self, inputs), self.differentiable
@@ -370,6 +370,7 @@ def _add(a: Tensor, b: Tensor, create: bool) -> Tensor:
 
 
 def _root(array: Array) -> Array:
+    """The array that owns the memory."""
     while getattr(array, "base", None) is not None and hasattr(array.base, "dtype"):
         array = array.base  # type: ignore[assignment]
     return array

@@ -11,8 +11,9 @@ import contextlib
 import importlib.machinery
 import threading
 import types
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from cupy_streams import Device, Event, Graph, Pool, Stream
@@ -93,6 +94,7 @@ class ndarray:
     __array_priority__ = 100
     reads = 0  # how often the host waited for a value
     bytes_read = 0
+    made: ClassVar[weakref.WeakValueDictionary[int, ndarray]] = weakref.WeakValueDictionary()  # by the id of what they are made of
 
     def __init__(self, host: np.ndarray) -> None:
         assert isinstance(host, np.ndarray)
@@ -105,6 +107,7 @@ class ndarray:
             if graph is not None:
                 graph.allocated(host, pool)
         self._host = host
+        ndarray.made.setdefault(id(host), self)
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
@@ -133,7 +136,10 @@ class ndarray:
 
     @property
     def base(self) -> ndarray | None:
-        return None if self._host.base is None else ndarray(self._host.base)
+        if self._host.base is None:
+            return None
+        owner = ndarray.made.get(id(self._host.base))
+        return ndarray(self._host.base) if owner is None or owner._host is not self._host.base else owner
 
     @property
     def data(self) -> Any:
@@ -172,6 +178,8 @@ class ndarray:
         host, at = self._host, unwrap(index)
         if any(isinstance(i, np.ndarray) and i.dtype == bool for i in (at if isinstance(at, tuple) else (at,))):
             device.current.refuse("counting what a mask selects")
+        if isinstance(host[at], np.generic):  # also of one number CuPy makes a view
+            at = (*at, ...) if isinstance(at, tuple) else (at, ...)
         return wrap(compute(lambda: host[at]))
 
     def __setitem__(self, index: Any, value: Any) -> None:

@@ -184,6 +184,8 @@ VIEWS: dict[str, Any] = {
     "unsqueeze": lambda x: F.unsqueeze(x, 0),
     "slice": lambda x: x[1:, ::2],
     "number": lambda x: x[1],
+    "numbers": lambda x: x[1, -1],
+    "number of one axis": lambda x: F.flatten(x)[5],
     "flip": lambda x: F.flip(x, 0),
     "split": lambda x: F.split(x, 1)[2],
     "broadcast_to": lambda x: F.broadcast_to(x, (2, 3, 4)),

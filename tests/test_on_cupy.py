@@ -14,7 +14,7 @@ from simulated import ON_DEVICE, OnDevice
 import minidcnn
 from minidcnn import Tensor, autograd
 from minidcnn import functional as F
-from minidcnn.backend import Kernels, is_cupy, kernels, switch
+from minidcnn.backend import Kernels, is_cupy, kernels, switch, to_backend
 from minidcnn.backend.rules import SgdRule
 from minidcnn.window import Window
 
@@ -138,6 +138,33 @@ def test_tensors_move_and_gradients_move_back() -> None:
         x.grad = Tensor(np.ones(x.shape)).to("cupy")
     with pytest.raises(TypeError, match=r"add: the tensors live on different backends \(numpy, cupy\); move one with .to\(\)"):
         x + y
+
+
+@pytest.mark.parametrize("name", ["numpy", "cupy"])
+def test_a_change_is_noticed_in_views_and_only_there(name: str, cupy: None) -> None:
+    minidcnn.use(name)
+    views: list[Callable[[Tensor], Tensor]] = [
+        lambda x: x[1:],
+        lambda x: x[1:][:, ::2],
+        lambda x: x[1, 2],
+        lambda x: x[0][1],
+        lambda x: x.T,
+        lambda x: x.reshape(6),
+        lambda x: F.broadcast_to(x, (4, 2, 3)),
+    ]
+    copies: list[Callable[[Tensor], Tensor]] = [lambda x: x[[0, 1]], lambda x: x.T.reshape(6), lambda x: x[x > 0], lambda x: x[1:] * 1]
+    for f in views + copies:
+        x, p = Tensor(data(2, 3)), Tensor(2.0, requires_grad=True, dtype="float64")
+        part = f(x)
+        y = (part * p).sum()
+        x[0, 0] = 5.0
+        if f in views:
+            with pytest.raises(RuntimeError, match="that Mul needs was changed in place"):
+                y.backward()
+        else:
+            y.backward()
+            assert p.grad is not None
+            np.testing.assert_allclose(p.grad.item(), to_backend(part._array, "numpy").sum(), rtol=1e-15)
 
 
 @pytest.mark.usefixtures("cupy")

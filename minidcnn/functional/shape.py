@@ -23,7 +23,7 @@ class Reshape(Function):
 
     shape: tuple[int, ...]
     source: tuple[int, ...]
-    view = True  # NumPy copies where it must; sharing the version is harmless then
+    view = True
 
     def forward(self, x: Array) -> Array:
         return x.reshape(self.shape)
@@ -52,10 +52,13 @@ class Index(Function):
 
     index: Any
     source: tuple[int, ...]
-    view = True  # a copy for advanced indices, where sharing the version is harmless
+    view = True  # but for advanced indices
 
     def forward(self, x: Array) -> Array:
-        return kernels_of(x).xp.asarray(x[self.index])  # type: ignore[no-any-return]
+        part: Array = x[self.index]
+        if isinstance(part, np.generic):  # of one number NumPy makes a view only with dots behind
+            part = x[(*(self.index if isinstance(self.index, tuple) else (self.index,)), ...)]
+        return part
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
         return (Place(self.index, self.source)(g),)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import minidcnn
-from minidcnn.bench import NETS, WHATS, Job, compare, measure, text
+from minidcnn.bench import NETS, Job, compare, measure, text
 from minidcnn.bench.compare import Side, operations
 from minidcnn.bench.worker import layer, network, record
 from minidcnn.cli import main
@@ -131,6 +131,29 @@ def test_only_a_sweep_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: --plot draws a sweep; --what is step\n"
 
 
+def test_a_sweep_that_cannot_be_drawn_is_refused_at_once_or_printed_all_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for plot in (tmp_path, tmp_path / "missing" / "x.png"):
+        assert main(["bench", "--what", "sweep", "--plot", str(plot)]) == 2  # at once: the usual sweep takes minutes
+        assert capsys.readouterr().err.startswith(f"error: --plot {plot} cannot be written: name a file in a folder that exists")
+
+    def full(*args: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("minidcnn.bench.plot.sweep", full)
+    arguments = ["--base", "2", "--shape", "1,3,32,32", "--sizes", "32", "--batches", "1", "--rounds", "1"]
+    assert main(["bench", "--what", "sweep", *arguments, "--plot", str(tmp_path / "x.png")]) == 2
+    said = capsys.readouterr()
+    assert "1,3,32,32" in said.out and said.err.endswith("error: no space left\n")
+
+
+@pytest.mark.parametrize("what", ["infer", "layers"])
+def test_a_graph_is_of_a_step(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--what", what, "--graph", "--backend", "cupy"]) == 2
+    assert capsys.readouterr().err == f"error: --graph launches a training step as one; --what {what} has none: leave it out\n"
+
+
 def test_cold_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -192,12 +215,6 @@ def test_a_wrong_shape_is_refused(shape: str, capsys: pytest.CaptureFixture[str]
     with pytest.raises(SystemExit):
         main(["bench", "--shape", shape])
     assert "expected four numbers N,C,H,W such as 1,3,256,256" in capsys.readouterr().err
-
-
-def test_the_command_knows_all_there_is() -> None:
-    from minidcnn.cli.bench import WHATS as said
-
-    assert tuple(said) == WHATS
 
 
 def test_float16_is_measured_and_said() -> None:

@@ -97,7 +97,9 @@ def _sides(*makers: Callable[[], Side]) -> Iterator[list[Side]]:
 
 
 def measure(job: Job, peer: str | None = None, rounds: int = 7, progress: Progress = lambda done, total: None) -> dict[str, Any]:
-    """Everything that `text` reports, as plain values. ValueError if the peer cannot be had or a process fails."""
+    """Everything that `text` reports, as plain values. ValueError if options do not fit together, the peer cannot be had or a process fails."""
+    if job.graph and job.what in ("infer", "layers"):
+        raise ValueError(f"--graph launches a training step as one; --what {job.what} has none: leave it out")
     if peer:
         _script(peer)  # before anything is measured
     result: dict[str, Any] = {**job.told(), "peer": peer, "rounds": rounds}

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-WHATS = ("step", "infer", "layers", "memory", "cold", "sweep", "kernels")
+#: What can be measured, in words.
+WHATS = {
+    "step": "a training step", "infer": "an inference", "layers": "each convolution of a step by itself",
+    "memory": "the most memory that steps take", "cold": "the first step, with nothing compiled and with everything",
+    "sweep": "training steps over image sizes and over batches, time per pixel",
+    "kernels": "each CUDA kernel of a step, with --backend cupy",
+}  # fmt: skip
 NETS = {"unet": (1, 3, 256, 256), "segnet": (1, 3, 360, 480), "fcn8s": (1, 3, 224, 224)}  # the usual shapes of images
 CLASSES = {"unet": 2, "segnet": 11, "fcn8s": 21}
 

@@ -17,22 +17,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from .common import positive
-
-WHATS = {
-    "step": "a training step", "infer": "an inference", "layers": "each convolution of a step by itself",
-    "memory": "the most memory that steps take", "cold": "the first step, with nothing compiled and with everything",
-    "sweep": "training steps over image sizes and over batches, time per pixel",
-    "kernels": "each CUDA kernel of a step, with --backend cupy",
-}  # fmt: skip
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     from ..backend import PRECISIONS
-    from ..bench import NETS, Job
+    from ..bench import NETS, WHATS, Job
 
     said = "; ".join(f"{name}: {what}" for name, what in WHATS.items())
     parser.add_argument("--what", choices=WHATS, default="step", help=f"{said} (default: step)")
@@ -60,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batches", type=numbers, default=Job.batches, metavar="N,...", help="of a sweep, of --shape's images (default: 1,2,4,8)"
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw a sweep")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw a sweep")
     parser.add_argument("--json", action="store_true", help="print all that was measured as JSON")
 
 
@@ -88,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.plot and args.what != "sweep":
         raise ValueError(f"--plot draws a sweep; --what is {args.what}")
+    if args.plot and (args.plot.is_dir() or not os.access(args.plot.parent, os.W_OK)):  # said before the work begins
+        raise ValueError(f"--plot {args.plot} cannot be written: name a file in a folder that exists and may be written to")
     job = Job(args.what, args.net, args.shape or NETS[args.net], args.base, args.recompute, args.sizes, args.batches)
     job = replace(job, backend=args.backend, precision=args.precision, graph=args.graph)
     with tqdm(desc=f"{args.net} {args.what}", file=sys.stderr, leave=False, disable=None) as bar:
@@ -97,9 +94,9 @@ def run(args: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         result = measure(job, args.peer, args.rounds, progress)
+    print(json.dumps(result) if args.json else text(result), flush=True)
     if args.plot:
         from ..bench.plot import sweep
 
         sweep(result, args.plot)
-    print(json.dumps(result) if args.json else text(result))
     return 0

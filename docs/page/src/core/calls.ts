@@ -2,9 +2,12 @@ import { shape } from "./grid.ts";
 import { guessedSize } from "./pool.ts";
 import type { Axis, Calls, Grid, Settings } from "./types.ts";
 
-/** The same computation as a program for minidcnn and one for PyTorch; one dimension is an image of one row in both. */
-export function callsOf(settings: Settings): Calls {
-  const lines = settings.mode === "pool" ? poolLines(settings) : convLines(settings);
+/**
+ * The same computation as a program for minidcnn and one for PyTorch; one dimension is an image of one row in both.
+ * `repeats`: whether an index of max-pooling repeats.
+ */
+export function callsOf(settings: Settings, repeats: boolean): Calls {
+  const lines = settings.mode === "pool" ? poolLines(settings, repeats) : convLines(settings);
   const program = (library: Library, ...imports: string[]): string =>
     [...imports, "", ...lines.map((line) => line(library)).filter((line) => line !== null)].join("\n");
   return {
@@ -50,35 +53,37 @@ function convLines(settings: Settings): LineOfCode[] {
   ];
 }
 
-function poolLines(settings: Settings): LineOfCode[] {
+function poolLines(settings: Settings, repeats: boolean): LineOfCode[] {
   const { dims, rows, columns, ceilMode } = settings;
   const pair = (key: keyof Axis): string =>
     dims === 2 && rows[key] === columns[key] ? String(columns[key]) : `(${rows[key]}, ${columns[key]})`;
   const window = `${pair("kernel")}, stride=${pair("stride")}${argument(settings, "padding", "padding", 0)}`;
   const pooling = `${window}${argument(settings, "dilation", "dilation", 1)}${ceilMode ? ", ceil_mode=True" : ""}, return_indices=True`;
-  const size = `(${rows.size}, ${columns.size})`;
   const tight = [rows, columns].find((axis) => 2 * axis.padding > axis.kernel);
   const refusal = `# PyTorch refuses padding ${tight?.padding}: more than half of kernel ${tight?.kernel}, whatever the dilation`;
   return [
     image("x", settings.input),
     ...(tight ? [(library: Library) => (library === "torch" ? refusal : null)] : []),
     () => `y, indices = F.max_pool2d(x, ${pooling})`,
-    ...(unpoolable(settings)
-      ? [() => `back = F.max_unpool2d(y, indices, ${window}, output_size=${size}).numpy()[0, 0]`]
-      : scatterLines(size)),
+    unpooling(settings, window, repeats),
     () => 'print(y.numpy()[0, 0], indices.numpy()[0, 0], back, sep="\\n")',
   ];
 }
 
-/** Unpooling by hand, for dilated windows: max_unpool2d knows no dilation, and refuses a size that is far from its guess. */
-function scatterLines(size: string): LineOfCode[] {
-  return [
-    (library) => `back = ${library === "torch" ? "torch" : "np"}.zeros(${size}${library === "torch" ? ", dtype=y.dtype" : ""})`,
-    (library) =>
-      library === "torch"
-        ? "back.view(-1).scatter_add_(0, indices.flatten(), y.flatten())"
-        : "np.add.at(back.reshape(-1), indices.numpy(), y.numpy())",
-  ];
+/**
+ * Unpooling, by hand where max_unpool2d gives something else: it knows no dilation, refuses a size that is far from its guess, and
+ * in PyTorch keeps one of the values at a repeated index, where the transpose adds them.
+ */
+function unpooling(settings: Settings, window: string, repeats: boolean): LineOfCode {
+  const size = `(${settings.rows.size}, ${settings.columns.size})`;
+  return (library) => {
+    const torch = library === "torch";
+    if (unpoolable(settings) && !(torch && repeats))
+      return `back = F.max_unpool2d(y, indices, ${window}, output_size=${size}).numpy()[0, 0]`;
+    return torch
+      ? `back = torch.zeros(${size}, dtype=y.dtype)\nback.view(-1).scatter_add_(0, indices.flatten(), y.flatten())`
+      : `back = np.zeros(${size})\nnp.add.at(back.reshape(-1), indices.numpy(), y.numpy())`;
+  };
 }
 
 /** Whether max_unpool2d accepts the input's size: it must lie within a stride of its guess. */

@@ -50,7 +50,7 @@ function runConv(settings: Settings, mode: "conv" | "conv_transpose"): ConvResul
     stepper: stepperOf({ mode, input, kernel, plane, dims }),
     inner: innerOf(large, small, cx, cty, forward ? "y" : "x"),
     sizes: sizesOf(settings),
-    calls: callsOf(settings),
+    calls: callsOf(settings, false),
   };
 }
 
@@ -80,7 +80,7 @@ function runPool(settings: Settings): PoolResult {
     guessed,
     sentence: tellPool(settings, repeated, guessed),
     inner: innerOf(input, y, gather(input, indices), back(y), "y"),
-    calls: callsOf(settings),
+    calls: callsOf(settings, repeated.length > 0),
   };
 }
 

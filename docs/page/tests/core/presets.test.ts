@@ -111,12 +111,16 @@ test("unet: blocks side by side, and C C^T is a multiple of the identity", () =>
 });
 
 test("pool: 5 becomes 2, unpooling would guess 4, and every winner returns", () => {
-  const { output, guessed, repeated, unpooled, overwritten } = pool("pool");
+  const { output, guessed, repeated, unpooled, overwritten, calls } = pool("pool");
   assert.deepEqual([output.length, output[0]!.length, ...guessed, ...repeated], [2, 2, 4, 4]);
   assert.deepEqual(unpooled, overwritten);
+  assert.match(calls.pytorch, /F\.max_unpool2d/);
 });
 
 test("pool-overlap: 5 by overwriting, 10 by adding", () => {
-  assert.deepEqual(pool("pool-overlap").overwritten, [[0, 0, 5, 0, 0]]);
-  assert.deepEqual(pool("pool-overlap").unpooled, [[0, 0, 10, 0, 0]]);
+  const { overwritten, unpooled, calls } = pool("pool-overlap");
+  assert.deepEqual(overwritten, [[0, 0, 5, 0, 0]]);
+  assert.deepEqual(unpooled, [[0, 0, 10, 0, 0]]);
+  assert.match(calls.minidcnn, /F\.max_unpool2d/);
+  assert.match(calls.pytorch, /scatter_add_/); // PyTorch's max_unpool2d overwrites
 });

@@ -241,11 +241,16 @@ def test_pages_are_images_or_channels(command: Command, checkpoint: Path, tmp_pa
     assert said.code == 0 and "two.tif (page 2) -> " in said.out
     found = sorted(p.name for p in (tmp_path / "out").iterdir() if "overlay" not in p.name)
     assert found == ["three.png", "two-1.png", "two-2.png"]  # three pages are the three channels that the network takes
+    layers[0].save(tmp_path / "two-1.png")
+    layers[0].save(tmp_path / "two-2.tif")
+    said = command("predict", checkpoint, *(tmp_path / name for name in ("two.tif", "two-1.png", "two-2.tif")), "--out", tmp_path / "more")
+    found = sorted(p.name for p in (tmp_path / "more").iterdir() if "overlay" not in p.name)
+    assert said.code == 0 and found == ["two-1_png.png", "two-1_tif.png", "two-2_1.png", "two-2_2.png"]
 
 
 def test_names_of_results(tmp_path: Path) -> None:
     def names(*files: str) -> list[str]:
-        return list(unique_names([Path("/data") / f for f in files]).values())
+        return unique_names([Path("/data") / f for f in files])
 
     assert names("a.png", "b.c.jpg") == ["a", "b.c"]
     assert names("a.png", "a.jpg", "b.png") == ["a_png", "a_jpg", "b"]
@@ -254,6 +259,8 @@ def test_names_of_results(tmp_path: Path) -> None:
     assert names("x/a.png", "x/a.jpg", "y/a.png") == ["x_a_png", "x_a_jpg", "y_a_png"]
     assert names("a.png", "a_overlay.png") == ["a", "a_overlay_png"]  # a_overlay.png is the overlay of a
     assert names("p/x/a.png", "q/x/a.png") == ["a_1", "a_2"]
+    assert names("p/x/a.png", "q/x/a.png", "a_2.png", "A_2.jpg") == ["a_1", "a_2", "a_2_png", "A_2_jpg"]
+    assert names("a_2.png", "p/x/a.png", "q/x/a.png") == ["a_2", "a_3", "a_4"]
     assert names("a.png", "a.jpg", "a_png.png") == ["a_png", "a_jpg", "a_png_png"]
     image = tmp_path / "a.png"
     Image.fromarray(pixels(0, 4, 4)).save(image)
@@ -302,6 +309,8 @@ def test_wrong_options(command: Command, checkpoint: Path, photos: Path, tmp_pat
         "--tile must be at least 4 pixels for this network, or 0 for whole images, got 3"
         in command("predict", checkpoint, image, *out, "--tile", 3).error
     )
+    for white in ("0", "-4095", "nan"):
+        assert "--white must be a positive number, got " in command("predict", checkpoint, image, *out, f"--white={white}").error
     assert "invalid choice: 'cuda'" in command("predict", checkpoint, image, *out, "--backend", "cuda").error
     assert "argument --count: '0' is no whole number of at least 1" in command("show", *out, "--count", 0).error
     assert (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,55 +45,56 @@ def find_images(paths: Sequence[Path], channels: int) -> tuple[list[Job], list[s
             inside = [path]
         for file in inside:
             files.setdefault(file.resolve(), file)
-    jobs: list[Job] = []
-    for file, name in unique_names(list(files.values())).items():
+    found: list[tuple[Source, Path]] = []
+    for file in files.values():
         try:
-            jobs += _pages(file, name, channels)
+            found += _pages(file, channels)
         except DataError as error:
             problems.append(str(error))
-    return jobs, problems
+    names = unique_names([path for _, path in found])
+    return [Job(source, name) for (source, _), name in zip(found, names, strict=True)], problems
 
 
-def _pages(file: Path, name: str, channels: int) -> list[Job]:
+def _pages(file: Path, channels: int) -> list[tuple[Source, Path]]:
+    """The images of a file, and the files that they are called after: NAME-1.tif is page 1 of NAME.tif."""
     from ..data import Source
     from ..data.images import natural_channels, pages
 
-    count = pages(file)
-    if count == 1:
-        return [Job(Source(file), name)]
+    number = pages(file)
+    if number == 1:
+        return [(Source(file), file)]
     together = Source(file, None)
     if natural_channels(together) == channels:
-        return [Job(together, name)]
-    digits = len(str(count))
-    return [Job(Source(file, page), f"{name}-{page + 1:0{digits}d}") for page in range(count)]
+        return [(together, file)]
+    digits = len(str(number))
+    return [(Source(file, page), file.with_stem(f"{file.stem}-{page + 1:0{digits}d}")) for page in range(number)]
 
 
-def unique_names(files: Sequence[Path]) -> dict[Path, str]:
-    """A name for the results of each file: its stem; where stems are the same, with its suffix (a_png), its folder (b_a), or both.
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """A name for the results of each file: its stem; where stems are the same, with its suffix (a_png), its folder (b_a), both, or a number.
 
     Names that differ in case only count as the same, and so do x_overlay and the overlay of x: their files would be.
     """
-    by_stem: dict[str, list[Path]] = {}
-    for file in files:
-        by_stem.setdefault(file.stem.lower(), []).append(file)
-    stems = {group[0].stem.lower() for group in by_stem.values()}
+    by_stem: dict[str, list[int]] = {}
+    for at, file in enumerate(files):
+        by_stem.setdefault(file.stem.lower(), []).append(at)
     ways: list[Callable[[Path], str]] = [
         lambda f: f.stem,
         lambda f: f"{f.stem}_{f.suffix[1:]}",
         lambda f: f"{f.resolve().parent.name}_{f.stem}",
         lambda f: f"{f.resolve().parent.name}_{f.stem}_{f.suffix[1:]}",
     ]
-    names: dict[Path, str] = {}
+    names = [""] * len(files)
     taken: set[str] = set()
-    for stem, group in by_stem.items():
-        clashes = stem.endswith("_overlay") and stem.removesuffix("_overlay") in stems
-        for way in ways[1 if clashes else 0 :]:
-            wanted = [way(file).lower() for file in group]
-            if len(set(wanted)) == len(group) and not taken & set(wanted):
-                names.update((file, way(file)) for file in group)
+    for group in by_stem.values():
+        digits = len(str(len(group)))
+        by_ways = ([way(files[at]) for at in group] for way in ways)
+        numbered = ([f"{files[at].stem}_{i:0{digits}d}" for i, at in enumerate(group, first)] for first in count(1))
+        for wanted in chain(by_ways, numbered):
+            results = {f"{name.lower()}{end}" for name in wanted for end in ("", "_overlay")}
+            if len(results) == 2 * len(group) and not taken & results:
                 break
-        else:
-            digits = len(str(len(group)))
-            names.update((file, f"{file.stem}_{i:0{digits}d}") for i, file in enumerate(group, 1))
-        taken |= {names[file].lower() for file in group}
-    return {file: names[file] for file in files}
+        taken |= results
+        for at, name in zip(group, wanted, strict=True):
+            names[at] = name
+    return names

@@ -38,9 +38,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..data.options import accepted
     from ..nn import constant_weights
     from .images import find_images
 
+    accepted("folder", {"white": args.white})
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
     tile = tile_of(args, model)
     jobs, problems = find_images(args.images, model.in_channels)
@@ -86,7 +88,7 @@ def predict(job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.N
     from ..segmentation.predict import predict_mask
 
     classes, palette = checkpoint.info["classes"], checkpoint.info.get("palette")
-    image = read_image(job.source, model.in_channels, args.white or checkpoint.info.get("white"))
+    image = read_image(job.source, model.in_channels, checkpoint.info.get("white") if args.white is None else args.white)
     shown = as_rgb(image).transpose(2, 0, 1)  # a quarter of the bytes
     image -= np.array(checkpoint.info["mean"], np.float32)[:, None, None]
     image /= np.array(checkpoint.info["std"], np.float32)[:, None, None]

@@ -6,52 +6,19 @@ A Function maps arrays forward; its vjp maps Tensors by differentiable functions
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from .backend import Array, kernels_of, to_backend
+from .recording import Recording, is_grad_enabled
+from .recording import enable_grad as enable_grad
+from .recording import no_grad as no_grad
 from .tensor import Tensor, not_a_tensor, real_array
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
 Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum that the function's kernel will add in passing
-
-
-# -- switching -----------------------------------------------------------------------------------------------------------
-
-
-class _Mode(threading.local):
-    enabled = True
-
-
-_mode = _Mode()
-
-
-def is_grad_enabled() -> bool:
-    """Whether functions record a graph in this thread."""
-    return _mode.enabled
-
-
-@contextlib.contextmanager
-def _set_enabled(enabled: bool) -> Iterator[None]:
-    before, _mode.enabled = _mode.enabled, enabled
-    try:
-        yield
-    finally:
-        _mode.enabled = before
-
-
-def no_grad() -> contextlib._GeneratorContextManager[None]:
-    """Within `with no_grad():` (or a function decorated by `@no_grad()`) nothing is recorded and no memory is kept for gradients."""
-    return _set_enabled(False)
-
-
-def enable_grad() -> contextlib._GeneratorContextManager[None]:
-    """Record again, inside no_grad()."""
-    return _set_enabled(True)
 
 
 # -- functions and the graph ------------------------------------------------------------------------------------------------
@@ -93,7 +60,7 @@ class Function:
         result = self.forward(*inside)
         arrays: tuple[Array, ...] = result if isinstance(result, tuple) else (result,)
         storage = inputs[0]._storage if self.view and _root(arrays[0]) is _root(inside[0]) else None
-        if not _mode.enabled or True not in [t.requires_grad for t in inputs]:
+        if not is_grad_enabled() or True not in [t.requires_grad for t in inputs]:
             return tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
         node, last = Node(self, inputs), self.differentiable
         tensors = tuple([Tensor.wrap(a, node if i < last else None, i, storage) for i, a in enumerate(arrays)])
@@ -182,7 +149,7 @@ def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: b
             leaf.grad._array += g._array
             leaf.grad.changed()
             continue
-        with _set_enabled(create_graph):
+        with Recording(create_graph):
             leaf.grad = _apart(g, taken) if leaf.grad is None else leaf.grad + g
 
 
@@ -220,7 +187,7 @@ def grad(
             if not allow_unused and _key(t) not in reached:
                 raise RuntimeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get zeros for it")
             result = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
-        with _set_enabled(create_graph):
+        with Recording(create_graph):
             results.append(_apart(result, taken))
     return tuple(results)
 
@@ -299,7 +266,7 @@ def _walk(
         else:
             slots[index] = _add(waiting, g, create)
 
-    with _set_enabled(create):
+    with Recording(create):
         for tensor, g in starts:
             arrive(tensor if tensor._node is None else (tensor._node, tensor._index), g)
         while heap:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from .backend import Array, backend, float_dtype, is_cupy, raise_pending, to_backend
+from .recording import is_grad_enabled
 
 if TYPE_CHECKING:
     from .autograd import Node
@@ -423,8 +424,6 @@ def _op(name: str) -> Callable[..., Tensor]:
 
 def _recorded(tensor: Tensor, value: Any) -> bool:
     """Whether a function of the two would be recorded in a graph."""
-    from .autograd import is_grad_enabled
-
     return is_grad_enabled() and (tensor.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
 
 

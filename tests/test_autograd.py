@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +14,7 @@ import pytest
 import minidcnn
 from minidcnn import Function, Tensor, check_grads, enable_grad, grad, no_grad
 from minidcnn import functional as F
-from minidcnn.autograd import is_grad_enabled
+from minidcnn.recording import is_grad_enabled
 
 
 def leaf(*values: float) -> Tensor:
@@ -350,6 +352,61 @@ def test_the_constructor_copies() -> None:
 
 
 # -- switching ------------------------------------------------------------------------------------------------------------
+
+
+def test_no_grad_can_be_kept_and_used_again_and_within_itself() -> None:
+    off, on = no_grad(), enable_grad()
+    for _ in range(2):
+        with off, off, on, off:
+            assert not is_grad_enabled()
+            with on:
+                assert is_grad_enabled()
+        assert is_grad_enabled()
+
+    modes: list[bool] = []
+
+    def worker() -> None:
+        with off:
+            modes.append(is_grad_enabled())
+        modes.append(is_grad_enabled())
+
+    with off, on:
+        thread = threading.Thread(target=worker)
+        thread.start()
+        thread.join()
+    assert modes == [False, True]
+
+
+def test_a_decorated_generator_records_nothing_and_its_caller_does() -> None:
+    said: list[object] = []
+
+    @no_grad()
+    def steps(n: int) -> Iterator[bool]:
+        try:
+            for _ in range(n):
+                try:
+                    said.append((yield is_grad_enabled()))
+                except KeyError as error:
+                    said.append(error.args[0])
+        finally:
+            said.append(is_grad_enabled())
+        return "done"
+
+    modes = []
+    for mode in steps(2):
+        modes.append((mode, is_grad_enabled()))
+    assert modes == [(False, True)] * 2 and said == [None, None, False]
+    generator = steps(5)
+    assert next(generator) is False and generator.send(3) is False and generator.throw(KeyError(4)) is False  # type: ignore[attr-defined]
+    assert said[3:] == [3, 4]
+    generator.close()  # type: ignore[attr-defined]
+    assert said[5:] == [False] and is_grad_enabled()
+    generator = steps(0)
+    with pytest.raises(StopIteration, match="done"):
+        next(generator)
+    with pytest.raises(ZeroDivisionError):
+        (generator := steps(2)).send(None), generator.throw(ZeroDivisionError)  # type: ignore[attr-defined]
+    assert is_grad_enabled()
 
 
 def test_no_grad_records_nothing_also_as_a_decorator() -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ..autograd import Function, Gradient, Node, _key, _walk, enable_grad, is_grad_enabled
+from ..autograd import Function, Gradient, Node, _key, _walk
 from ..backend import random_state, set_random_state
+from ..recording import enable_grad, is_grad_enabled
 from ..tensor import Tensor, watch
 
 

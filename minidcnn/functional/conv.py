@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..autograd import Function, Gradient, is_grad_enabled
+from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of, sum_dtype
+from ..recording import is_grad_enabled
 from ..tensor import Tensor, not_a_tensor
 from ..window import Pair, Window, integer, integers, pair, same_padding
 from .common import check_backend, mixed

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..autograd import Function, Gradient, is_grad_enabled
+from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
+from ..recording import is_grad_enabled
 from ..tensor import Tensor
 from .activation import log_softmax, sigmoid, softmax
 from .classes import AtClass, PickClass, classified, reduced, scores, weighed

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..autograd import is_grad_enabled
 from ..backend import kernels
+from ..recording import is_grad_enabled
 from ..tensor import Tensor
 from .activation import ReLU
 from .conv import Conv2d

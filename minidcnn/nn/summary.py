@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Node, enable_grad
+from ..autograd import Node
 from ..backend import kernels, random_state, set_random_state, use_kernels
+from ..recording import enable_grad
 from ..tensor import Tensor
 from ..window import integer, integers, listed
 from .linear import Linear

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import enable_grad, no_grad
 from ..backend import Array, Kernels, is_cupy, kernels_of, to_backend
+from ..recording import enable_grad, no_grad
 from ..tensor import Tensor
 from .checks import iterated, plain
 

@@ -17,7 +17,7 @@ from minidcnn import models
 from minidcnn.backend import compiling
 from minidcnn.cli import COMMANDS, main
 from minidcnn.cli.images import find_images, unique_names
-from minidcnn.data import Normalize, read_image
+from minidcnn.data import FileDataset, Normalize, read_image
 from minidcnn.interop import Checkpoint, load_checkpoint, model_of, save_checkpoint, save_weights
 from minidcnn.segmentation import predict_mask
 from minidcnn.segmentation.paint import overlay
@@ -362,6 +362,21 @@ def test_check_every_split(command: Command) -> None:
     assert said.code == 0 and "cells train: 240 images" in said.out and "cells val: 60 images" in said.out
     said = command("check", "--split", "val")
     assert "cells train" not in said.out and "cells val" in said.out
+
+
+def test_check_reads_every_pet_once(command: Command, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trimaps = dataset / "annotations" / "trimaps"
+    trimaps.mkdir(parents=True)
+    for i in range(10):
+        Image.open(dataset / "images" / f"{i}.png").save(dataset / "images" / f"{i}.jpg")
+        Image.fromarray(np.asarray(Image.open(dataset / "masks" / f"{i}.png")) + np.uint8(1)).save(trimaps / f"{i}.png")
+    for name, numbers in (("trainval", range(6)), ("test", range(6, 10))):
+        (dataset / "annotations" / f"{name}.txt").write_text("".join(f"{i} 1 1 1\n" for i in numbers))
+    read: list[str] = []
+    load = FileDataset.load
+    monkeypatch.setattr(FileDataset, "load", lambda self, index: read.append(self.label(index)) or load(self, index))
+    said = command("check", "--data", "oxford_pet", "--root", dataset)
+    assert said.code == 0 and sorted(read) == list("0123456789"), said.out
 
 
 def test_wrong_data_sets(command: Command, dataset: Path, tmp_path: Path) -> None:

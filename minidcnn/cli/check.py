@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from .common import data_arguments, open_data, splits
 
-_ALL = {"cells": ("train", "val"), "voc": ("train", "val"), "oxford_pet": ("train", "val", "test")}  # the others have the split "all"
+_ALL = {"cells": ("train", "val"), "voc": ("train", "val")}  # the others have the split "all"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

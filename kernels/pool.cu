@@ -114,26 +114,27 @@ scatter_sum(const Real* __restrict__ y, const int* __restrict__ head, const int*
 }
 
 // x (N, H, W, C) -> y (N, OH, OW, C): the sum of each window's pixels times weight (OH, OW).
+// Each row of a window is added up by itself: in one sum over a large window, a single pixel is too small to count in full.
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool(const Real* __restrict__ x, const Sum* __restrict__ weight, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int i = (int)blockIdx.x % g.oh, top = i * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h;
-    FOR_EACH_COLUMN(j, g.ow) {
-        const Sum share = weight[i * g.ow + j];
-        FOR_EACH_CHANNEL(c, g.c) {
-            Sum total = 0;
-            for (int a = 0; a < g.kh; a++) {
-                int h = top + a * g.dh;
-                if (h < 0 || h >= g.h) continue;
-                for (int b = 0, w = j * g.sw - g.pw; b < g.kw; b++, w += g.dw)
-                    if (w >= 0 && w < g.w) total += x[((image + h) * g.w + w) * g.c + c];
-            }
-            y[((int)blockIdx.x * g.ow + j) * g.c + c] = Real(total * share);
+    FOR_EACH_COLUMN(j, g.ow) FOR_EACH_CHANNEL(c, g.c) {
+        Sum total = 0;
+        for (int a = 0; a < g.kh; a++) {
+            int h = top + a * g.dh;
+            if (h < 0 || h >= g.h) continue;
+            Sum line = 0;
+            const int first = (image + h) * g.w * g.c + c;
+            for (int b = 0, w = j * g.sw - g.pw; b < g.kw; b++, w += g.dw)
+                if (w >= 0 && w < g.w) line += x[first + w * g.c];
+            total += line;
         }
+        y[((int)blockIdx.x * g.ow + j) * g.c + c] = Real(total * weight[i * g.ow + j]);
     }
 }
 
-// The adjoint: v (N, OH, OW, C) times weight, added to each pixel of its window -> x (N, H, W, C).
+// The adjoint: v (N, OH, OW, C) times weight, added to each pixel of its window, row by row too -> x (N, H, W, C).
 extern "C" __global__ void __launch_bounds__(256)
 avg_pool_adjoint(const Real* __restrict__ v, const Sum* __restrict__ weight, Real* __restrict__ x, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
@@ -143,8 +144,11 @@ avg_pool_adjoint(const Real* __restrict__ v, const Sum* __restrict__ weight, Rea
         const Touching columns(j + g.pw, g.sw, g.ow);
         FOR_EACH_CHANNEL(c, g.c) {
             Sum total = 0;
-            FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw)
-                total += weight[u.i * g.ow + l.i] * Sum(v[((image + u.i) * g.ow + l.i) * g.c + c]);
+            FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) {
+                Sum line = 0;
+                FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw) line += weight[u.i * g.ow + l.i] * Sum(v[((image + u.i) * g.ow + l.i) * g.c + c]);
+                total += line;
+            }
             x[(row + j) * g.c + c] = Real(total);
         }
     }

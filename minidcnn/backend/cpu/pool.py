@@ -247,6 +247,7 @@ def avg_pool(x: Array, y: Array, weight: Array, c: int, start: int, stop: int, a
     """y (N, OH, OW C): sums over windows of x (N, H, W C) times weight (OH, OW)."""
     kh, kw, sh, sw, ph, pw, dh, dw = at
     h, w, oh, ow = x.shape[1], x.shape[2] // c, y.shape[1], y.shape[2] // c
+    line = np.empty(c, y.dtype)  # the sum of one row of a window
     for row in range(start, stop):
         n, i = row // oh, row % oh
         for j in range(ow):
@@ -254,13 +255,20 @@ def avg_pool(x: Array, y: Array, weight: Array, c: int, start: int, stop: int, a
             for k in range(to.size):
                 to[k] = 0
             for a in range(kh):
+                p = i * sh + a * dh - ph
+                if p < 0 or p >= h:
+                    continue
+                for k in range(line.size):
+                    line[k] = 0
                 for b in range(kw):
-                    p, q = i * sh + a * dh - ph, j * sw + b * dw - pw
-                    if p < 0 or p >= h or q < 0 or q >= w:
+                    q = j * sw + b * dw - pw
+                    if q < 0 or q >= w:
                         continue
                     pixel = x[n, p, q * c : q * c + c]
-                    for k in range(to.size):
-                        to[k] += pixel[k]
+                    for k in range(line.size):
+                        line[k] += pixel[k]
+                for k in range(to.size):
+                    to[k] += line[k]
             for k in range(to.size):
                 to[k] *= factor
 
@@ -270,10 +278,10 @@ def avg_pool_adjoint(g: Array, x: Array, weight: Array, c: int, start: int, stop
     """x (N, H, W C): each pixel adds up g (N, OH, OW C) times weight (OH, OW) of its windows."""
     kh, kw, sh, sw, ph, pw, dh, dw = at
     oh, ow, h, w = g.shape[1], g.shape[2] // c, x.shape[1], x.shape[2] // c
-    share = np.empty(ow * c, x.dtype)
+    share, sums = np.empty(ow * c, x.dtype), np.empty(w * c, x.dtype)  # of one row of windows: what each adds to a pixel, all that they add
     for row in range(start, stop):
         n, y = row // h, row % h
-        line = x[n, y]
+        line, added = x[n, y], 0
         for k in range(line.size):
             line[k] = 0
         for a in range(kh):
@@ -281,6 +289,10 @@ def avg_pool_adjoint(g: Array, x: Array, weight: Array, c: int, start: int, stop
             if i < 0 or i % sh != 0 or i // sh >= oh:
                 continue
             i //= sh
+            to = sums if added else line  # the first of them is added up in place
+            if added:
+                for k in range(sums.size):
+                    sums[k] = 0
             for j in range(ow):
                 source, block, factor = g[n, i, j * c : j * c + c], share[j * c : j * c + c], weight[i, j]
                 for k in range(block.size):
@@ -290,6 +302,10 @@ def avg_pool_adjoint(g: Array, x: Array, weight: Array, c: int, start: int, stop
                     z = j * sw + b * dw - pw
                     if z < 0 or z >= w:
                         continue
-                    pixel, block = line[z * c : z * c + c], share[j * c : j * c + c]
+                    pixel, block = to[z * c : z * c + c], share[j * c : j * c + c]
                     for k in range(pixel.size):
                         pixel[k] += block[k]
+            if added:
+                for k in range(line.size):
+                    line[k] += sums[k]
+            added += 1

@@ -97,22 +97,33 @@ class PoolKernels(TransferKernels):
 
     @in_float32
     def avg_pool2d(self, x: Array, window: Window, weight: Array) -> Array:
-        """x (N, C, H, W) -> (N, C, OH, OW): the sum of each window's pixels (padding is 0) times `weight` (OH, OW), float32 for float16."""
+        """x (N, C, H, W) -> (N, C, OH, OW): the sum of each window's pixels (padding is 0) times `weight` (OH, OW), float32 for float16.
+
+        Each row of a window is added up by itself: in one sum over a large window, a single pixel is too small to count in full.
+        """
         out: Pair = weight.shape
         padded = self.pad_images(x, window, out)
+        lines = zero_images(self.xp, (*padded.shape[:3], out[1]), x.dtype)  # sums over a row of taps, at every row of pixels
         y = zero_images(self.xp, (*x.shape[:2], *out), x.dtype)
-        for _, _, at in window.each_tap(out):
-            y += padded[:, :, *at]
+        for i, j, (rows, columns) in window.each_tap(out):
+            if i == 0:
+                lines += padded[:, :, :, columns]
+            if j == window.kernel[1] - 1:
+                y += lines[:, :, rows]
         y *= weight
         return y
 
     @in_float32
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
-        """The adjoint of avg_pool2d: g (N, C, OH, OW) -> (N, C, *size), g times `weight` added to each pixel of its window."""
+        """The adjoint of avg_pool2d: g (N, C, OH, OW) -> (N, C, *size), g times `weight` added to each pixel of its window, row by row too."""
         out: Pair = weight.shape
         (ph, pw), (h, w) = window.padding, size
         g = g * weight
         padded = zero_images(self.xp, (*g.shape[:2], *window.buffer(size, out)), g.dtype)
-        for _, _, at in window.each_tap(out):
-            padded[:, :, *at] += g
+        lines = zero_images(self.xp, (*g.shape[:3], padded.shape[3]), g.dtype)  # what the row of windows adds to each row of pixels
+        for i, j, (rows, columns) in window.each_tap(out):
+            if i == 0:
+                lines[:, :, :, columns] += g
+            if j == window.kernel[1] - 1:
+                padded[:, :, rows] += lines
         return padded[:, :, ph : ph + h, pw : pw + w]

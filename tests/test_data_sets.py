@@ -78,6 +78,19 @@ def test_masks_may_share_an_ending(tmp_path: Path, suffix: str) -> None:
     assert names_of(Folder(tmp_path, "all", suffix=suffix)) == ["1", "a_b.png", "img.2"]
 
 
+@pytest.mark.parametrize("prefix", ["mask_", "gt-"])
+def test_masks_may_share_a_beginning(tmp_path: Path, prefix: str) -> None:
+    names = ("1", "img.2", "a_b")
+    put_pairs(tmp_path, names)
+    for name in names:
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"{prefix}{name}.png")
+    data = Folder(tmp_path, "all")
+    assert [(e.name, e.mask.path.name) for e in data.entries] == [(n, f"{prefix}{n}.png") for n in ("1", "a_b", "img.2")]
+    (tmp_path / "masks" / f"{prefix}1.png").unlink()
+    with pytest.raises(DataError, match=rf"images/1\.png has no mask: .*masks/{prefix}1\.png is expected"):
+        Folder(tmp_path, "all")
+
+
 def test_hidden_files_and_strays_do_not_count(tmp_path: Path) -> None:
     put_pairs(tmp_path)
     for stray in ("images/.DS_Store", "images/._1.png", "images/Thumbs.db", "masks/notes.txt", "readme.md"):

@@ -17,6 +17,8 @@ from .palette import default_palette
 from .sample import Array, DataError, Sample, random_generator, size_text
 from .written import option_text
 
+_BETWEEN = "_-. "  # the name of an image and what its mask has beside it
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -114,9 +116,9 @@ def divide(count: int, fraction: float, seed: int, owner: str) -> tuple[list[int
 
 
 def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[list[Entry], list[str], str]:
-    """Pairs each image with the mask of the same name, up to the ending that all masks share, such as "_mask".
+    """Pairs each image with the mask of the same name, up to the ending that all masks share, such as "_mask", or the beginning, "mask_".
 
-    suffix: that ending; None finds it. Returns the entries in natural order of names, one per page where both files of a pair have pages,
+    suffix: that ending; None finds it, or a beginning. Returns the entries in natural order of names, one per page where both files of a pair have pages,
     a complaint for each file that has no partner or several, and the ending.
     """
     problems: list[str] = []
@@ -124,19 +126,20 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
     masks_by_stem = _by_stem(list_images(masks), problems, "masks", "keep one of them")
     if not by_stem:
         problems.append(f"there are no images in {images}; it should hold PNG, JPEG or TIFF files")
-    ending = _common_ending(by_stem, masks_by_stem) if suffix is None else suffix
+    beginning, ending = _common_affixes(by_stem, masks_by_stem) if suffix is None else ("", suffix)
     other = _most_frequent(stem[cut:] for stem in masks_by_stem for cut in range(1, len(stem)) if stem[:cut] in by_stem)
     entries: list[Entry] = []
     for stem in sorted(by_stem, key=natural_key):
-        mask = masks_by_stem.pop(stem + ending, None)
+        expected = beginning + stem + ending
+        mask = masks_by_stem.pop(expected, None)
         if mask is None:
-            near = get_close_matches(stem + ending, masks_by_stem, 1, 0.8)
+            near = get_close_matches(expected, masks_by_stem, 1, 0.8)
             hint = f"; {masks_by_stem[near[0]].name} has a similar name" if near else ""
             if stem in masks_by_stem:
                 hint = f"; {masks_by_stem[stem].name} is called as the image: leave suffix=... (--suffix) out"
             elif stem + other in masks_by_stem:
                 hint = f"; if {masks_by_stem[stem + other].name} is meant, say suffix={other!r} ({option_text('suffix', other)})"
-            problems.append(f"{by_stem[stem]} has no mask: {masks / (stem + ending)}.png is expected{hint}")
+            problems.append(f"{by_stem[stem]} has no mask: {masks / expected}.png is expected{hint}")
             continue
         try:
             entries += _page_entries(stem, by_stem[stem], mask)
@@ -155,11 +158,16 @@ def _by_stem(files: Sequence[Path], problems: list[str], kind: str, way_out: str
     return found
 
 
-def _common_ending(images: Collection[str], masks: Collection[str]) -> str:
-    """What masks have after their image's name: nothing if one is named like one, else the most frequent ending after _ - . or space."""
+def _common_affixes(images: Collection[str], masks: Collection[str]) -> tuple[str, str]:
+    """What masks have before and after their image's name: nothing if one is named like one, else the most frequent ending after _ - . or
+    space, or the most frequent beginning before it.
+    """
     if any(stem in images for stem in masks):
-        return ""
-    return _most_frequent(stem[cut:] for stem in masks for cut in range(1, len(stem)) if stem[cut] in "_-. " and stem[:cut] in images)
+        return "", ""
+    cuts = [(stem[:cut], stem[cut:]) for stem in masks for cut in range(1, len(stem))]
+    ending = _most_frequent(right for left, right in cuts if right[0] in _BETWEEN and left in images)
+    beginning = "" if ending else _most_frequent(left for left, right in cuts if left[-1] in _BETWEEN and right in images)
+    return beginning, ending
 
 
 def _most_frequent(endings: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ class Folder(FileDataset):
         root/train/images/*, root/train/masks/*           and root/val/..., root/test/... alike
         root/images/train/*, root/masks/train/*           and val, test alike
 
-    An image and its mask have the same name; masks may share an ending such as "_mask". Also: image, imgs, img; mask, labels, label,
+    An image and its mask have the same name; masks may share an ending such as "_mask", or a beginning. Also: image, imgs, img; mask, labels, label,
     annotations. A TIFF with pages is a sample per page if its mask has as many, or an image with a channel per page if the mask has one.
 
     Masks hold class indices, or 0 and 255, or other gray values, palette indices or colours. All masks of all splits are read once to find

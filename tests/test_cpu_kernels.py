@@ -473,6 +473,9 @@ def test_relu_and_its_gradient(shape, dtype, layout, other, seed) -> None:
         x.flat[0], x.flat[-1] = np.nan, -np.inf
         both("relu", x)
         both("relu_grad", g, REFERENCE.relu(x))
+        endless = np.where(x > 0, g, g.dtype.type(np.inf))  # where it does not count
+        both("relu_grad", endless, REFERENCE.relu(x))
+        equal(REFERENCE.relu_grad(endless, REFERENCE.relu(x)), REFERENCE.relu_grad(g, REFERENCE.relu(x)))
 
 
 def test_relu_keeps_the_layout(rng: np.random.Generator) -> None:

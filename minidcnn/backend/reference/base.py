@@ -78,7 +78,7 @@ class BaseKernels:
 
     def relu_grad(self, g: Array, y: Array) -> Array:
         """g where y > 0, else 0: the derivative of ReLU at 0 is 0. `y` is the output of `relu`."""
-        return self.map(lambda g, y: g * (y > 0), g, y)
+        return self.map(lambda g, y: self.xp.where(y > 0, g, g.dtype.type(0)), g, y)
 
     def pad_images(self, x: Array, window: Window, out: Pair, value: float = 0) -> Array:
         """x (N, C, H, W) inside a buffer filled with `value` that holds all that `out` windows touch, in channels-last memory."""

@@ -295,3 +295,23 @@ def test_results_never_share_memory_with_what_they_are_made_of() -> None:
 def test_what_is_refused(make: Any, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
         make()
+
+
+def test_numbers_that_an_integer_dtype_cannot_hold() -> None:
+    x = Tensor(np.array([[1, 200, 7]], np.uint8))
+    for make, number in (
+        (lambda: x * -1, -1),
+        (lambda: 300 + x, 300),
+        (lambda: x - 256, 256),
+        (lambda: x**-2, -2),
+        (lambda: F.where(x > 1, x, -1), -1),
+        (lambda: F.maximum(x, 300), 300),
+        (lambda: F.clamp(x, min=-1), -1),
+        (lambda: F.clamp(x, 0, 300), 300),
+    ):
+        with pytest.raises(ValueError, match=rf"^the number {number} does not fit a tensor of uint8, 0 to 255; cast the tensor with"):
+            make()
+    assert (x + 255 - 255).numpy().tolist() == [[1, 200, 7]]  # as NumPy's, uint8 goes round
+    for quotient, expected in ((x / 400, [[0.0025, 0.5, 0.0175]]), (400 / x, [[400.0, 2.0, 400 / 7]]), (x / -2, [[-0.5, -100.0, -3.5]])):
+        assert quotient.dtype == np.float32
+        np.testing.assert_allclose(quotient.numpy(), expected, rtol=1e-6)

@@ -24,8 +24,16 @@ def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
             kind = np.dtype(np.float32)
         elif kind.kind == "b" and not isinstance(value, bool | np.bool_):
             kind = np.dtype(np.int64)
-        return Tensor.wrap(kernels_of(like._array).scalar(value, kind))
+        return Tensor.wrap(kernels_of(like._array).scalar(fitting(value, kind), kind))
     return Tensor(value)  # of an array a copy: its owner may change it before the backward pass
+
+
+def fitting(number: Any, dtype: Any) -> Any:
+    """`number` itself. ValueError if an integer dtype cannot hold it."""
+    if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        raise ValueError(f"the number {number} does not fit a tensor of {dtype}, {low} to {high}; cast the tensor with .astype()")
+    return number
 
 
 def operands(name: str, *values: Operand) -> list[Tensor]:

@@ -11,7 +11,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, kernels_of, sum_dtype
 from ..tensor import Operand, Tensor, register
-from .common import as_tensor, cast, check_backend, operands, rounded, wide
+from .common import as_tensor, cast, check_backend, fitting, operands, rounded, wide
 
 NUMBER = (int, float, np.integer, np.floating)
 
@@ -275,6 +275,8 @@ def div(a: Operand, b: Operand) -> Tensor:
     for x, number in ((a, b), (b, a)):
         if isinstance(x, Tensor) and x.dtype == HALF and isinstance(number, NUMBER):  # which keeps its digits, as in a product
             return rounded(div(wide(x), number) if x is a else div(number, wide(x)), x)
+        if isinstance(x, Tensor) and x.dtype.kind != "f" and isinstance(number, NUMBER):  # which need not fit an integer dtype
+            return div(cast(x, "float32"), number) if x is a else div(number, cast(x, "float32"))
     a, b = operands("div", a, b)
     if a.dtype.kind != "f":
         a, b = cast(a, "float32"), cast(b, "float32")
@@ -335,7 +337,7 @@ def sign(x: Tensor) -> Tensor:
 def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """x limited to [min, max], to `max` where they cross. Integers with a limit that is none become float32.
 
-    ValueError without limits, TypeError for limits that are no numbers.
+    ValueError without limits and for limits that the dtype cannot hold, TypeError for limits that are no numbers.
     """
     if min is None and max is None:
         raise ValueError("clamp: give min, max or both")
@@ -344,7 +346,7 @@ def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tens
             raise TypeError(f"clamp: limits must be numbers, got {type(limit).__name__}; for those of a tensor use maximum and minimum")
     if any(isinstance(limit, float | np.floating) for limit in (min, max)):
         x = _floating(x)
-    return Clamp(min, max)(x)
+    return Clamp(*(None if limit is None else fitting(limit, x.dtype) for limit in (min, max)))(x)
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:

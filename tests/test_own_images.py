@@ -330,6 +330,13 @@ def test_what_cannot_be_read_is_said_after_one_line_of_usage(cli: Run) -> None:
     assert code == 2 and err.count("\n") == 2 and "--values: 'red' is no mask value: give numbers" in err
 
 
+@pytest.mark.parametrize("name", ["unet", "check"])
+def test_names_with_spaces_between_are_told_how_they_are_written(name: str, cli: Run) -> None:
+    code, _, err = cli(name, "--data", "folder", "--classes", "sky", "road", "ball")
+    assert code == 2 and "unrecognized arguments: road ball; several names or values are one word, with commas and no spaces: " in err
+    assert "one word" not in cli(name, "--clases", "sky")[2]
+
+
 def test_colour_masks_and_gray_values(cli: Run, tmp_path: Path) -> None:
     put_folder(tmp_path / "mydata", COLOURS)
     code, out, _ = cli("check", "--data", "folder", "--root", "mydata", "--values", "200,40,41", "--classes", "3")

@@ -21,7 +21,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise SystemExit(fail(f"{message}; {self.prog} --help explains the options"))
+        from ..data.options import with_hint
+
+        raise SystemExit(fail(f"{with_hint(message)}; {self.prog} --help explains the options"))
 
 
 def fail(message: str, code: int = 2) -> int:

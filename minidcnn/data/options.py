@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from typing import Any
@@ -67,6 +68,13 @@ def add_data_options(parser: ArgumentParser, *, data: str | None = None, split: 
         "--white", type=float, metavar="X", help="the value that is white: 4095 for images of 12 bits (default: by the file's type)"
     )
     return group
+
+
+def with_hint(message: str) -> str:
+    """What argparse says, and what may have been meant if words are left over."""
+    if re.match("unrecognized arguments: [^-]", message):
+        return f"{message}; several names or values are one word, with commas and no spaces: --classes background,road,car"
+    return message
 
 
 def accepted(data: str, given: Mapping[str, Any]) -> dict[str, Any]:

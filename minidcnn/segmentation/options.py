@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from ..backend import PRECISIONS
 from ..data import DATASETS
-from ..data.options import OPTIONS, accepted, add_data_options
+from ..data.options import OPTIONS, accepted, add_data_options, with_hint
 from ..data.written import argument_text
 from . import config as c
 from .config import TrainConfig, defaults
@@ -78,7 +78,7 @@ def make_parser(
     network: str, description: str | None, add_options: AddOptions | None = None, adjust: Mapping[str, Mapping[str, Any]] | None = None
 ) -> tuple[argparse.ArgumentParser, tuple[str, ...]]:
     """The parser, and the names of the network's own options. Options that follow the data set have no default here: see `defaults`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         usage="%(prog)s [--data NAME] [--root DIR] [options]",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -164,6 +164,11 @@ def make_parser(
         help="at most N steps an epoch, to try things out (default: no limit)",
     )  # fmt: skip
     return parser, own
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(with_hint(message))
 
 
 def size(text: str) -> tuple[int, int] | None:

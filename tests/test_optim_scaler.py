@@ -156,6 +156,10 @@ def test_states_go_through_json_and_make_the_same_decisions() -> None:
     assert again.get_scale() == 32
     with pytest.raises(ValueError, match="the state is empty"):
         again.load_state_dict({})
+    with pytest.raises(
+        ValueError, match="^GradScaler.load_state_dict: the state lacks _growth_tracker, growth_factor; pass what state_dict"
+    ):
+        again.load_state_dict({"scale": 2.0, "backoff_factor": 0.5, "growth_interval": 3})
 
 
 def test_not_enabled_it_passes_everything_through() -> None:

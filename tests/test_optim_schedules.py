@@ -193,3 +193,31 @@ def test_numbers_of_numpy_become_pythons() -> None:
         schedule.step()
         json.dumps([schedule.state_dict(), schedule.get_last_lr(), [g["lr"] for g in o.param_groups]])
         assert all(type(g["lr"]) is float for g in o.param_groups)
+
+
+@pytest.mark.parametrize("make", [lambda o: S.StepLR(o, 2), lambda o: S.SequentialLR(o, [S.StepLR(o, 2)], []), S.ReduceLROnPlateau])
+def test_a_state_without_its_keys_is_refused_and_changes_nothing(make: Callable[[Any], Any]) -> None:
+    o = optim.SGD([nn.Parameter(np.ones(2))], lr=0.5)
+    schedule = make(o)
+    state, name = schedule.state_dict(), type(schedule).__name__
+    for key in state:
+        lacking = {k: v for k, v in state.items() if k != key}
+        with pytest.raises(ValueError, match=f"^{name}.load_state_dict: the state lacks {key}; pass what state_dict"):
+            schedule.load_state_dict(lacking)
+    for other in ([], None, "last_epoch"):
+        with pytest.raises(ValueError, match=f"^{name}.load_state_dict: the state must be a dict, as state_dict"):
+            schedule.load_state_dict(other)
+    rates = "last_lr" if "last_lr" in state else "base_lrs"
+    with pytest.raises(ValueError, match="the schedule's state is for 2 parameter groups, the optimizer has 1"):
+        schedule.load_state_dict({**state, rates: [0.1, 0.2]})
+    assert schedule.state_dict() == state and o.param_groups[0]["lr"] == 0.5
+
+
+def test_a_plateau_has_rates_and_cannot_jump() -> None:
+    o = optim.SGD([nn.Parameter(np.ones(2))], lr=0.5)
+    schedule = S.ReduceLROnPlateau(o, factor=0.5, patience=0)
+    schedule.step(1.0)
+    schedule.step(1.0)
+    assert schedule.get_lr() == schedule.get_last_lr() == [0.25]
+    with pytest.raises(TypeError, match=r"ReduceLROnPlateau: its rates follow a metric.* step\(metric\)"):
+        schedule.jump(3)

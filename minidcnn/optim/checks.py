@@ -40,3 +40,14 @@ def not_negative(optimizer: str, group: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not group[name] >= 0:
             raise ValueError(f"{optimizer}: {name} must not be negative, got {group[name]}")
+
+
+def complete(name: str, state: Any, *keys: str) -> None:
+    """ValueError unless `state` is a dict with all of `keys`."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"{name}: the state must be a dict, as state_dict() returns, got {type(state).__name__}")
+    missing = [key for key in keys if key not in state]
+    if missing:
+        raise ValueError(
+            f"{name}: the state lacks {', '.join(missing)}; pass what state_dict() returned, got keys {', '.join(map(str, state)) or 'none'}"
+        )

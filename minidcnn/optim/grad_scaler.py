@@ -11,6 +11,7 @@ import numpy as np
 from ..backend import HALF
 from ..tensor import Tensor
 from ..window import integer
+from .checks import complete
 from .clip import scale_all
 from .optimizer import Optimizer
 
@@ -174,11 +175,13 @@ class GradScaler:
         }
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from where state_dict() was taken. ValueError for the empty state of a scaler that was not enabled."""
+        """Go on from where state_dict() was taken. ValueError for one without all its keys: that of a scaler which was not enabled is empty."""
         if not self._enabled:
             return
-        if not state_dict:
+        if isinstance(state_dict, Mapping) and not state_dict:
             raise ValueError("GradScaler.load_state_dict: the state is empty, that of a scaler which was not enabled")
+        settings = ("scale", "_growth_tracker", "growth_factor", "backoff_factor", "growth_interval")
+        complete("GradScaler.load_state_dict", state_dict, *settings)
         self._scale, self._good = float(state_dict["scale"]), int(state_dict["_growth_tracker"])
         self._growth_factor, self._backoff_factor = float(state_dict["growth_factor"]), float(state_dict["backoff_factor"])
         self._growth_interval = int(state_dict["growth_interval"])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..window import integers, listed
+from .checks import complete
 from .optimizer import Optimizer
 
 
@@ -71,14 +72,17 @@ class LRScheduler:
         return {"last_epoch": self.last_epoch, "base_lrs": list(self.base_lrs)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from where state_dict() was taken; sets the optimizer's learning rates too. ValueError for another number of groups."""
-        if len(state_dict["base_lrs"]) != len(self.optimizer.param_groups):
-            raise ValueError(
-                f"load_state_dict: the schedule's state is for {len(state_dict['base_lrs'])} parameter groups, the optimizer has "
-                f"{len(self.optimizer.param_groups)}"
-            )
+        """Go on from where state_dict() was taken; sets the optimizer's learning rates too. ValueError for a state that does not fit."""
+        self._check_state(state_dict, "base_lrs", "last_epoch")
         self.base_lrs = [float(base) for base in state_dict["base_lrs"]]
         self.jump(int(state_dict["last_epoch"]))
+
+    def _check_state(self, state: Mapping[str, Any], rates: str, *keys: str) -> None:
+        """ValueError unless `state` has the keys, and under `rates` a number for each group."""
+        complete(f"{type(self).__name__}.load_state_dict", state, rates, *keys)
+        ours, theirs = len(self.optimizer.param_groups), len(state[rates])
+        if ours != theirs:
+            raise ValueError(f"load_state_dict: the schedule's state is for {theirs} parameter groups, the optimizer has {ours}")
 
 
 def _each(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
@@ -295,6 +299,7 @@ class SequentialLR(LRScheduler):
         self._last_lr = self.schedulers[i].get_last_lr()
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._check_state(state_dict, "base_lrs", "last_epoch")
         for schedule in self.schedulers:
             schedule.base_lrs = [float(base) for base in state_dict["base_lrs"]]
         super().load_state_dict(state_dict)
@@ -331,7 +336,13 @@ class ReduceLROnPlateau(LRScheduler):
         self.min_lrs = [float(lr) for lr in _each("ReduceLROnPlateau: min_lr", optimizer, min_lr)]
         self.best: float | None = None
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
-        self._last_lr = [float(group["lr"]) for group in optimizer.param_groups]
+        self._last_lr = self.get_lr()
+
+    def get_lr(self) -> list[float]:
+        return [float(group["lr"]) for group in self.optimizer.param_groups]
+
+    def jump(self, epoch: int) -> None:
+        raise TypeError("ReduceLROnPlateau: its rates follow a metric, no formula, so it cannot jump; go on with step(metric)")
 
     def step(self, metrics: Any = None) -> None:
         """Look at one more value of the metric (a number, or a tensor of one element). TypeError without it."""
@@ -352,7 +363,7 @@ class ReduceLROnPlateau(LRScheduler):
                 if group["lr"] - lower > self.eps:
                     group["lr"] = lower
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
-        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self._last_lr = self.get_lr()
 
     def _better(self, value: float) -> bool:
         sign = 1 if self.mode == "max" else -1
@@ -366,6 +377,7 @@ class ReduceLROnPlateau(LRScheduler):
         return {**{name: getattr(self, name) for name in names}, "last_lr": list(self._last_lr)}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self._check_state(state_dict, "last_lr", "best", "last_epoch", "num_bad_epochs", "cooldown_counter")
         self.best, self.last_epoch = state_dict["best"], state_dict["last_epoch"]
         self.num_bad_epochs, self.cooldown_counter = state_dict["num_bad_epochs"], state_dict["cooldown_counter"]
         self._set([float(lr) for lr in state_dict["last_lr"]])

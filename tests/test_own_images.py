@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from minidcnn.cli import main
-from minidcnn.data import DATASETS, DataError, Folder, Value, check
+from minidcnn.data import DATASETS, DataError, Folder, Value, check, folder
 from minidcnn.data.options import OPTIONS, accepted, add_data_options, proposed, taken
 from minidcnn.data.written import argument_text, class_names, mask_values, option_text
 from minidcnn.interop import load_checkpoint
+from minidcnn.segmentation import prepare
 from minidcnn.segmentation.config import TrainConfig
 from minidcnn.segmentation.figures import _legend_entries
 from minidcnn.segmentation.options import read_options
@@ -205,6 +206,27 @@ def test_masks_of_another_kind_are_scored_all_the_same(cli: Run, tmp_path: Path)
     code, out, err = cli(*elsewhere, "--values", argument_text(COLOURS))
     assert code == 0, err
     np.testing.assert_array_equal(np.sum(json.loads(out)["confusion"], axis=1), [5 * 8 * 32] * 3)
+
+
+def test_training_and_validation_images_are_read_alike_and_masks_looked_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = put_folder(tmp_path / "mydata", GRAY, 7)
+    for part in ("images", "masks"):
+        for i, path in enumerate(sorted((root / part).iterdir())):
+            (root / ("train" if i < 3 else "val") / part).mkdir(parents=True, exist_ok=True)
+            path.rename(root / ("train" if i < 3 else "val") / part / path.name)
+    for path in (root / "val" / "images").iterdir():
+        Image.open(path).convert("L").save(path)  # all of them gray
+    scans: list[int] = []
+    scan = folder.scan
+    monkeypatch.setattr(folder, "scan", lambda sources, strict: scans.append(len(sources)) or scan(sources, strict))
+    config = TrainConfig("unet", data="folder", root=str(root), ignored=(7,))
+    train, val = prepare.open_data(config)
+    assert scans == [5] and (len(train), len(val)) == (3, 2)
+    assert train.channels == val.channels == 3 and val[0].image.shape[0] == 3
+    assert (train.classes, train.mask_values, train.mask_ignored) == (val.classes, val.mask_values, val.mask_ignored)
+    assert np.array_equal(train.palette, val.palette)
 
 
 def test_the_legend_has_the_names_and_their_colours() -> None:

@@ -49,8 +49,12 @@ if TYPE_CHECKING:
 
 def open_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
     """The data sets to train on and to validate with. DataError if they cannot be opened."""
-    train, val = (open_dataset(config.data, config.root, split, **config.data_options()) for split in ("train", "val"))
-    return train, val
+    options = config.data_options()
+    train = open_dataset(config.data, config.root, "train", **options)
+    if config.data == "folder":  # what was found out holds for both, and no mask need be read for it again
+        found = {"classes": train.classes, "values": train.mask_values, "ignored": train.mask_ignored, "channels": train.channels}
+        options = {**options, **found}
+    return train, open_dataset(config.data, config.root, "val", **options)
 
 
 def look_over(train: Dataset, val: Dataset, warn: Callable[[str], object]) -> LabelCounts:

@@ -119,6 +119,26 @@ def test_clipping_by_value_agrees() -> None:
             np.testing.assert_array_equal(p.grad.numpy(), q.grad.numpy())
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW"])
+def test_a_state_of_torch_goes_on_here(name: str) -> None:
+    ours, theirs = twins([(2, 3), (), (4,)])
+    kwargs = {"momentum": 0.9} if name == "SGD" else {"amsgrad": True}
+    a, b = getattr(optim, name)(ours, lr=0.1, **kwargs), getattr(torch.optim, name)(theirs, lr=0.1, **kwargs)
+    for step in range(4):
+        give_gradients(ours, theirs, step)
+        if step == 2:
+            for p, q in zip(ours, theirs, strict=True):
+                p.data = q.detach().numpy().copy()
+            a.load_state_dict(b.state_dict())
+        if step >= 2:
+            a.step()
+        b.step()
+    for p, q in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-12)
+    steps = [values["step"] for values in a.state_dict()["state"].values() if "step" in values]
+    assert all(type(step) is int for step in steps) and len(steps) == (0 if name == "SGD" else 3)
+
+
 # -- schedules -----------------------------------------------------------------------------------------------------------------------
 
 SCHEDULES: dict[str, Any] = {

@@ -130,7 +130,7 @@ class Optimizer:
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Put back what state_dict() returned; keys of "state" may be strings, as JSON makes them.
+        """Put back what state_dict() returned; keys of "state" may be strings, as JSON makes them, and "step" an array, as torch makes it.
 
         ValueError if groups, parameters or shapes differ from this optimizer's; nothing has been changed then.
         """
@@ -153,6 +153,7 @@ class Optimizer:
             values = states.get(place)
             if values is None:
                 continue
+            values = {key: int(plain(value)) if key == "step" else value for key, value in values.items() if value is not None}
             for key, value in values.items():
                 if hasattr(value, "shape") and value.shape != p.shape:
                     raise ValueError(f"load_state_dict: {key} of parameter {place} has shape {value.shape}, the parameter has {p.shape}")

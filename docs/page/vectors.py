@@ -133,7 +133,7 @@ def common(s: State, small: Pair, large: Pair) -> Case:
     per_phase = interior(s, np.ones_like(s.kernel))
     return {
         "overlap": counts.tolist(),
-        "interior": bool((per_phase == per_phase[0, 0]).all()),
+        "interior": bool((per_phase == per_phase[0, 0]).all() and counts.max() == per_phase[0, 0]),
         "everywhere": bool((counts == counts[0, 0]).all()),
         "sums": interior(s, s.kernel).ravel().tolist(),
     }

@@ -7,9 +7,12 @@ import type { Overlap } from "./types.ts";
 export function overlapOf(plane: Plane, dims: 1 | 2): Overlap {
   const [down, along] = [countsOf(plane.rows), countsOf(plane.columns)];
   const counts = grid(plane.rows.large, plane.columns.large, (u, v) => down[u]! * along[v]!);
-  const interior = constant(plane.rows) && constant(plane.columns);
+  const even = constant(plane.rows) && constant(plane.columns);
+  const most = (plane.rows.kernel / plane.rows.stride) * (plane.columns.kernel / plane.columns.stride); // the count of the interior
+  const interior = even && counts.flat().includes(most);
   const everywhere = counts.flat().every((c) => c === counts[0]![0]);
-  return { counts, interior, everywhere, sentence: `${reasons(plane, dims)} ${border(interior, everywhere)}` };
+  const end = even && !interior ? "The image is too small to have an interior." : border(interior, everywhere);
+  return { counts, interior, everywhere, sentence: `${reasons(plane, dims)} ${end}` };
 }
 
 export function countsOf(line: Line): number[] {

@@ -38,7 +38,7 @@ function phasePlane(r: Position, taps: Position[], weights: number[], small: Gri
 function sentenceOf(parts: Phase[], equalSums: boolean, mode: "conv" | "conv_transpose", dims: 1 | 2): string {
   const constant = mode === "conv" ? "in the transpose, a constant image" : "a constant input";
   const sum = parts[0]!.sum;
-  if (parts.length === 1) return `Stride 1 has one phase: every pixel meets all taps, whose sum is ${listed([sum])}.`;
+  if (parts.length === 1) return `Stride 1 has one phase: every interior pixel meets all taps, whose sum is ${listed([sum])}.`;
   const dead = parts.filter(({ taps }) => taps.length === 0).map(({ r }) => place(r, dims));
   const none = dead.length === 0 ? "" : ` No tap reaches phase${dead.length > 1 ? "s" : ""} ${listed(dead)}: zero whatever the input is.`;
   if (equalSums)

@@ -105,7 +105,7 @@ export interface Phases {
 /** How many small pixels reach each large one. */
 export interface Overlap {
   counts: Grid;
-  interior: boolean; // constant away from the border (where windows surround a pixel on all sides)
+  interior: boolean; // there are pixels away from the border (met by every tap of their phase), and their count is constant
   everywhere: boolean; // constant over the whole of this image
   sentence: string; // whether, and why, in numbers
 }

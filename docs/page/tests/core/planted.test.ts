@@ -124,6 +124,13 @@ const PLANTED: { mistake: string; file: string; from: string; to: string; shows:
     to: "gcd(stride, dilation)",
     shows: "interior",
   },
+  {
+    mistake: "an interior where the image is too small for one",
+    file: "overlap.js",
+    from: "even && counts.flat().includes(most)",
+    to: "even",
+    shows: "interior",
+  },
   { mistake: "overlap of one axis only", file: "overlap.js", from: "down[u] * along[v]", to: "along[v]", shows: "overlap" },
   {
     mistake: "columns by pixel instead of by window",

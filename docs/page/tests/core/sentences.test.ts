@@ -72,5 +72,8 @@ test("why overlap is constant or not, by hand", () => {
   assert.match(why({ kernel: 4, padding: 1 }), /constant in the interior; at the border, fewer windows reach a pixel\.$/);
   assert.match(why({ dilation: 2 }), /share the divisor 2, so taps never meet 1 of every 2 pixels: the counts repeat 3 and 0\./);
   assert.match(why({ stride: 4 }), /^Kernel 3 is smaller than stride 4, so the counts repeat 1, 1, 1 and 0\./);
+  assert.match(why({ kernel: 4, size: 1 }), /^Stride 2 divides kernel 4, .* 2 taps\. The image is too small to have an interior\.$/); // 1 1 1 1
+  assert.match(why({ kernel: 4, size: 2, padding: 2 }), /The count is constant over the whole image\.$/); // 2 2
+  assert.match(why({ stride: 1, size: 2 }), /The image is too small to have an interior\.$/); // 1 2 2 1
   assert.match(why({ stride: 1 }), /^Stride 1 puts all 3 taps on every interior pixel\./);
 });

@@ -207,6 +207,12 @@ def test_infinite_slopes_and_nan_are_pytorchs() -> None:
     ):
         agree(f, special, order=1)
     agree(lambda F, x: F.pow(x, 0.5), np.array([0.0, 1.0, -1.0, INF, NAN]), order=1)
+    agree(
+        lambda F, a, b: F.pow(a, b),
+        np.array([0.0, 0.0, 0.0, -0.0, 2.0, -2.0, INF]),
+        np.array([-1.0, 0.0, -0.5, -2.0, 3.0, 3.0, -1.0]),
+        order=1,
+    )
     other = np.roll(special, 3)
     agree(lambda F, a, b: F.maximum(a, b), special, other, order=1)
     agree(lambda F, a, b: F.minimum(a, b), special, other, order=1)

@@ -106,7 +106,7 @@ class Power(Elementwise):
 
 @dataclass(frozen=True)
 class PowerOf(Elementwise):
-    """a ** b for two tensors; b's gradient is 0 where a is 0, as in PyTorch."""
+    """a ** b for two tensors; b's gradient is 0 where a is 0 and b is not negative, as in PyTorch."""
 
     needs_inputs = (0, 1)
 
@@ -118,7 +118,7 @@ class PowerOf(Elementwise):
             return g * b * pow(a, where(b == 0, 0.0, b - 1))
 
         def exponent() -> Tensor:
-            zero = a == 0
+            zero = Tensor.wrap((a._array == 0) & (b._array >= 0))
             return g * where(zero, 0.0, pow(a, b) * log(where(zero, 1.0, a)))
 
         return base, exponent

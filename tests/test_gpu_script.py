@@ -108,13 +108,16 @@ def test_every_file_of_tests_is_there(box: Box) -> None:
     box.run("tests")
     files = {word for words in box.asked() for word in words if word.startswith("tests/")}
     assert len(files) > 6 and all((SCRIPT.parents[2] / file).is_file() for file in files)
+    prepared = {f"tests/{p.name}" for p in SCRIPT.parents[1].glob("test_*.py") if "    if not ON_DEVICE:" in p.read_text(encoding="utf-8")}
+    assert len(prepared) > 3 and prepared <= files | {f"tests/{Path(__file__).name}"}
 
 
 @pytest.mark.skipif(bool(why_no_simulator()), reason=why_no_simulator() or "runs")
-def test_tests_of_kernels_are_fit_for_a_device(box: Box) -> None:
-    """The step "kernels" as the script runs it, few cases of each, with the stand-in for CuPy where the device would be."""
-    box.run("kernels")
-    (words,) = (words for words in box.asked() if "tests/test_cuda_training.py" in words)
+@pytest.mark.parametrize(("step", "among"), [("kernels", "tests/test_cuda_training.py"), ("engine", "tests/test_models_on_cupy.py")])
+def test_tests_are_fit_for_a_device(step: str, among: str, box: Box) -> None:
+    """A step as the script runs it, few cases of each, with the stand-in for CuPy where the device would be."""
+    box.run(step)
+    (words,) = (words for words in box.asked() if among in words)
     root = SCRIPT.parents[2]
     chosen = {
         "MINIDCNN_CUDA": "stand-in",

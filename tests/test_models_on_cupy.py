@@ -25,14 +25,14 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.fixture
-def cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The stand-in for CuPy with the reference kernels; on a device CuPy itself."""
+@pytest.fixture(params=["reference", "fast"] if ON_DEVICE else ["reference"])
+def cupy(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """The stand-in for CuPy with the reference kernels; on a device CuPy itself, with the CUDA kernels too."""
     if not ON_DEVICE:
         monkeypatch.setitem(sys.modules, "cupy", make_module())
     monkeypatch.setattr(switch, "_made", {})
     minidcnn.use("cupy")
-    with minidcnn.use_kernels("reference"):
+    with minidcnn.use_kernels(request.param):
         yield
     minidcnn.use("numpy")
 

@@ -102,7 +102,7 @@ else
     step tests kernels 300 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
         tests/test_cuda_optim.py tests/test_cuda_metrics.py tests/test_half_cuda.py \
         -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"
-    step tests engine 240 "${tests[@]}" tests/test_on_cupy.py
+    step tests engine 300 "${tests[@]}" tests/test_on_cupy.py tests/test_models_on_cupy.py
     step tests streams 180 "${tests[@]}" tests/test_cuda_uploads.py tests/test_cuda_graph.py
 fi
 
@@ -151,7 +151,7 @@ else
     for tool in memcheck racecheck initcheck; do
         step sanitizer "$tool" 240 env MINIDCNN_CUDA_POOL=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
             "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
-            tests/test_cuda_optim.py tests/test_cuda_metrics.py -k "larger or large or runs_of or pooling or cross or norm or sgd or adam or counts or clean"
+            tests/test_cuda_optim.py tests/test_cuda_metrics.py -k "large or runs_of or pooling or cross or norm or sgd or adam or counts or clean"
     done
 fi
 

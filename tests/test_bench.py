@@ -14,9 +14,10 @@ import pytest
 from PIL import Image
 
 import minidcnn
+from minidcnn.backend import kernels
 from minidcnn.bench import NETS, Job, compare, measure, text
 from minidcnn.bench.compare import Side, operations
-from minidcnn.bench.worker import layer, network, record
+from minidcnn.bench.worker import TO_THE_END, layer, network, record
 from minidcnn.cli import main
 
 TINY: dict[str, Any] = {"base": 4, "shape": (1, 3, 32, 48)}
@@ -53,6 +54,18 @@ def test_every_network_is_measured(net: str, what: str) -> None:
     assert done == [(1, 2), (2, 2)]
     said = text(result)
     assert f"{net}, first layer 1 channels, images 2x3x32x48" in said and "GFLOP/s and" in said
+    assert (result.get("constant_gain", 0) > 0) == ("with nn.constant_weights" in said) == (what == "infer")
+
+
+def test_weights_stay_to_the_end_of_an_inference_that_asks_for_it() -> None:
+    try:
+        for constant, count in ((False, 0), (True, 1)):
+            network(Job("infer", "unet", (1, 3, 32, 48), 16).told(constant=constant))()
+            blocks = kernels().kept.blocks  # type: ignore[attr-defined]
+            assert len(blocks) == count
+        assert sum(len(entry.made) for entry in blocks[0].values()) >= 10
+    finally:
+        TO_THE_END.close()
 
 
 @needs_torch

@@ -136,7 +136,11 @@ def _ratios(ours: list[float], theirs: list[list[float]]) -> dict[str, Any]:
 
 
 def _turns(job: Job, peer: str | None, rounds: int, progress: Progress, roofline: bool = True) -> dict[str, Any]:
-    with _sides(*_makers(job.told(record=True), peer)) as sides:
+    makers = _makers(job.told(record=True), peer)
+    stays = job.what == "infer" and job.backend == "numpy"  # then once more with weights that stay
+    if stays:
+        makers.append(lambda: _ours(job.told(constant=True)))
+    with _sides(*makers) as sides:
         times: list[list[float]] = [[] for _ in sides]
         for turn in range(rounds + 1):
             for side, of_side in zip(sides, times, strict=True):
@@ -145,7 +149,11 @@ def _turns(job: Job, peer: str | None, rounds: int, progress: Progress, roofline
                     of_side.append(seconds)
             progress(turn + 1, rounds + 1)
         gflop = sum(map(operations, sides[0].ready["layers"])) / 1e9
+        constant = times.pop() if stays else None
         values = _ratios(times[0], times[1:])
+        if constant:
+            gain = median(a / b for a, b in zip(times[0], constant, strict=True))
+            values |= {"constant_seconds": median(constant), "constant_gain": gain}
         values |= {"gflop": gflop, "gflops": gflop / values["seconds"]}
         return values | ({"machine": sides[0].ask("machine")} if roofline else {})
 

@@ -22,6 +22,8 @@ def text(result: dict[str, Any]) -> str:
         lines.append(
             f"{name}: {1e3 * result['seconds']:.1f} ms, {result['gflop']:.1f} GFLOP in convolutions by the definition, {result['gflops']:.0f} a second"
         )
+    if "constant_gain" in result:
+        lines.append(f"with nn.constant_weights: {1e3 * result['constant_seconds']:.1f} ms, {result['constant_gain']:.2f} times as fast")
     if what == "layers":
         lines += _table(result)
     if what == "kernels":

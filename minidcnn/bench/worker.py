@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 _START = time.perf_counter()
@@ -17,7 +18,7 @@ _START = time.perf_counter()
 import numpy as np  # noqa: E402  # the clock runs before anything is imported
 
 from .. import functional as F  # noqa: E402
-from .. import models, optim  # noqa: E402
+from .. import models, nn, optim  # noqa: E402
 from ..autograd import no_grad  # noqa: E402
 from ..backend import HALF, Array, BackendError, Kernels, backend, image_dtype, kernels, nchw, to_backend, use, use_kernels  # noqa: E402
 from ..backend.cpu import CpuKernels  # noqa: E402
@@ -27,6 +28,7 @@ from ..window import Window  # noqa: E402
 from .device import Gpu  # noqa: E402
 
 Run = Callable[[], object]
+TO_THE_END = ExitStack()  # of the process
 
 
 def main() -> None:
@@ -79,6 +81,8 @@ def network(job: dict[str, Any]) -> Run:
     x = Tensor(nchw(rng.random((n, h, w, c), dtype=np.float32)), dtype=image_dtype())
     if job["what"] == "infer":
         model.eval()
+        if job.get("constant"):
+            TO_THE_END.enter_context(nn.constant_weights(model))
 
         def infer() -> None:
             with no_grad():
@@ -96,7 +100,7 @@ def network(job: dict[str, Any]) -> Run:
         scaler.scale(loss).backward()
         return tuple(None if p.grad is None else p.grad._array for p in parameters)
 
-    work = kernels().graphs(gradients).__enter__() if job["graph"] else gradients  # until the process ends
+    work = TO_THE_END.enter_context(kernels().graphs(gradients)) if job["graph"] else gradients
 
     def step() -> None:
         for p, g in zip(parameters, work(x._array, target._array), strict=True):

@@ -7,7 +7,8 @@
   python -m minidcnn bench --what kernels --backend cupy --shape 16,3,256,256
 
 A training step is one forward and backward pass and one of SGD with momentum, U-Net being the padded variant with batch norm. With --peer
-both take turns, in processes of their own; the median of the ratios counts. --peer torch needs a checkout, and PyTorch.
+both take turns, in processes of their own; the median of the ratios counts. --peer torch needs a checkout, and PyTorch. An inference on
+numpy is also measured within nn.constant_weights, which keeps transformed weights from one to the next.
 
 --backend cupy measures on an NVIDIA GPU, by its own clock; PyTorch then computes there too, with cudnn.benchmark, and with torch.compile
 as a third format. This part has been tested with a stand-in for CuPy only: it has not run on a GPU yet.

@@ -50,7 +50,6 @@ class Tensor:
 
     __slots__ = ("__weakref__", "_array", "_grad", "_index", "_node", "_owned", "_storage", "requires_grad")
     __array_ufunc__ = None  # ndarray + Tensor asks Tensor, instead of building an object array
-    __array_priority__ = 1000
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(data, Tensor):

@@ -287,7 +287,7 @@ def test_results_never_share_memory_with_what_they_are_made_of() -> None:
         (
             lambda: F.where(Tensor([True, False]), Tensor(np.ones(3)), 0.0),
             ValueError,
-            r"where: condition \(2,\) and values \(3,\) do not broadcast",
+            r"where: shapes \(2,\) and \(3,\) do not broadcast",
         ),
         (lambda: F.clamp(Tensor([1.0])), ValueError, "clamp: give min, max or both"),
         (lambda: F.clamp(Tensor([1.0]), Tensor(0.5)), TypeError, "clamp: limits must be numbers, got Tensor; .* use maximum and minimum"),

@@ -45,13 +45,18 @@ def operands(name: str, *values: Operand) -> list[Tensor]:
     tensors = [as_tensor(v, like) for v in values]
     check_backend(name, *tensors)
     dtype = result_dtype(*tensors)
-    tensors = [cast(t, dtype) for t in tensors]
-    if len({t.shape for t in tensors}) == 1:
-        return tensors
+    return together(name, *(cast(t, dtype) for t in tensors))
+
+
+def together(name: str, *tensors: Tensor) -> list[Tensor]:
+    """Tensors of one shape by the rules of NumPy broadcasting. ValueError if there is none."""
+    different = dict.fromkeys(t.shape for t in tensors)
+    if len(different) == 1:
+        return list(tensors)
     try:
-        shape = np.broadcast_shapes(*(t.shape for t in tensors))
+        shape = np.broadcast_shapes(*different)
     except ValueError:
-        shapes = " and ".join(str(t.shape) for t in tensors)
+        shapes = " and ".join(map(str, different))
         raise ValueError(f"{name}: shapes {shapes} do not broadcast; axes must be equal or 1, counted from the last") from None
     return [t if t.shape == shape else BroadcastTo(shape, t.shape)(t) for t in tensors]
 

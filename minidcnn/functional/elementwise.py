@@ -11,7 +11,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, kernels_of, sum_dtype
 from ..tensor import Operand, Tensor, register
-from .common import as_tensor, cast, check_backend, fitting, operands, rounded, wide
+from .common import as_tensor, cast, check_backend, fitting, operands, rounded, together, wide
 
 NUMBER = (int, float, np.integer, np.floating)
 
@@ -364,23 +364,12 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     mask = cast(as_tensor(condition), bool)
     a, b = operands("where", a, b)
     check_backend("where", mask, a)
-    return Where()(*_broadcast_all(mask, a, b))
+    return Where()(*together("where", mask, a, b))
 
 
 def _floating(x: Tensor) -> Tensor:
     """x, or float32 if it is no float: what functions with real values take."""
     return x if x.dtype.kind == "f" else cast(x, "float32")
-
-
-def _broadcast_all(mask: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    from .common import BroadcastTo
-
-    try:
-        shape = np.broadcast_shapes(mask.shape, a.shape)
-    except ValueError:
-        raise ValueError(f"where: condition {mask.shape} and values {a.shape} do not broadcast") from None
-    mask, a, b = (t if t.shape == shape else BroadcastTo(shape, t.shape)(t) for t in (mask, a, b))
-    return mask, a, b
 
 
 register(add=add, sub=sub, mul=mul, div=div, pow=pow, neg=neg, abs=abs, exp=exp, log=log, sqrt=sqrt)

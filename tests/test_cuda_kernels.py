@@ -16,6 +16,7 @@ from strategies import Conv, Pool, convs, integers, lay_out, layouts, pools, see
 from minidcnn.backend import Kernels, sum_dtype
 from minidcnn.backend.axis_map import AxisMap
 from minidcnn.backend.cuda import CudaKernels, base, launcher, source
+from minidcnn.backend.reference.pool import first_taps
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
@@ -151,6 +152,16 @@ def test_means_over_large_windows_keep_their_digits() -> None:
     g, share = np.full((1, 2, *out), 0.7, "f4"), np.full(out, 1 / 60000, "f4")
     x = kernels.avg_pool2d_adjoint(g, around, share, size)
     np.testing.assert_allclose(x, REFERENCE.avg_pool2d_adjoint(g.astype("f8"), around, share.astype("f8"), size), rtol=3e-5)
+
+
+def test_windows_in_the_padding_are_refused_and_looked_for_once() -> None:
+    kernels, x = simulated(), np.zeros((1, 2, 7, 5), np.float32)
+    with pytest.raises(ValueError, match="max_pool2d: window 0 along the width touches padding only"):
+        kernels.max_pool2d(x, Window((1, 2), padding=(0, 3)), (7, 10))
+    looked, window = first_taps.cache_info().misses, Window((3, 2), (2, 2), (1, 0))
+    for _ in range(3):
+        kernels.max_pool2d(x, window, (4, 2))
+    assert first_taps.cache_info().misses <= looked + 1
 
 
 def test_nan_and_infinities_win_as_in_the_reference() -> None:

@@ -6,13 +6,12 @@ written as it is counts 64, and a float32 chosen against it would be widened to 
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..reference import Kernels
+from ..reference.pool import first_taps
 from .columns import Geometry, geometry
 from .jit import jit
 from .layout import images, plain, rows, suits
@@ -27,7 +26,7 @@ class CpuPool(Kernels):
         if not suits(x):
             return super().max_pool2d(x, window, out)
         (n, c), (oh, ow), at = x.shape[:2], out, geometry(window)
-        tops, lefts = _first_taps(window, x.shape[2:], out)
+        tops, lefts = first_taps(window, x.shape[2:], out)
         image, best = images(x), empty((n, oh, ow, c), x.dtype)
         taps = np.empty(best.shape, self.tap_dtype(window))
         parallel(lambda a, b: max_pool(image, best, taps, tops, lefts, a, b, at), n * oh, _row(ow, c, window))
@@ -94,13 +93,6 @@ class CpuPool(Kernels):
         gradient, factors, x = rows(g), plain(weight), empty((n, h, w * c), g.dtype)
         parallel(lambda a, b: avg_pool_adjoint(gradient, x, factors, c, a, b, at), n * h, _row(w, c, window))
         return nchw(x.reshape(n, h, w, c))
-
-
-@lru_cache(256)
-def _first_taps(window: Window, size: Pair, out: Pair) -> tuple[Array, Array]:
-    """As the window says, in arrays that nobody may change."""
-    tops, lefts = window.first_taps(size, out, "max_pool2d")
-    return np.array(tops, np.int64), np.array(lefts, np.int64)
 
 
 def _row(width: int, channels: int, window: Window) -> int:

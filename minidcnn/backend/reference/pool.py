@@ -5,6 +5,7 @@ A winner is stored as its tap, i KW + j: one byte for kernels of up to 256 taps,
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,13 @@ from ...window import Pair, Window
 from ..arrays import Array, empty_images, nchw, nhwc, zero_images
 from ..half import in_float32
 from .transfer import TransferKernels
+
+
+@lru_cache(256)
+def first_taps(window: Window, size: Pair, out: Pair) -> tuple[Array, Array]:
+    """As the window says, int64 (OH,) and (OW,), once for each geometry: arrays that nobody may change. ValueError where a window sees padding only."""
+    tops, lefts = window.first_taps(size, out, "max_pool2d")
+    return np.array(tops, np.int64), np.array(lefts, np.int64)
 
 
 class PoolKernels(TransferKernels):
@@ -27,7 +35,7 @@ class PoolKernels(TransferKernels):
         """x (N, C, H, W) -> (maxima, winning taps), both (N, C, *out). Padding is -inf, the first maximum wins, NaN wins over all."""
         xp = self.xp
         padded = self.pad_images(x, window, out, -np.inf)
-        rows, columns = (xp.asarray(t) for t in window.first_taps(x.shape[2:], out, "max_pool2d"))
+        rows, columns = map(xp.asarray, first_taps(window, x.shape[2:], out))
         taps = empty_images(xp, (*x.shape[:2], *out), self.tap_dtype(window))
         taps[...] = rows[:, None] * window.kernel[1] + columns
         best = empty_images(xp, taps.shape, x.dtype)

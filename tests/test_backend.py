@@ -143,13 +143,15 @@ def test_what_was_found_out_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_gpu_without_the_tensor_cores_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does "auto" leave such a GPU unused without a word."""
     stand_in(monkeypatch, capability=(7, 5))
-    with pytest.raises(
-        BackendError, match=r'precision "tf32" needs tensor cores of compute capability 8.0 or higher, and NVIDIA Test has 7.5; use'
-    ):
-        minidcnn.use("cupy", "tf32")
+    sentence = 'precision "tf32" needs tensor cores of compute capability 8.0 or higher, and NVIDIA Test has 7.5; use precision "float32", or backend'
+    for name in ("cupy", "auto"):
+        with pytest.raises(BackendError, match=sentence):
+            minidcnn.use(name, "tf32")
+        assert minidcnn.backend() == "numpy"
     for precision in ("float32", "float16"):  # which needs none
-        assert minidcnn.use("cupy", precision) == "cupy"
+        assert minidcnn.use("cupy", precision) == minidcnn.use("auto", precision) == "cupy"
     minidcnn.use("numpy")
 
 

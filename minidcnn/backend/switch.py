@@ -33,7 +33,8 @@ def use(name: str, precision: str = "float32") -> str:
     convolutions, faster than float32 where the processor has AVX512-BF16 and slower where it has not, and "tf32" changes nothing.
     "float16" is of another kind: training and prediction give the network float16 images (`image_dtype`), so that all its results take half the
     memory, on either backend; without tensor cores, and on numpy, that is slow.
-    BackendError if cupy is asked for and CuPy or a GPU is missing or too old; ValueError for any other name or precision.
+    BackendError if cupy is asked for and CuPy or a GPU is missing or too old, and if the GPU that "auto" finds is too old for the
+    precision: whether to do without it or in float32 is yours to say. ValueError for any other name or precision.
     """
     global _current, _precision
     if precision not in PRECISIONS:

@@ -93,7 +93,7 @@ def why_not_precision(precision: str) -> str:
         return ""
     return (
         f'precision "{precision}" needs tensor cores of compute capability {_dotted(TENSOR_CORES)} or higher, and {_name(properties)} has '
-        f'{_dotted(capability)}; use precision "float32"'
+        f'{_dotted(capability)}; use precision "float32", or backend "numpy"'
     )
 
 

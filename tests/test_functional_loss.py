@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from minidcnn.functional.loss import Expm1, Softplus
 
 Array = np.ndarray[Any, Any]
 both_kernels = pytest.mark.parametrize("kernels", ["fast", "reference"])
+NAN, INF = np.nan, np.inf
 REDUCTIONS = ("mean", "sum", "none")
 
 SHAPES = [(2, 3, 4, 5), (4, 3), (1, 2, 1, 1), (2, 4, 3), (2, 3, 2, 1, 2)]
@@ -562,3 +564,22 @@ def test_weights_of_classes_get_their_gradient_or_a_sentence() -> None:
             F.cross_entropy(Tensor(x), t, weight, reduction=reduction)
     with no_grad():
         assert F.cross_entropy(Tensor(x), t, weight).item() == F.cross_entropy(Tensor(x), t, Tensor(w)).item()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")  # NumPy's, of infinity - infinity
+@pytest.mark.parametrize(
+    "loss", [F.cross_entropy, F.nll_loss, F.focal_loss, F.dice_loss, F.tversky_loss, partial(F.dice_loss, squared=True)]
+)
+def test_scores_of_ignored_pixels_may_be_anything(loss: Callable[..., Tensor]) -> None:
+    scores, target = tie_free((2, 3, 4, 5)), labels((2, 3, 4, 5))
+    ignored = np.broadcast_to((target == -100)[:, None], scores.shape)
+    assert ignored.any()
+    results = []
+    for value in (0.0, NAN, INF, -INF):
+        x = Tensor(np.where(ignored, value, scores), requires_grad=True)
+        y = loss(x, Tensor(target))
+        results.append((y.item(), grad(y, x)[0].numpy()))
+    for value, slope in results:
+        assert value == results[0][0]
+        np.testing.assert_array_equal(slope, results[0][1])
+    assert not results[0][1][ignored].any()

@@ -72,12 +72,12 @@ def _sums(
         )
     x, t, w = classified(name, input, target, weight, ignore_index)
     classes, kept = x.shape[1], (t._array >= 0).astype(x.dtype)
-    p = softmax(x, 1)
+    counted = unsqueeze(Tensor.wrap(kept), 1)  # asking whether any are left out would take longer on a GPU
+    p = softmax(where(counted, x, 0.0), 1)  # what is left out may be NaN
     hits = ClassSums(classes)(PickClass(classes)(p, t), t)
     true = Tensor.wrap(kernels_of(kept).class_sums(kept, t._array, classes))
     pixels = p * p if squared else p
-    pixels = pixels * unsqueeze(Tensor.wrap(kept), 1)  # asking whether any are left out would take longer on a GPU
-    return hits, sum(pixels, (0, *range(2, x.ndim))), true, w
+    return hits, sum(pixels * counted, (0, *range(2, x.ndim))), true, w
 
 
 def _loss(name: str, part: Tensor, whole: Tensor, weight: Tensor, reduction: str) -> Tensor:

@@ -41,8 +41,9 @@ def check_grads(
     checked as well, and so on. AssertionError names the order, the input and both numbers; ValueError for arrays that are not float64.
     """
     for i, a in enumerate(arrays):
-        if a.dtype != np.float64:
-            raise ValueError(f"check_grads: input {i} is {a.dtype}; differences need float64")
+        kind = getattr(a, "dtype", type(a).__name__)
+        if kind != np.float64:
+            raise ValueError(f"check_grads: input {i} is {kind}; differences need an array of float64")
     _check(f, list(arrays), order, step, rtol, np.random.default_rng(seed), "f")
 
 

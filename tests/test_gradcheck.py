@@ -67,8 +67,9 @@ def test_a_gradient_of_the_wrong_shape_or_dtype_is_caught() -> None:
 
 
 def test_only_float64_is_precise_enough() -> None:
-    with pytest.raises(ValueError, match="input 0 is float32; differences need float64"):
-        check_grads(lambda x: x, [np.ones(3, np.float32)])
+    for values, kind in ((np.ones(3, np.float32), "float32"), ([1.0, 2.0], "list"), (1.0, "float")):
+        with pytest.raises(ValueError, match=f"check_grads: input 1 is {kind}; differences need an array of float64"):
+            check_grads(lambda x, y: x + y, [np.ones(3), values])
 
 
 def test_check_adjoint_accepts_the_transpose_and_nothing_else(rng: np.random.Generator) -> None:

@@ -25,8 +25,8 @@ from minidcnn.data.written import argument_text, class_names, mask_values, optio
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import prepare
 from minidcnn.segmentation.config import TrainConfig
-from minidcnn.segmentation.figures import _legend_entries
 from minidcnn.segmentation.options import read_options
+from minidcnn.segmentation.rows import legend_entries
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ("--epochs", "1", "--limit", "2", "--batch-size", "2", "--base", "2", "--depth", "2", "--crop", "16", "--backend", "numpy")
@@ -230,9 +230,7 @@ def test_training_and_validation_images_are_read_alike_and_masks_looked_through_
 
 
 def test_the_legend_has_the_names_and_their_colours() -> None:
-    mask = np.array([[0, 1], [2, -1]])
-    rows = [(np.zeros((2, 2, 3), np.uint8), mask, mask, None)]
-    entries = _legend_entries(rows, NAMES, np.array(COLOURS, np.uint8))
+    entries = legend_entries([np.array([[0, 1, 1], [2, -1, 0]])], NAMES, np.array(COLOURS, np.uint8))
     assert [name for name, _ in entries[:3]] == list(NAMES) and entries[3][0] == "ignored"
     assert [tuple(colour) for _, colour in entries[:3]] == list(COLOURS)
 

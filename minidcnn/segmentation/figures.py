@@ -6,7 +6,6 @@ Every function writes one PNG, atomically. What needs no matplotlib (overlays, i
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,19 +13,17 @@ import numpy as np
 
 from ..backend import Array
 from ..data.palette import default_palette
-from ..interop.atomic import replacing
 from .metrics import ConfusionMatrix
 from .paint import as_colours, as_mask, as_palette, as_rgb, index_png, overlay, rgb_png
+from .rows import FAINT, GRID, INK, Line, draw_rows, figure_of, legend_entries, save, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["confusion", "curves", "default_palette", "index_png", "overlay", "predictions", "rgb_png"]
 
 Row: TypeAlias = tuple[Array, Array, Array, float | None]  # rgb, truth, prediction, part right
 
-INK, FAINT, GRID = "#222222", "#666666", "#dddddd"
 TRAIN, VAL, OTHER = "#1f77b4", "#e6781e", "#28825a"
 WRONG = np.array([225, 20, 60], np.uint8)
 
@@ -37,7 +34,7 @@ def curves(metrics: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> N
     metrics: one object per epoch, as in metrics.jsonl: epoch, and any of train_loss, val_loss, val_pixel_accuracy, val_miou. What is
     missing, None or not finite leaves a gap. The best mean IoU is marked.
     """
-    figure = _figure(9.6, 3.6)
+    figure = figure_of(9.6, 3.6)
     losses = {"training": ("train_loss", TRAIN), "validation": ("val_loss", VAL)}
     scores = {"pixel accuracy": ("val_pixel_accuracy", OTHER), "mean IoU": ("val_miou", VAL)}
     for i, (title, series) in enumerate([("loss", losses), ("validation scores", scores)]):
@@ -58,7 +55,7 @@ def curves(metrics: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> N
             axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right" if title == "loss" else "lower right")
         else:
             axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=FAINT, fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def predictions(
@@ -87,38 +84,13 @@ def predictions(
     colours = as_palette(palette, len(classes))[: len(classes)]
     rows = [_row(*row, len(classes), ignore_index) for row in zip(images, truths, predictions, strict=True)]
 
-    panel, gap, head, side = 2.5, 0.07, 0.3, 0.22  # inches
-    width = side + 4 * panel + 5 * gap
-    heights = [float(np.clip(panel * rgb.shape[0] / rgb.shape[1], 0.2, 1.5 * panel)) for rgb, *_ in rows]
-    entries = _legend_entries(rows, classes, colours)
-    figure = _figure(width, 1.0)
-    places, below = _flow(figure, [name for name, _ in entries], width - side - 2 * gap)
-    height = head + sum(heights) + gap * (len(heights) - 1) + 0.12 + below + 0.06
-    figure.set_size_inches(width, height)
-
-    top = height - head
-    for c, title in enumerate(("image", "truth", "prediction", "errors")):
-        at = side + gap + c * (panel + gap) + panel / 2
-        figure.text(at / width, (top + 0.09) / height, title, ha="center", va="bottom", fontsize=10, color=INK)
+    lines = []
     for r, (rgb, truth, guess, right) in enumerate(rows):
-        top -= heights[r] if r == 0 else heights[r] + gap
-        if names is not None:
-            figure.text(
-                (side / 2 + 0.03) / width, (top + heights[r] / 2) / height, _short(names[r], heights[r]), rotation=90, ha="center", va="center", fontsize=7,
-                color=FAINT, parse_math=False,
-            )  # fmt: skip
-        for c, picture in enumerate((rgb, as_colours(truth, colours), as_colours(guess, colours), _errors(rgb, truth, guess))):
-            wide = min(panel, heights[r] * rgb.shape[1] / rgb.shape[0])  # a tall image does not fill its column
-            box = ((side + gap + c * (panel + gap) + (panel - wide) / 2) / width, top / height, wide / width, heights[r] / height)
-            _show(figure, picture, box)
+        pictures = (rgb, as_colours(truth, colours), as_colours(guess, colours), _errors(rgb, truth, guess))
         note = "nothing to compare" if right is None else f"{right:.1%} right"
-        figure.text(
-            box[0] + 0.06 / width, (top + 0.06) / height, note, ha="left", va="bottom", fontsize=7.5, color=INK,
-            bbox={"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-        )  # fmt: skip
-    for (name, swatch), (x, y) in zip(entries, places, strict=True):
-        _entry(figure, name, swatch, side + gap + x, 0.06 + y)
-    _save(figure, path)
+        lines.append(Line(pictures, "" if names is None else names[r], note))
+    legend = legend_entries([mask for _, truth, guess, _ in rows for mask in (truth, guess)], classes, colours)
+    draw_rows(path, ("image", "truth", "prediction", "errors"), lines, [*legend, ("wrong", WRONG)], panel=2.5)
 
 
 def confusion(matrix: ConfusionMatrix | Array, classes: Sequence[str], path: str | os.PathLike[str]) -> None:
@@ -131,11 +103,11 @@ def confusion(matrix: ConfusionMatrix | Array, classes: Sequence[str], path: str
     true = counts.sum(axis=1)
     parts = np.where(true[:, None] > 0, counts / np.maximum(true[:, None], 1), np.nan)
     cell = float(np.clip(6.5 / k, 0.11, 0.75))
-    labels = [_short(name, 2.0) for name in classes]
+    labels = [short(name, 2.0) for name in classes]
     left = right = 0.075 * max(map(len, labels)) + 0.3
     left, right, below, above = left + 0.25, max(right - 0.2, 0.75), left + 0.1, 0.55
     width, height = max(left + cell * k + right, 3.2), below + cell * k + above
-    figure = _figure(width, height)
+    figure = figure_of(width, height)
     axes = figure.add_axes((left / width, below / height, cell * k / width, cell * k / height))
     axes.imshow(parts, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     size = 8.0 if k <= 30 else max(3.0, 72 * cell * 0.8)
@@ -160,7 +132,7 @@ def confusion(matrix: ConfusionMatrix | Array, classes: Sequence[str], path: str
         axes.text(k - 0.35, i, f"{true[i] / total:.1%}", va="center", fontsize=size, color=FAINT)
     axes.text(k - 0.35, -0.62, "of all", va="bottom", fontsize=min(size, 8), color=FAINT)
     axes.set_title("% of each true class", fontsize=10, color=INK, pad=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 # -- rows of predictions -----------------------------------------------------------------------------------------------------------------
@@ -185,52 +157,6 @@ def _errors(rgb: Array, truth: Array, guess: Array) -> Array:
     ignored = truth < 0
     picture = np.where((truth != guess)[..., None], WRONG, pale)
     return np.where(ignored[..., None], as_colours(truth, np.zeros((1, 3), np.uint8)), picture)
-
-
-def _legend_entries(rows: Sequence[Row], classes: Sequence[str], colours: Array) -> list[tuple[str, Array | str]]:
-    """(name, colour or hatch): all classes, or of many those that are seen; what the other colours mean, if they are seen."""
-    seen = np.unique(np.concatenate([np.unique(m) for _, truth, guess, _ in rows for m in (truth, guess)]))
-    shown = range(len(classes)) if len(classes) <= 24 else [int(k) for k in seen if 0 <= k < len(classes)]
-    entries: list[tuple[str, Array | str]] = [(_short(classes[k], 2.0), colours[k]) for k in shown[:60]]
-    if len(shown) > 60:
-        entries.append((f"and {len(shown) - 60} more", "none"))
-    if any((truth < 0).any() or (guess >= len(classes)).any() for _, truth, guess, _ in rows):
-        entries.append(("ignored", "hatch"))
-    return [*entries, ("wrong", WRONG)]
-
-
-def _flow(figure: Figure, names: Sequence[str], room: float) -> tuple[list[tuple[float, float]], float]:
-    """Places for legend entries in rows and columns within `room` inches, and their height: (x, y) from the left and the bottom, in inches."""
-    renderer: Any = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    widths = []
-    for name in names:
-        text = figure.text(0, 0, name, fontsize=9, parse_math=False)
-        widths.append(text.get_window_extent(renderer).width / figure.dpi + 0.45)
-        text.remove()
-    line, rows = 0.21, 1
-    while True:  # as few rows as fit, each column as wide as its widest entry
-        columns = -(-len(names) // rows)
-        pitch = [max(widths[c::columns]) for c in range(columns)]
-        if sum(pitch) <= room or columns == 1:
-            break
-        rows += 1
-    places = [(sum(pitch[: i % columns]), (rows - 0.5 - i // columns) * line) for i in range(len(names))]
-    return places, rows * line
-
-
-def _entry(figure: Figure, name: str, swatch: Array | str, x: float, y: float) -> None:
-    """One entry of the legend, its middle at (x, y) inches."""
-    from matplotlib.patches import Rectangle
-
-    width, height = figure.get_size_inches()
-    if not isinstance(swatch, str):
-        style: dict[str, Any] = {"facecolor": swatch / 255, "edgecolor": "#00000055", "linewidth": 0.5}
-    elif swatch == "hatch":
-        style = {"facecolor": "#cdcdcd", "edgecolor": "#969696", "hatch": "/////", "linewidth": 0.5}
-    else:
-        style = {"fill": False, "linewidth": 0}
-    figure.add_artist(Rectangle((x / width, (y - 0.065) / height), 0.19 / width, 0.13 / height, transform=figure.transFigure, **style))
-    figure.text((x + 0.25) / width, y / height, name, ha="left", va="center_baseline", fontsize=9, color=INK, parse_math=False)
 
 
 # -- curves ------------------------------------------------------------------------------------------------------------------------------
@@ -283,34 +209,3 @@ def _style(axes: Axes, title: str) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
         spine.set_edgecolor("#aaaaaa")
-
-
-# -- matplotlib, kept to itself ----------------------------------------------------------------------------------------------------------
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure of width x height inches with an Agg canvas: nothing is registered anywhere."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=160, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _show(figure: Figure, picture: Array, box: tuple[float, float, float, float]) -> None:
-    axes = figure.add_axes(box)
-    axes.imshow(picture, aspect="auto")
-    axes.set_axis_off()
-
-
-def _short(name: str, inches: float) -> str:
-    """At most about so many inches of a name in small print."""
-    most = max(8, int(inches * 14))
-    return name if len(name) <= most else name[: most - 1] + "…"
-
-
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks shows as boxes
-        figure.savefig(temporary, format="png", metadata={"Software": None})

@@ -65,7 +65,7 @@ export class ZeroView implements View {
       this.lead,
       `${which} as an ordinary convolution of stride 1: zeros go between the pixels, a margin around them, and the kernel is read backwards`,
       dilation > 1 || settings.rows.dilation > 1 ? ", its taps still a dilation apart. " : ". ",
-      "The flip belongs to this way of writing it: neither C nor its transpose holds a flipped kernel.",
+      "C has the kernel in its rows and Cᵀ in its columns, as it is. Zero insertion computes Cᵀ row by row, and along a row its taps stand backwards.",
     );
     const heads = (grid: readonly (readonly unknown[])[]) => ({
       ...shape(grid),

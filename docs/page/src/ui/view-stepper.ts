@@ -79,7 +79,7 @@ export class StepperView implements View {
     const { stepper } = result;
     const conv = result.mode === "conv";
     this.lead.textContent = conv
-      ? "How libraries compute a convolution: every window becomes a column (im2col, a copy), one matrix product does all sums, and the way back, col2im, adds the columns up where they came from."
+      ? "How libraries compute a convolution: every window becomes a column (im2col, a copy), and one matrix product does all sums. Last, to see what the transpose of the copy does, col2im of the same columns: they are added up where they came from."
       : "How libraries compute a transposed convolution: the matrix product writes a column for each pixel, kernel times pixel, and col2im adds the columns up where they overlap. These are the convolution's steps, each transposed, in reverse order.";
     const stages: Stage[] = conv ? ["im2col", "gemm", "col2im"] : ["gemm", "col2im", "crop"];
     this.stages.replaceChildren(...stages.map((stage) => h("li", { "data-stage": stage }, STAGES[stage])));

@@ -32,12 +32,13 @@ __device__ __forceinline__ double over_rows(double v) {
     return total;
 }
 
-// Per share and channel: the mean and the sum of squared distances from it. Sums are taken of x - x[0], which keeps their digits.
+// Per share and channel: the mean and the sum of squared distances from it. Sums are taken of x - x[begin], the first row of the
+// share, which keeps their digits; no share is empty.
 extern "C" __global__ void __launch_bounds__(256)
 moments(const Real* __restrict__ x, double* __restrict__ means, double* __restrict__ squares, int rows, int channels, int share) {
     int c = blockIdx.x * LANES + threadIdx.x, begin = blockIdx.y * share, end = min(begin + share, rows);
     bool real = c < channels;
-    Sum shift = real ? Sum(x[c]) : Sum(0), sum = 0, square = 0;
+    Sum shift = real ? Sum(x[begin * channels + c]) : Sum(0), sum = 0, square = 0;
     for (int m = begin + threadIdx.y; m < end && real; m += ROWS) {
         Sum d = Sum(x[m * channels + c]) - shift;
         sum += d;

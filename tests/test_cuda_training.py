@@ -89,6 +89,17 @@ def test_statistics_of_many_rows_in_many_shares(rng: np.random.Generator) -> Non
     np.testing.assert_allclose(var, wide.var((0, 2, 3)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("where", [(0, 0, 0), (1, 30, 65)])
+def test_statistics_around_one_pixel_unlike_the_others(where: tuple[int, int, int]) -> None:
+    """Squared distances from it would hide those of all the others: it is the shift of one share at most."""
+    x = np.full((2, 3, 60, 70), 0.1, np.float32)
+    x[where[0], :, where[1], where[2]] = 1000.3, -77.7, 0.2
+    mean, var = simulated(order=2).batch_norm_stats(x)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean((0, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(var, wide.var((0, 2, 3)), rtol=2e-5)
+
+
 @given(shape=shapes, dtype=float_dtypes, layout=layouts, order=orders, seed=seeds, smoothing=st.sampled_from([0.0, 0.2]))
 def test_cross_entropy(shape: tuple[int, ...], dtype: Any, layout: str, order: dict[str, Any], seed: int, smoothing: float) -> None:
     kernels, c = simulated(**order), shape[1]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...window import Pair, Window
-from ..arrays import Array, nchw, nhwc
+from ..arrays import Array, nhwc
 from ..half import HALF
 from ..reference import Kernels
 from .launcher import BLOCK, WGMMA, Launcher
@@ -81,6 +81,3 @@ class CudaBase(Kernels):
 def geometry(n: int, c: int, window: Window, size: Pair, out: Pair) -> tuple[int, ...]:
     """The arguments that GEOMETRY_PARAMETERS of kernels/common.cuh expects."""
     return n, c, *size, *out, *window.kernel, *window.stride, *window.padding, *window.dilation
-
-
-__all__ = ["CudaBase", "geometry", "nchw", "nhwc"]

@@ -110,14 +110,13 @@ class Launcher:
 
         Python ints and bools arrive as int, floats as SUM, None as a null pointer, NumPy scalars as they are.
 
+        shared: bytes of shared memory beside the kernel's own, up to the 48 KiB that every GPU gives a block.
         behind: arrays whose addresses stand in an argument; a simulator, which checks every access, has to be told.
         RuntimeError that names the kernel, its grid and its arguments if the device refuses.
         """
         function = self.function(file, kernel, dtype, defines)
         added = np.float64 if NUMBERS[np.dtype(dtype).name][1] == "double" else np.float32
         values = tuple(self._argument(file, kernel, i, a, added) for i, a in enumerate(arguments))
-        if shared > 48 << 10:
-            function.max_dynamic_shared_size_bytes = shared
         if behind and hasattr(function, "behind"):
             function.behind = behind
         try:

@@ -105,14 +105,14 @@ def blocks() -> Figure:
         "made of the second beside it; below, the same two blocks one further right; zeros elsewhere.",
     )
     fig.text(62, 22, "kernel", "soft", 13)
-    fig.cells(30, 60, [[1, 2], [3, 4]], [["orange"] * 2, ["green"] * 2], 32)
+    fig.cells(30, 60, [[1, 2], [3, 4]], [["orange"] * 2, ["orange bold"] * 2], 32)
     first, second = (matrix(lambda v, w=w: conv1d(v, w), 3).tolist() for w in ([1, 2], [3, 4]))
     zero = [[0] * 3] * 2
     grid = [[first, second, zero], [zero, first, second]]
     entries = [[value for block in line for value in block[i]] for line in grid for i in range(2)]
-    hues = ["orange", "green"]
+    shades = ["orange", "orange bold"]
     kinds = [
-        [hues[1 if block is second else 0] if value else "" for block in line for value in block[i]] for line in grid for i in range(2)
+        [shades[1 if block is second else 0] if value else "" for block in line for value in block[i]] for line in grid for i in range(2)
     ]
     place = fig.matrix(200, 34, entries, kinds, 46, 32)
     for column in (3, 6):
@@ -259,7 +259,7 @@ def crop() -> Figure:
             if not start <= j < start + len(kept):
                 fig.cells(left + j * cell, top, [value], "plain dashed hatched", cell, 32)
         for j, value in enumerate(kept, start):
-            fig.cells(left + j * cell, top, [value], "green" if j < len(whole) else "orange dashed", cell, 32)
+            fig.cells(left + j * cell, top, [value], "green" if j < len(whole) else "plain dashed hatched", cell, 32)
         cut = (start, len(whole) - start - len(kept))
         fig.text(left + 8 * cell + 14, top + 16, "one empty" if cut[1] < 0 else f"cut: {cut[0]} and {cut[1]}", "soft", 12, "start")
     return fig

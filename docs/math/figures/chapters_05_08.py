@@ -37,7 +37,7 @@ def counting() -> Figure:
                 fig.text(left - 10, y + high / 2, f"*i* = {i}", "blue", 13, "end")
             fig.cells(left + i * s * cell, y, [1] * k, "orange", cell, high, 13)
         y = top + m * (high + 5) + 8
-        fig.cells(left, y, counts, ["green bold hatched" if c == max(counts) else "green" for c in counts], cell, 30, 15)
+        fig.cells(left, y, counts, ["green bold" if c == max(counts) else "green" for c in counts], cell, 30, 15)
         first, last = k - 1, (m - 1) * s
         inside = sorted(set(counts[first : last + 1].tolist()))
         fig.bracket(left + first * cell + 2, left + (last + 1) * cell - 2, y + 40, "inside: " + " or ".join(map(str, inside)), "ink")
@@ -166,7 +166,7 @@ def tents() -> Figure:
     fig.text(at(-0.5, 0)[0] - 8, base + 77, "transposed", "green", 13, "end")
     fig.cells(at(-0.5, 0)[0], base + 60, [f"{v:g}" for v in painted], "green", unit / s, 34, 15)
     fig.text(at(-0.5, 0)[0] - 8, base + 121, "interpolated", "purple", 13, "end")
-    kinds = ["purple" if a == b else "purple bold hatched" for a, b in zip(painted, exact, strict=True)]
+    kinds = ["purple" if a == b else "purple bold" for a, b in zip(painted, exact, strict=True)]
     fig.cells(at(-0.5, 0)[0], base + 104, [f"{v:g}" for v in exact], kinds, unit / s, 34, 15)
     return fig
 
@@ -220,12 +220,12 @@ def columns() -> Figure:
         "Above: 1 2 3 4 is copied into the columns 1 2 3 and 2 3 4; the row 1 10 100 times them is 321 432. Below: the column 1 10 100 times "
         "the row 1 2 is a table of three by two, which is added up into 1 12 120 200.",
     )
-    shared = ["blue", "blue bold hatched", "blue bold hatched", "blue"]
+    shared = ["blue", "blue bold", "blue bold", "blue"]
     cell = 42
 
     def diagonals(kind: str) -> list[list[str]]:
-        """Taps times positions; entries of pixels that lie in both windows are bold and hatched."""
-        return [[f"{kind} bold hatched" if a + i in (1, 2) else kind for i in range(2)] for a in range(3)]
+        """Taps times positions; entries of pixels that lie in both windows are bold."""
+        return [[f"{kind} bold" if a + i in (1, 2) else kind for i in range(2)] for a in range(3)]
 
     fig.text(24, 18, "convolution: copy, then multiply", "ink strong", 14, "start")
     row = fig.cells(24, 82, x, shared, cell, 38, 15)
@@ -242,7 +242,7 @@ def columns() -> Figure:
     _below(fig, out, "the output")
 
     fig.text(24, 210, "transposed convolution: multiply, then add", "ink strong", 14, "start")
-    back = fig.cells(24, 270, conv_transpose1d(y, w), ["green", "green bold hatched", "green bold hatched", "green"], cell, 38, 15)
+    back = fig.cells(24, 270, conv_transpose1d(y, w), ["green", "green bold", "green bold", "green"], cell, 38, 15)
     _below(fig, back, "the output")
     fig.arrow(back.right + 76, 289, back.right + 10, 289)
     fig.text(back.right + 42, 276, "col2im", "ink", 13)

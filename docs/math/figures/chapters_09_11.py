@@ -340,7 +340,7 @@ def cost() -> Figure:
         if at:
             a_t, g, b_t = (abs(np.array(m, dtype=object)) for m in matrices(outputs, 3, tuple(map(Fraction, at))))
             growth = max(a_t @ ((g @ np.ones(3, int)) * (b_t @ np.ones(outputs + 2, int)))) / 3
-        for x, value, scale, kind in ((120, products, 24, "blue"), (410, growth, 10, "orange hatched")):
+        for x, value, scale, kind in ((120, products, 24, "blue"), (410, growth, 10, "orange")):
             fig.rect(x, y, float(value) * scale, 34, kind)
             fig.text(x + float(value) * scale + 8, y + 17, f"{float(value):.3g}" if value.denominator > 1 else value, "ink", 13, "start")
     return fig

@@ -178,6 +178,7 @@ def test_threads_of_a_warp_read_different_banks(tensor: int) -> None:
 
 TILES = {"conv_forward", "conv_transposed", "conv_weight", "sum_parts"}
 DIRECT = {"direct_forward", "direct_transposed", "direct_weight", "sum_parts"}
+PHASES_DIRECT = {"conv_forward", "direct_transposed", "conv_weight", "sum_parts"}
 
 
 @given(case=convs(), groups=st.integers(2, 3), lines=st.booleans(), kind=numbers, layout=layouts, how=copies, seed=seeds)
@@ -231,9 +232,22 @@ def test_more_groups_than_a_grid_has_room_for(monkeypatch: pytest.MonkeyPatch) -
     all_three(kernels, case, np.float32, "channels-last", 0)
     assert set(used) == TILES and max(blocks) == 8
     used.clear()
-    window = Window((3, 2), (3, 1), (1, 1))
-    all_three(kernels, dataclasses.replace(case, window=window), np.float32, "channels-last", 0)
+    case = dataclasses.replace(case, window=Window((3, 2), (3, 1), (1, 1)))
+    all_three(kernels, case, np.float32, "channels-last", 0)
+    assert set(used) == PHASES_DIRECT
+    used.clear()
+    monkeypatch.setattr(cuda_conv, "MOST", 3)
+    all_three(kernels, case, np.float32, "channels-last", 0)
     assert set(used) == DIRECT
+
+
+def test_more_phases_of_a_stride_than_a_grid_has_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strides of 256 and more both ways, without groups: the other two have no phases, and keep their tiles."""
+    monkeypatch.setattr(cuda_conv, "MOST", 11)
+    kernels = simulated(**CHECKED)
+    used = launched(kernels)
+    all_three(kernels, Conv(Window((5, 3), (4, 3), (1, 1)), (13, 8), 2, 9, 12, 1), np.float32, "channels-last", 0)
+    assert set(used) == PHASES_DIRECT
 
 
 @pytest.mark.parametrize("late", [True, False])

@@ -58,7 +58,7 @@ class CudaConv(CudaBase):
         outputs, scale, offset = o // groups, self._wide(scale), self._wide(offset)
         y, at = self.new_images(n, o, out, x.dtype), (inputs, outputs, *geometry(n, c, window, x.shape[2:], out))
         x = self.images(x)
-        if self._directly(groups, inputs, outputs, window):
+        if self._directly(groups, inputs, outputs):
             w = self.plain(w.transpose(2, 3, 1, 0))  # (KH, KW, C/G, O)
             self.over_rows((n * out[0], out[1], o), DIRECT, "direct_forward", x.dtype, x, w, scale, offset, y, o, relu, *at)
             return nchw(y)
@@ -76,8 +76,8 @@ class CudaConv(CudaBase):
         if not self.launcher.suits(y, w, bias, result=n * math.prod(size) * c):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
         x, at = self.new_images(n, c, size, y.dtype), (inputs, outputs, *geometry(n, c, window, size, y.shape[2:]))
-        y, bias = self.images(y), self._wide(bias)
-        if self._directly(groups, inputs, outputs, window):
+        y, bias, phases = self.images(y), self._wide(bias), math.prod(window.stride)
+        if self._directly(groups, inputs, outputs, phases):
             parted = w.reshape(groups, outputs, inputs, *window.kernel)
             w = self.plain(parted.transpose(3, 4, 1, 0, 2))  # (KH, KW, O/G, G, C/G)
             self.over_rows((n * size[0], size[1], c), DIRECT, "direct_transposed", y.dtype, y, w, None, bias, x, o, False, *at)
@@ -90,7 +90,7 @@ class CudaConv(CudaBase):
         if {WGMMA, "TENSOR=1"} <= set(defines):  # a copy of the weight that runs along k, as it has to
             parted = w.reshape(groups, outputs, *window.kernel, inputs)
             w, defines = self.plain(parted.transpose(0, 4, 2, 3, 1)), (*defines, "TURNED=1")
-        grid = -(-pixels // down), -(-inputs // across), groups * math.prod(window.stride)
+        grid = -(-pixels // down), -(-inputs // across), groups * phases
         self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, y, w, None, bias, x, o, False, *at, defines=defines)
         return nchw(x)
 
@@ -102,7 +102,7 @@ class CudaConv(CudaBase):
             return super().conv2d_weight(x, y, window, groups)
         at = inputs, outputs, *geometry(n, c, window, x.shape[2:], (oh, ow))
         x, y = self.images(x), self.images(y)
-        if self._directly(groups, inputs, outputs, window):
+        if self._directly(groups, inputs, outputs):
             return self._weight_directly(x, y, window, at)
         tile, defines = self.tile(outputs, columns, x, groups)
         defines += self._copies(x, y, inputs, outputs), f"GROUPED={int(groups > 1)}"
@@ -118,9 +118,9 @@ class CudaConv(CudaBase):
         self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, parts, w.size, defines=defines)
         return nchw(w)
 
-    def _directly(self, groups: int, inputs: int, outputs: int, window: Window) -> bool:
-        """Whether groups of so many channels are computed without tiles: they are small, or more than a grid of tiles has room for."""
-        return groups > 1 and (max(inputs, outputs) < FEW or groups * math.prod(window.stride) > MOST)
+    def _directly(self, groups: int, inputs: int, outputs: int, phases: int = 1) -> bool:
+        """Whether groups of so many channels are computed without tiles: they are small, or with their phases more than a grid of tiles has room for."""
+        return (groups > 1 and max(inputs, outputs) < FEW) or groups * phases > MOST
 
     def _weight_directly(self, x: Array, y: Array, window: Window, at: tuple[int, ...]) -> Array:
         """conv2d_weight of x (N, H, W, C) and y (N, OH, OW, O); a block has up to 32 output channels and as many columns as threads are left for."""

@@ -1,4 +1,4 @@
-"""A small writer of SVG for the figures of docs/math: rows of numbers, matrices, arrows, brackets and curves, in light and in dark.
+"""A small writer of SVG for the figures of docs/math: rows of numbers, matrices, arrows, brackets and lines, in light and in dark.
 
 Coordinates are pixels from the upper left corner, rounded to tenths, so that the same figure is the same bytes on every machine. Colours
 are named by hue; every hue is drawn as a pale area with a strong edge, and a figure never says something by colour alone: it has the number or
@@ -127,14 +127,6 @@ class Figure:
         ux, uy = (x2 - x1) / length, (y2 - y1) / length
         self.line(x1, y1, x2 - 6 * ux, y2 - 6 * uy, kind)
         self._head(x2, y2, ux, uy, kind)
-
-    def curve(self, x1: float, y1: float, x2: float, y2: float, kind: str = "soft", head: bool = True) -> None:
-        """An S-shaped line that leaves and arrives vertically, by default as an arrow."""
-        way = 1 if y2 >= y1 else -1
-        end, half = (y2 - 6 * way if head else y2), (y2 - y1) / 2
-        self._path(f"M{_n(x1)} {_n(y1)}C{_n(x1)} {_n(y1 + half)} {_n(x2)} {_n(y2 - half)} {_n(x2)} {_n(end)}", kind)
-        if head:
-            self._head(x2, y2, 0, way, kind)
 
     def bracket(self, x1: float, x2: float, y: float, label: str = "", kind: str = "soft", below: bool = True, size: float = 13) -> None:
         """A horizontal bracket from x1 to x2 at height y, opening away from its label, which stands below it (or above)."""

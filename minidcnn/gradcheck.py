@@ -43,7 +43,7 @@ def check_grads(
     for i, a in enumerate(arrays):
         kind = getattr(a, "dtype", type(a).__name__)
         if kind != np.float64:
-            raise ValueError(f"check_grads: input {i} is {kind}; differences need an array of float64")
+            raise ValueError(f"check_grads: input {i} is {kind}; differences need float64 arrays")
     _check(f, list(arrays), order, step, rtol, np.random.default_rng(seed), "f")
 
 

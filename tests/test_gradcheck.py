@@ -68,7 +68,7 @@ def test_a_gradient_of_the_wrong_shape_or_dtype_is_caught() -> None:
 
 def test_only_float64_is_precise_enough() -> None:
     for values, kind in ((np.ones(3, np.float32), "float32"), ([1.0, 2.0], "list"), (1.0, "float")):
-        with pytest.raises(ValueError, match=f"check_grads: input 1 is {kind}; differences need an array of float64"):
+        with pytest.raises(ValueError, match=f"check_grads: input 1 is {kind}; differences need float64 arrays"):
             check_grads(lambda x, y: x + y, [np.ones(3), values])
 
 

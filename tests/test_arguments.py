@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -121,3 +122,21 @@ def test_a_size_that_is_one_number_counts_as_a_pair_or_as_one_axis() -> None:
 def test_no_stride_is_the_kernels_size_in_pooling_only(call: Callable[[], Any]) -> None:
     with pytest.raises(TypeError, match="stride must be an int or a pair of ints, got None"):
         call()
+
+
+NO_DIMS = {"dim": 0, "dims": (0,), "dim0": 0, "dim1": 0, "shape": (2,), "split_size": 1}
+
+
+@pytest.mark.parametrize("value", [None, [1.0, 2.0], 3.0, np.ones((2, 3))], ids=["None", "list", "number", "array"])
+@pytest.mark.parametrize("name", [
+    "sum", "mean", "var", "amax", "amin", "logsumexp", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "flip",
+    "broadcast_to", "split", "stack", "exp", "log", "log1p", "sqrt", "abs", "sign", "clamp", "square", "relu", "softmax", "dropout",
+])  # fmt: skip
+def test_what_is_no_tensor_is_told_so(name: str, value: Any) -> None:
+    f = getattr(F, name)
+    needed = [p.name for p in list(inspect.signature(f).parameters.values())[1:] if p.default is p.empty]
+    arguments = {n: NO_DIMS[n] for n in needed} | ({"min": 0.0} if name == "clamp" else {})
+    with pytest.raises(
+        TypeError, match=rf"^{name}: input( 0)? must be a Tensor, got {type(value).__name__}; wrap arrays as minidcnn\.Tensor"
+    ):
+        f([value, value] if name == "stack" else value, **arguments)

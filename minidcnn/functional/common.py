@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,20 @@ from ..autograd import Function, Gradient
 from ..backend import HALF, Array, is_cupy, kernels_of, sum_dtype, to_backend
 from ..tensor import RANK, Operand, Tensor, not_a_tensor, real_dtype, register
 from ..window import integer, listed
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def of_tensor(function: F) -> F:
+    """A decorator: TypeError where the first argument of `function`, called x, is no Tensor."""
+
+    @functools.wraps(function)
+    def checked(x: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(x, Tensor):
+            raise not_a_tensor(function.__name__, x)
+        return function(x, *args, **kwargs)
+
+    return checked  # type: ignore[return-value]
 
 
 def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:

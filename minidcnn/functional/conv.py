@@ -157,6 +157,7 @@ def conv2d_affine(
     What a convolution, batch norm by running statistics and ReLU come to. Nothing is recorded: RuntimeError where a gradient would be
     needed (use conv2d, batch_norm and relu, or no_grad()). ValueError, TypeError as for conv2d.
     """
+    check_backend("conv2d_affine", input, weight, scale, offset)
     if is_grad_enabled() and any(t.requires_grad for t in (input, weight, scale, offset)):
         raise RuntimeError("conv2d_affine: has no gradient; use conv2d, batch_norm and relu, or call it within no_grad()")
     (weight,) = mixed(input, weight)
@@ -339,6 +340,7 @@ def fold(
 
     ValueError unless the rows divide by KH KW and L is the number of window positions on `output_size`.
     """
+    check_backend("fold", input)
     window = _window("fold", kernel_size, stride, padding, dilation)
     size = pair(output_size, "fold: output_size", 1)
     out = window.positions(size, "fold")

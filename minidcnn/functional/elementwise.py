@@ -11,7 +11,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, kernels_of, sum_dtype
 from ..tensor import Operand, Tensor, register
-from .common import as_tensor, cast, check_backend, fitting, operands, rounded, together, wide
+from .common import as_tensor, cast, check_backend, fitting, of_tensor, operands, rounded, together, wide
 
 NUMBER = (int, float, np.integer, np.floating)
 
@@ -298,42 +298,50 @@ def pow(a: Operand, b: Operand) -> Tensor:
     return PowerOf()(*operands("pow", a, b))
 
 
+@of_tensor
 def square(x: Tensor) -> Tensor:
     """x ** 2."""
     return pow(x, 2)
 
 
+@of_tensor
 def exp(x: Tensor) -> Tensor:
     """e ** x; float32 for integers."""
     return Exp()(_floating(x))
 
 
+@of_tensor
 def log(x: Tensor) -> Tensor:
     """Natural logarithm; float32 for integers."""
     return Log()(_floating(x))
 
 
+@of_tensor
 def log1p(x: Tensor) -> Tensor:
     """log(1 + x), exact for small x."""
     return Log1p()(_floating(x))
 
 
+@of_tensor
 def sqrt(x: Tensor) -> Tensor:
     """Square root; float32 for integers."""
     return Sqrt()(_floating(x))
 
 
+@of_tensor
 def abs(x: Tensor) -> Tensor:
     """Absolute value; its derivative at 0 is 0."""
     return Abs()(x)
 
 
+@of_tensor
 def sign(x: Tensor) -> Tensor:
     """-1, 0 or 1; its derivative is 0."""
     kernels = kernels_of(x._array)
     return Tensor.wrap(kernels.map(kernels.xp.sign, x._array))
 
 
+@of_tensor
 def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tensor:
     """x limited to [min, max], to `max` where they cross. Integers with a limit that is none become float32.
 

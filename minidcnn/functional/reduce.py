@@ -10,7 +10,7 @@ from typing import Any
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..tensor import Tensor, register
-from .common import BroadcastTo, axes_of, axis, cast, rounded, wide
+from .common import BroadcastTo, axes_of, axis, cast, of_tensor, rounded, wide
 from .elementwise import exp, where
 from .shape import reshape
 
@@ -74,12 +74,14 @@ def _without(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
     return x if keepdim else reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in axes))
 
 
+@of_tensor
 def sum(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
     """Sum over `dim` (all axes if None). Integers and booleans are summed as int64."""
     axes = axes_of("sum", dim, x.ndim)
     return Sum(axes, x.shape, keepdim)(x)
 
 
+@of_tensor
 def mean(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
     """Mean over `dim` (all axes if None). ValueError if there is nothing to average."""
     axes = axes_of("mean", dim, x.ndim)
@@ -89,6 +91,7 @@ def mean(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = Fals
     return rounded(sum(wide(x), dim, keepdim) / count, x)
 
 
+@of_tensor
 def var(x: Tensor, dim: int | Sequence[int] | None = None, correction: int = 1, keepdim: bool = False) -> Tensor:
     """Variance over `dim`, with divisor (count - correction) as in PyTorch."""
     axes = axes_of("var", dim, x.ndim)
@@ -99,11 +102,13 @@ def var(x: Tensor, dim: int | Sequence[int] | None = None, correction: int = 1, 
     return rounded(sum(centred * centred, dim, keepdim) / (count - correction), x)
 
 
+@of_tensor
 def amax(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
     """Maximum over `dim`; equal maxima share the gradient. ValueError if there is nothing to choose from."""
     return _extremum("amax", x, dim, keepdim, True)
 
 
+@of_tensor
 def amin(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
     """Minimum over `dim`; equal minima share the gradient. ValueError if there is nothing to choose from."""
     return _extremum("amin", x, dim, keepdim, False)
@@ -116,6 +121,7 @@ def _extremum(name: str, x: Tensor, dim: int | Sequence[int] | None, keepdim: bo
     return _without(Extremum(axes, largest)(x), axes, keepdim)
 
 
+@of_tensor
 def logsumexp(x: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Tensor:
     """log(sum(exp(x))) over `dim`, without overflow: the maximum is taken out first. float32 for integers.
 
@@ -128,6 +134,7 @@ def logsumexp(x: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Ten
     return _without(rounded(LogSumExp(axes)(wide(x)), x), axes, keepdim)
 
 
+@of_tensor
 def argmax(x: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Index of the first largest element along `dim`, of the flattened tensor if None; int64, without gradient. ValueError if there is none."""
     axes = tuple(range(x.ndim)) if dim is None else (axis("argmax", dim, x.ndim),)[: x.ndim]

@@ -14,7 +14,7 @@ from ..autograd import Function, Gradient
 from ..backend import Array, inverse, kernels_of
 from ..tensor import Tensor, _raw, register
 from ..window import integer, integers, listed
-from .common import BroadcastTo, axes_of, axis, cast, check_backend, result_dtype
+from .common import BroadcastTo, axes_of, axis, cast, check_backend, of_tensor, result_dtype
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ def _part(g: Tensor, start: int, stop: int) -> Tensor:
     return part
 
 
+@of_tensor
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     """The same elements in row-major order in `shape`; one entry may be -1. ValueError if the counts differ."""
     shape = integers(shape, "reshape: shape")
@@ -137,6 +138,7 @@ def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     return reshape(x, (*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :]))
 
 
+@of_tensor
 def permute(x: Tensor, dims: Sequence[int]) -> Tensor:
     """Axes in the order `dims`. ValueError if `dims` is not a permutation."""
     axes = axes_of("permute", dims, x.ndim)
@@ -145,6 +147,7 @@ def permute(x: Tensor, dims: Sequence[int]) -> Tensor:
     return Permute(axes)(x)
 
 
+@of_tensor
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     """Axes dim0 and dim1 exchanged."""
     order = list(range(x.ndim))
@@ -154,24 +157,28 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
     return Permute(tuple(order))(x)
 
 
+@of_tensor
 def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
     """Without axes of size 1: all of them, or those among `dim`."""
     drop = axes_of("squeeze", dim, x.ndim)
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if not (i in drop and n == 1)))
 
 
+@of_tensor
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
     """With a new axis of size 1 at position `dim`."""
     i = axis("unsqueeze", dim, x.ndim + 1)
     return reshape(x, (*x.shape[:i], 1, *x.shape[i:]))
 
 
+@of_tensor
 def flip(x: Tensor, dims: int | Sequence[int]) -> Tensor:
     """Reversed along `dims`; its own adjoint."""
     axes = axes_of("flip", dims, x.ndim)
     return Index(tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim)), x.shape)(x)
 
 
+@of_tensor
 def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
     """x repeated along missing axes and axes of size 1. ValueError if `shape` does not fit."""
     shape = integers(shape, "broadcast_to: shape")
@@ -204,12 +211,14 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Equally shaped tensors side by side along a new axis `dim`."""
     if not tensors:
         raise ValueError("stack: give at least one tensor")
+    check_backend("stack", *tensors)
     for n, t in enumerate(tensors):
         if t.shape != tensors[0].shape:
             raise ValueError(f"stack: tensor {n} has shape {t.shape}, tensor 0 has {tensors[0].shape}; shapes must be equal")
     return cat([unsqueeze(t, dim) for t in tensors], dim)
 
 
+@of_tensor
 def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
     """x cut along `dim` into parts of `split_size` (the last may be smaller) or of the sizes listed."""
     if not x.ndim:
@@ -230,6 +239,7 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
     return tuple(Index((*before, slice(end - m, end)), x.shape)(x) for end, m in zip(ends, sizes, strict=True))
 
 
+@of_tensor
 def getitem(x: Tensor, index: Any) -> Tensor:
     """x[index] by NumPy's rules: integers, slices, ..., None, boolean masks and integer arrays or tensors. IndexError if out of range."""
     return Index(_frozen(index, x), x.shape)(x)

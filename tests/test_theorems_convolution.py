@@ -137,6 +137,21 @@ def test_t06_a_convolution_and_pixel_shuffle(s: int, k: tuple[int, int], channel
     np.testing.assert_array_equal(F.crop(shuffled, 0, 0, *out.shape[2:]).numpy(), out.numpy())
 
 
+@given(
+    s=st.integers(1, 4), u=st.tuples(st.integers(1, 4), st.integers(1, 4)), c=st.tuples(st.integers(0, 3), st.integers(0, 3)), seed=seeds
+)
+def test_t06_conversely_a_shuffled_convolution_is_a_transposed_one(s: int, u: tuple[int, int], c: tuple[int, int], seed: int) -> None:
+    """W[:, o, r::s, q::s] = flip(V[(o, r, q)]); a padding of u - 1 - c instead of u - 1 is a padding of s c here."""
+    c = (min(c[0], u[0] - 1), min(c[1], u[1] - 1))
+    y, v = integers((2, 3, 4, 5), seed, np.int64), integers((2 * s * s, 3, *u), seed + 1, np.int64)
+    w = np.empty((3, 2, s * u[0], s * u[1]), np.int64)
+    for part, (o, r, q) in zip(v, np.ndindex(2, s, s), strict=True):
+        w[:, o, r::s, q::s] = np.flip(part, (1, 2))
+    shuffled = F.pixel_shuffle(F.conv2d(Tensor(y), Tensor(v), padding=(u[0] - 1 - c[0], u[1] - 1 - c[1])), s)
+    out = F.conv_transpose2d(Tensor(y), Tensor(w), stride=s, padding=(s * c[0], s * c[1]))
+    np.testing.assert_array_equal(shuffled.numpy(), out.numpy())
+
+
 @given(line=lines(kernels=6, dilations=6), seed=seeds)
 @example(line=Line(3, 2, d=2), seed=0)
 def test_t07_a_common_factor_of_stride_and_dilation_kills_phases(line: Line, seed: int) -> None:

@@ -1,0 +1,62 @@
+"""Cross-entropy and its targets on the CPU against the reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cpu_kernels import CPU, FLOATS, LAYOUTS, REFERENCE, laid_out, near, seeds, shapes
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(
+    shapes, st.sampled_from([*FLOATS, "f2"]), st.sampled_from(LAYOUTS), st.sampled_from([0.0, 0.1, 1.0]),
+    st.sampled_from([1.0, 30.0, 1000.0]), seeds,
+)  # fmt: skip
+def test_cross_entropy(shape, dtype, layout, smoothing, size, seed) -> None:
+    rng = np.random.default_rng(seed)
+    x = (size * rng.standard_normal(shape)).astype(dtype)
+    x = laid_out(x, layout) if x.ndim == 4 else x
+    target = rng.integers(-1, shape[1], (shape[0], *shape[2:]))
+    weight = rng.random(shape[1]).astype(dtype)
+    near("cross_entropy", x, target, weight, smoothing)
+    _, top, logs = REFERENCE.cross_entropy(x, target, weight, smoothing)
+    g = rng.standard_normal(target.shape).astype(dtype)
+    near("cross_entropy_grad", g, x, top, logs, target, weight, smoothing)
+    near("cross_entropy_grad", np.broadcast_to(g.dtype.type(0.5), g.shape), x, top, logs, target, weight, smoothing)
+
+
+def test_cross_entropy_of_ignored_pixels_is_zero_whatever_their_logits() -> None:
+    x = np.array([[[np.nan, 1.0, -np.inf]], [[1.0, 2.0, 3.0]]]).reshape(1, 2, 1, 3)
+    target = np.array([[[-1, 1, -1]]])
+    near("cross_entropy", x, target, np.ones(2), 0.1)
+    losses, top, logs = CPU.cross_entropy(x, target, np.ones(2), 0.1)
+    assert losses[0, 0, 0] == 0 == losses[0, 0, 2]
+    dx = CPU.cross_entropy_grad(np.ones((1, 1, 3)), x, top, logs, target, np.ones(2), 0.1)
+    assert not dx[..., ::2].any() and dx[..., 1].all()
+
+
+@given(shapes, st.sampled_from(["i8", "u1", "?", "i4"]), st.sampled_from([-100, 0, 2, 255]), st.sampled_from([*FLOATS, "f2"]), seeds)
+def test_targets_and_what_belongs_to_their_classes(shape, labels, ignore, dtype, seed) -> None:
+    """Classes, what is none, and ignored ones: the same come out, and the same is the first that is wrong."""
+    rng = np.random.default_rng(seed)
+    classes, pixels = shape[1], (shape[0], *shape[2:])
+    for low, high in ((0, classes), (-2, classes + 2), (254, 257)):
+        target = rng.integers(low, high, pixels).astype(labels)
+        before = target.copy()
+        clean, wrong = CPU.clean_target(target, classes, ignore)
+        expected = REFERENCE.clean_target(target, classes, ignore)
+        np.testing.assert_array_equal(clean, expected[0], strict=True)
+        assert wrong == expected[1] and wrong.shape == expected[1].shape == ()
+        np.testing.assert_array_equal(target, before)
+        near("at_class", rng.standard_normal(classes).astype(dtype), clean)
+
+
+def test_a_target_that_is_no_class_is_an_error() -> None:
+    x, target, weight = np.zeros((1, 2, 1, 1)), np.full((1, 1, 1), 2), np.ones(2)
+    with pytest.raises(IndexError, match="a target is no class"):
+        CPU.at_class(weight, target)
+    with pytest.raises(IndexError, match="a target is no class"):
+        CPU.cross_entropy(x, target, weight, 0.0)
+    with pytest.raises(IndexError, match="a target is no class"):
+        CPU.cross_entropy_grad(target * 1.0, x, x[:, 0], x[:, 0], target, weight, 0.0)

@@ -336,6 +336,30 @@ def test_a_crop_shifts_what_is_seen(way: Callable[[Tensor], Tensor]) -> None:
     assert field is not None and (field.size, field.jump) == ((5, 6), (1, 1))
 
 
+def test_buffers_that_forward_changes_are_as_before() -> None:
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", Tensor([3]))
+            self.register_buffer("largest", Tensor([2.0, 5.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            self.largest = F.maximum(self.largest, F.amax(x.detach(), (0, 2, 3)))
+            return x
+
+    net = Counts()
+    calls, largest = net.calls, net.largest
+    x = Tensor([1.0], requires_grad=True)
+    y = x * calls
+    nn.summary(net, (1, 2, 3, 4))
+    y.backward()  # nothing has changed
+    assert net.calls is calls and net.largest is largest
+    assert (calls.numpy().tolist(), largest.numpy().tolist()) == ([3], [2.0, 5.0])
+    net(Tensor(np.ones((1, 2, 3, 4), np.float32)))
+    assert net.calls is calls and calls.numpy().tolist() == [4]
+
+
 def test_a_mean_over_all_pixels_sees_the_whole_image() -> None:
     class Mean(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

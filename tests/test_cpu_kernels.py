@@ -15,6 +15,8 @@ import pytest
 from minidcnn.backend import Kernels
 from minidcnn.backend.cpu import CpuKernels, elementwise
 
+ELSEWHERE = {"constant_weights"}  # computes nothing that could be compared: tests/test_constant_weights.py
+
 
 def overrides() -> list[str]:
     return sorted(name for name in vars(Kernels) | dict(inspect.getmembers(Kernels, inspect.isfunction)) if changed(name))
@@ -29,7 +31,7 @@ def test_every_override_is_in_these_tests_and_has_the_signature_of_the_reference
     names = [name for name in overrides() if callable(getattr(Kernels, name))]
     assert len(names) >= 24
     for name in names:
-        assert source.count(f'"{name}"') >= 2, f"{name} is not compared with the reference"
+        assert name in ELSEWHERE or source.count(f'"{name}"') >= 2, f"{name} is not compared with the reference"
         assert inspect.signature(getattr(CpuKernels, name)) == inspect.signature(getattr(Kernels, name)), name
 
 

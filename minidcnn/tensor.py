@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from .backend import Array, backend, float_dtype, is_cupy, raise_pending, to_backend
-from .recording import is_grad_enabled
+from .operators import in_place, recorded, registered, writable
 
 if TYPE_CHECKING:
     from .autograd import Node
 
 Operand: TypeAlias = "Tensor | float | int | bool | Array"
-RANK = {"b": 0, "i": 1, "u": 1, "f": 2}  # kinds of dtypes: the highest decides
 
 
 class _Watch(threading.local):
@@ -105,7 +104,7 @@ class Tensor:
             raise ValueError(
                 f"Tensor.data: the new array has shape {array.shape}, the tensor has {self._array.shape}; make a new Tensor instead"
             )
-        self._array = array.astype(self._array.dtype, order="K", copy=not _writable(array))
+        self._array = array.astype(self._array.dtype, order="K", copy=not writable(array))
         self.changed()
 
     def numpy(self) -> Array:
@@ -133,7 +132,7 @@ class Tensor:
 
         ValueError for another name, BackendError if cupy cannot be had.
         """
-        return _op("move")(self, backend)
+        return registered("move")(self, backend)
 
     def detach(self) -> Tensor:
         """The same array outside the graph; no gradient flows through it."""
@@ -141,7 +140,7 @@ class Tensor:
 
     def astype(self, dtype: Any) -> Tensor:
         """This tensor in another dtype; differentiable between floating dtypes."""
-        return _op("cast")(self, dtype)
+        return registered("cast")(self, dtype)
 
     @property
     def backend(self) -> str:
@@ -176,7 +175,7 @@ class Tensor:
     @property
     def T(self) -> Tensor:
         """The matrix transpose of a 2-D tensor; for others all axes are reversed."""
-        return _op("permute")(self, tuple(range(self.ndim))[::-1])
+        return registered("permute")(self, tuple(range(self.ndim))[::-1])
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -253,7 +252,7 @@ class Tensor:
 
     def __setitem__(self, index: Any, value: Operand) -> None:
         """Write into the array in place. RuntimeError for a tensor inside a graph; its history could not be kept."""
-        if _recorded(self, value):
+        if recorded(self, value):
             raise RuntimeError(
                 "assigning into a tensor that takes part in gradients would falsify them; write inside no_grad(), or build the result "
                 "with where(), cat() or pad()"
@@ -266,64 +265,64 @@ class Tensor:
     # -- operators: the functions themselves live in functional/, which registers them here ---------------------------------
 
     def __add__(self, other: Operand) -> Tensor:
-        return _op("add")(self, other)
+        return registered("add")(self, other)
 
     def __radd__(self, other: Operand) -> Tensor:
-        return _op("add")(other, self)
+        return registered("add")(other, self)
 
     def __sub__(self, other: Operand) -> Tensor:
-        return _op("sub")(self, other)
+        return registered("sub")(self, other)
 
     def __rsub__(self, other: Operand) -> Tensor:
-        return _op("sub")(other, self)
+        return registered("sub")(other, self)
 
     def __mul__(self, other: Operand) -> Tensor:
-        return _op("mul")(self, other)
+        return registered("mul")(self, other)
 
     def __rmul__(self, other: Operand) -> Tensor:
-        return _op("mul")(other, self)
+        return registered("mul")(other, self)
 
     def __truediv__(self, other: Operand) -> Tensor:
-        return _op("div")(self, other)
+        return registered("div")(self, other)
 
     def __rtruediv__(self, other: Operand) -> Tensor:
-        return _op("div")(other, self)
+        return registered("div")(other, self)
 
     def __pow__(self, other: Operand) -> Tensor:
-        return _op("pow")(self, other)
+        return registered("pow")(self, other)
 
     def __rpow__(self, other: Operand) -> Tensor:
-        return _op("pow")(other, self)
+        return registered("pow")(other, self)
 
     def __iadd__(self, other: Operand) -> Tensor:
-        return _in_place("add", self, other)
+        return in_place("add", self, other)
 
     def __isub__(self, other: Operand) -> Tensor:
-        return _in_place("sub", self, other)
+        return in_place("sub", self, other)
 
     def __imul__(self, other: Operand) -> Tensor:
-        return _in_place("mul", self, other)
+        return in_place("mul", self, other)
 
     def __itruediv__(self, other: Operand) -> Tensor:
-        return _in_place("div", self, other)
+        return in_place("div", self, other)
 
     def __ipow__(self, other: Operand) -> Tensor:
-        return _in_place("pow", self, other)
+        return in_place("pow", self, other)
 
     def __matmul__(self, other: Operand) -> Tensor:
-        return _op("matmul")(self, other)
+        return registered("matmul")(self, other)
 
     def __rmatmul__(self, other: Operand) -> Tensor:
-        return _op("matmul")(other, self)
+        return registered("matmul")(other, self)
 
     def __neg__(self) -> Tensor:
-        return _op("neg")(self)
+        return registered("neg")(self)
 
     def __abs__(self) -> Tensor:
-        return _op("abs")(self)
+        return registered("abs")(self)
 
     def __getitem__(self, index: Any) -> Tensor:
-        return _op("getitem")(self, index)
+        return registered("getitem")(self, index)
 
     def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
         return _compare(self, other, "__eq__")
@@ -347,47 +346,39 @@ class Tensor:
 
     def sum(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
         """Sum over `dim` (all axes if None)."""
-        return _op("sum")(self, dim, keepdim)
+        return registered("sum")(self, dim, keepdim)
 
     def mean(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
         """Mean over `dim` (all axes if None)."""
-        return _op("mean")(self, dim, keepdim)
+        return registered("mean")(self, dim, keepdim)
 
     def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         """The same elements, in row-major order, in another shape; one entry may be -1."""
-        return _op("reshape")(self, shape[0] if len(shape) == 1 else shape)
+        return registered("reshape")(self, shape[0] if len(shape) == 1 else shape)
 
     def permute(self, *dims: int | Sequence[int]) -> Tensor:
         """The axes in the order `dims`."""
-        return _op("permute")(self, dims[0] if len(dims) == 1 else dims)
+        return registered("permute")(self, dims[0] if len(dims) == 1 else dims)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
         """Axes `dim0` and `dim1` exchanged."""
-        return _op("transpose")(self, dim0, dim1)
+        return registered("transpose")(self, dim0, dim1)
 
     def exp(self) -> Tensor:
         """e to the power of each element."""
-        return _op("exp")(self)
+        return registered("exp")(self)
 
     def log(self) -> Tensor:
         """Natural logarithm of each element."""
-        return _op("log")(self)
+        return registered("log")(self)
 
     def sqrt(self) -> Tensor:
         """Square root of each element."""
-        return _op("sqrt")(self)
+        return registered("sqrt")(self)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
         """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient."""
-        return _op("argmax")(self, dim, keepdim)
-
-
-_OPS: dict[str, Callable[..., Tensor]] = {}
-
-
-def register(**functions: Callable[..., Tensor]) -> None:
-    """Give Tensor its operators; functional/ calls this, as it lies above this module."""
-    _OPS.update(functions)
+        return registered("argmax")(self, dim, keepdim)
 
 
 def real_array(name: str, data: Any, dtype: Any = None) -> Array:
@@ -413,53 +404,8 @@ def real_dtype(name: str, dtype: Any) -> Any:
     return kind
 
 
-def _op(name: str) -> Callable[..., Tensor]:
-    if name not in _OPS:
-        from importlib import import_module
-
-        import_module("minidcnn.functional")
-    return _OPS[name]
-
-
-def _recorded(tensor: Tensor, value: Any) -> bool:
-    """Whether a function of the two would be recorded in a graph."""
-    return is_grad_enabled() and (tensor.requires_grad or (isinstance(value, Tensor) and value.requires_grad))
-
-
-def _in_place(name: str, tensor: Tensor, value: Operand) -> Tensor:
-    """`tensor += value` and its like, see Tensor. ValueError and TypeError for a shape and a dtype that would have to change, as in PyTorch."""
-    recorded = _recorded(tensor, value)
-    if recorded and tensor.requires_grad and tensor.is_leaf:
-        raise RuntimeError(
-            f"{name}: a leaf that requires gradients cannot be changed in place while they are recorded; write inside no_grad(), or make a "
-            f"new tensor: y = x + 1, not x += 1"
-        )
-    result = _op(name)(tensor, value)
-    if result.shape != tensor.shape:
-        raise ValueError(
-            f"{name}: a result of shape {result.shape} does not fit into a tensor of {tensor.shape}; make a new tensor instead"
-        )
-    if RANK[result.dtype.kind] > RANK[tensor.dtype.kind]:
-        raise TypeError(f"{name}: a result of {result.dtype} does not fit into a tensor of {tensor.dtype}; make a new tensor instead")
-    if recorded:
-        return result.astype(tensor.dtype)
-    array = tensor._array
-    if _writable(array):
-        array[...] = result._array
-    else:
-        tensor._array = result._array.astype(array.dtype, copy=False)  # memory of its own
-    tensor.changed()
-    return tensor
-
-
-def _writable(array: Array) -> bool:
-    """Whether every number has a place of its own, and may be changed there: not so in broadcasts and read-only views."""
-    repeated = any(n > 1 and not step for n, step in zip(array.shape, array.strides, strict=True))
-    return not repeated and (is_cupy(array) or bool(array.flags.writeable))
-
-
-def _compare(a: Tensor, b: object, operator: str) -> Tensor:
-    result = getattr(a._array, operator)(b._array if isinstance(b, Tensor) else b)
+def _compare(a: Tensor, b: object, name: str) -> Tensor:
+    result = getattr(a._array, name)(b._array if isinstance(b, Tensor) else b)
     return Tensor.wrap(result if hasattr(result, "dtype") else np.asarray(result))
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, is_cupy, kernels_of, sum_dtype, to_backend
-from ..tensor import RANK, Operand, Tensor, not_a_tensor, real_dtype, register
+from ..operators import RANK, register
+from ..tensor import Operand, Tensor, not_a_tensor, real_dtype
 from ..window import integer, listed
 
 F = TypeVar("F", bound=Callable[..., Any])

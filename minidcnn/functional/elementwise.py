@@ -10,7 +10,8 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import HALF, Array, kernels_of, sum_dtype
-from ..tensor import Operand, Tensor, register
+from ..operators import register
+from ..tensor import Operand, Tensor
 from .common import as_tensor, cast, check_backend, fitting, of_tensor, operands, rounded, together, wide
 
 NUMBER = (int, float, np.integer, np.floating)

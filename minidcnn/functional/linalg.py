@@ -8,7 +8,8 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
-from ..tensor import Tensor, register
+from ..operators import register
+from ..tensor import Tensor
 from .common import SumTo, as_tensor, cast, check_backend, mixed, result_dtype
 from .shape import reshape, transpose, unsqueeze
 

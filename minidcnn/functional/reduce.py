@@ -9,7 +9,8 @@ from typing import Any
 
 from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
-from ..tensor import Tensor, register
+from ..operators import register
+from ..tensor import Tensor
 from .common import BroadcastTo, axes_of, axis, cast, of_tensor, rounded, wide
 from .elementwise import exp, where
 from .shape import reshape

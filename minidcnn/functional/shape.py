@@ -12,7 +12,8 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import Array, inverse, kernels_of
-from ..tensor import Tensor, _raw, register
+from ..operators import register
+from ..tensor import Tensor, _raw
 from ..window import integer, integers, listed
 from .common import BroadcastTo, axes_of, axis, cast, check_backend, of_tensor, result_dtype
 

@@ -50,6 +50,17 @@ def test_moments_follow_the_papers(shape: tuple[int, ...]) -> None:
     assert 0.98 * limit < np.abs(gained).max() <= limit
 
 
+NORMAL, UNIFORM = ("normal_", "kaiming_normal_", "xavier_normal_", "unet_"), ("uniform_", "kaiming_uniform_", "xavier_uniform_")
+
+
+@pytest.mark.parametrize("name", NORMAL + UNIFORM)
+def test_weights_are_normal_or_uniform_as_they_are_called(name: str) -> None:
+    """The mean fourth power of what has mean 0 and variance 1: its deviation is 0.03 over so many numbers for the normal distribution."""
+    values = getattr(init, name)(weight(40, 30, 5, 4)).numpy()
+    standard = (values - values.mean()) / values.std()
+    assert (standard**4).mean() == pytest.approx(3 if name in NORMAL else 9 / 5, abs=0.15) and abs((standard**3).mean()) < 0.08
+
+
 def test_plain_fillings_write_in_place_in_any_layout() -> None:
     for t in (weight(3, 4), Tensor(np.zeros((2, 5, 3, 4)).transpose(0, 3, 1, 2)), weight(2, 3, dtype="float32")):
         dtype = t.dtype

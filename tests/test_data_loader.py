@@ -155,8 +155,9 @@ def test_samples_that_do_not_fit_are_named() -> None:
     with pytest.raises(DataError, match="bytes: an image must be floating point"):
         collate([Sample((good.image * 255).astype(np.uint8), good.mask, "bytes")])
     with pytest.raises(DataError, match=r"must yield Sample.*got tuple"):
-        Loader([(1, 2)], 1).sample(0, 0)  # type: ignore[list-item]
-        collate([(1, 2)])  # type: ignore[list-item]
+        next(Loader([(1, 2)], 1).batches(0))  # type: ignore[list-item]
+    with pytest.raises(DataError, match=r"must yield Sample.*got tuple"):
+        collate([good, (1, 2)])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "positions after the last count": ("col2im", "i(min(p / stride, positions - 1))", "i(p / stride)"),
     "stride and dilation exchanged": ("col2im", "% g.h + g.ph, g.sh, g.oh)", "% g.h + g.ph, g.dh, g.oh)"),
     "the last maximum wins instead of the first": ("max_pool", "value > best ||", "value < best ||"),
-    "every window gives, not only the one that won": ("pool_scatter", "if (taps[at] == a * g.kw + b) total", "total"),
+    "every window gives, not only the one that won": ("pool_scatter", "if ((int)taps[at] == a * g.kw + b) total", "total"),
     "the last window beyond the edge": ("pool_scatter", "min(p / stride, positions - 1)", "p / stride"),
     "the rows of one image for all": ("pool_scatter", "(int)blockIdx.x / g.h * g.oh", "0"),
     "a block for the first row only": ("max_pool", "top = (int)blockIdx.x % g.oh", "top = 0 % g.oh"),
@@ -365,7 +365,8 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "only the first four parts are added up": ("norms", "i < count; i += 256", "i < count && i < 4; i += 256"),
     "a thread's last element alone": ("norms", "return total + v * v;", "return v * v;"),
     "signs are kept": ("norms", "fabs(double(Sum(x[e])))", "double(Sum(x[e]))"),
-    "the average forgets its weight": ("avg_pool", "share = weight[i * g.ow + j]", "share = weight[j * g.ow + i]"),
+    "the average forgets its weight": ("avg_pool", "total * weight[i * g.ow + j]", "total * weight[j * g.ow + i]"),
+    "the last row of a window is its mean": ("avg_pool", "total += line;", "total = line;"),
 }
 
 

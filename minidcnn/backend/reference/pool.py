@@ -26,8 +26,7 @@ def first_taps(window: Window, size: Pair, out: Pair) -> tuple[Array, Array]:
 class PoolKernels(TransferKernels):
     """Max-pool with its gather and scatter, average pool with its adjoint, and gather / scatter at flat plane indices."""
 
-    @staticmethod
-    def tap_dtype(window: Window) -> np.dtype[Any]:
+    def tap_dtype(self, window: Window) -> np.dtype[Any]:
         """The smallest unsigned dtype that counts the window's taps: uint8 for up to 256, uint16 for up to 65536, else uint32."""
         return np.min_scalar_type(window.taps - 1)
 

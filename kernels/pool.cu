@@ -1,7 +1,7 @@
 // Max-pool with its gather and scatter, gather and scatter at flat plane indices, average pool with its adjoint.
 //
-// Winners are stored as taps, a KW + b, in TAP (one byte for up to 256 taps, two for up to 65536, else four). Scatters are written as gathers over the few windows that
-// touch a pixel, in a fixed order, without atomics. With X = N H W C numbers in the larger image and Y = N OH OW C in the smaller:
+// Winners are stored as taps, a KW + b, in TAP (one byte for up to 256 taps, two for up to 65536, else four). Scatters are written as gathers over the
+// few windows that touch a pixel, in a fixed order, without atomics. With X = N H W C numbers in the larger image and Y = N OH OW C in the smaller:
 //
 // max_pool           X numbers read (overlapping windows from the cache), Y numbers and Y taps written.
 // pool_gather        Y taps read and up to 32 bytes around each of Y numbers, Y written.

@@ -1,0 +1,154 @@
+"""What commands give is what the library gives: scores with tiles and flips, predictions of 12-bit images, shares, which images are shown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import minidcnn
+from minidcnn import models
+from minidcnn.cli import main
+from minidcnn.cli.predict import shares
+from minidcnn.data import Normalize, read_image
+from minidcnn.interop import Checkpoint, load_checkpoint, model_of, save_checkpoint
+from minidcnn.segmentation import gallery, predict_mask
+from minidcnn.segmentation.metrics import ConfusionMatrix
+
+MEAN, STD, CLASSES = [0.3], [0.25], ["sky", "road", "tree"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A U-Net for gray images and three classes, untrained, whose answers vary from pixel to pixel."""
+    minidcnn.manual_seed(3)
+    model = models.UNet(1, 3, base=2, depth=2, padding="same")
+    state = model.state_dict()
+    state["head.weight"] *= 20
+    info = {
+        "classes": CLASSES,
+        "palette": [[0, 0, 0], [200, 40, 40], [40, 90, 220]],
+        "channels": 1,
+        "mean": MEAN,
+        "std": STD,
+        "mask_values": [0, 1, 2],
+    }
+    path = tmp_path_factory.mktemp("run") / "best.safetensors"
+    save_checkpoint(path, Checkpoint("unet", model.config, state, info))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Ten gray images of 28 x 36 to 28 x 45 pixels in tmp_path/mydata, and masks of three classes; image k is as bright as 10 k on the whole."""
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / "mydata" / part).mkdir(parents=True)
+    for k in range(10):
+        image = rng.integers(0, 100, (28, 36 + k)) + 10 * k
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / "mydata" / "images" / f"{k}.png")
+        Image.fromarray(rng.integers(0, 3, image.shape, dtype=np.uint8)).save(tmp_path / "mydata" / "masks" / f"{k}.png")
+    return tmp_path / "mydata"
+
+
+def matrix(checkpoint: Path, root: Path, **how: Any) -> ConfusionMatrix:
+    """The pixels of all images by truth and prediction, image by image with the library."""
+    model, total = model_of(load_checkpoint(checkpoint)), ConfusionMatrix(3, 255)
+    for k in range(10):
+        image = Normalize(MEAN, STD).image(read_image(root / "images" / f"{k}.png", 1))
+        total.update(np.asarray(Image.open(root / "masks" / f"{k}.png")), predict_mask(model, image, **how))
+    return total
+
+
+# -- evaluate --------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "how"),
+    [
+        ("", {}),
+        ("--tile 0", {}),
+        ("--tile 16", {"tile": 16}),
+        ("--flips", {"flips": True}),
+        ("--tile 20 --flips", {"tile": 20, "flips": True}),
+    ],
+)
+def test_evaluate_predicts_with_tiles_and_flips(
+    typed: str, how: dict[str, Any], checkpoint: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(checkpoint), "--data", "folder", "--root", str(root), "--split", "all", *typed.split()]
+    expected = matrix(checkpoint, root, **how)
+    assert main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told.pop("confusion") == expected.matrix.tolist() and told.pop("classes") == CLASSES
+    assert told == {"checkpoint": str(checkpoint), "data": "mydata all", "images": 10, **expected.scores()}
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"mydata all: 10 images\n{expected.table(CLASSES)}\n"
+    if how:
+        assert (expected.matrix != matrix(checkpoint, root).matrix).any()
+
+
+# -- predict -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["tif", "npy"])
+def test_a_12_bit_image_is_predicted_as_its_values_over_the_white_one(kind: str, checkpoint: Path, tmp_path: Path) -> None:
+    """By the option, else as in training, else by the file's type."""
+    stored = np.random.default_rng(1).integers(0, 4096, (22, 30), dtype=np.uint16)
+    image = tmp_path / f"deep.{kind}"
+    np.save(image, stored) if kind == "npy" else Image.fromarray(stored).save(image)
+    loaded = load_checkpoint(checkpoint)
+    trained = tmp_path / "trained.safetensors"
+    save_checkpoint(trained, Checkpoint("unet", loaded.config, loaded.tensors, loaded.info | {"white": 2000.0}))
+    seen = {}
+    for name, path, typed, white in (
+        ("given", checkpoint, ["--white", "4095"], 4095),
+        ("as in training", trained, [], 2000),
+        ("given after training", trained, ["--white", "4095"], 4095),
+        ("by the type", checkpoint, [], 65535),
+    ):
+        assert main(["predict", str(path), str(image), "--out", str(tmp_path / name), *typed]) == 0
+        seen[name] = np.asarray(Image.open(tmp_path / name / "deep.png"))
+        values = stored[None] / np.float32(white)
+        np.testing.assert_array_equal(seen[name], predict_mask(model_of(loaded), Normalize(MEAN, STD).image(values.astype(np.float32))))
+    assert len({s.tobytes() for s in seen.values()}) == 3
+
+
+def test_shares_of_classes() -> None:
+    assert shares(np.array([1, 3]), ["a", "b"]) == "b 75.0 %, a 25.0 %"
+    assert shares(np.array([0, 5, 0, 3]), ["a", "b", "c", "d"]) == "b 62.5 %, d 37.5 %"
+    assert shares(np.arange(9), list("abcdefghi")) == "i 22.2 %, h 19.4 %, g 16.7 %, f 13.9 %, e 11.1 %, d 8.3 % and 2 more"
+
+
+def test_predict_tells_the_shares_of_each_image_and_of_all(
+    checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [root / "images" / f"{k}.png" for k in (2, 7)]
+    assert main(["predict", str(checkpoint), *map(str, images), "--out", str(tmp_path / "out")]) == 0
+    counts = [np.bincount(np.asarray(Image.open(tmp_path / "out" / i.name)).ravel(), minlength=3) for i in images]
+    lines = [f"{i} -> {tmp_path / 'out' / i.name}: {shares(c, CLASSES)}" for i, c in zip(images, counts, strict=True)]
+    assert capsys.readouterr().out.splitlines() == [*lines, f"all 2: {shares(sum(counts), CLASSES)}"]
+
+
+# -- show --------------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("count", "names"), [(1, "5"), (2, "27"), (4, "1368"), (5, "13579"), (7, "0235679"), (10, "0123456789"), (33, "0123456789")]
+)
+def test_show_takes_the_middle_of_each_part(count: int, names: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The data set is cut into as many equal parts as images are asked for."""
+    drawn: list[Any] = []
+    monkeypatch.setattr(gallery, "samples", lambda shown, *rest, **named: drawn.append((shown, *rest, named)))
+    words = ["--data", "folder", "--root", str(root), "--split", "all", "--classes", "a,b,c", "--out", str(tmp_path / "out")]
+    assert main(["show", *words, "--count", str(count)]) == 0
+    ((shown, classes, palette, path, named),) = drawn
+    assert [sample.name for sample in shown] == list(names)
+    for sample in shown:
+        np.testing.assert_array_equal(sample.mask, np.asarray(Image.open(root / "masks" / f"{sample.name}.png")))
+    assert (classes, len(palette), path) == (("a", "b", "c"), 3, tmp_path / "out" / "mydata-all.png")
+    assert named == {"title": f"mydata all: {len(names)} of 10 images"}

@@ -485,6 +485,11 @@ def test_evaluate_goes_by_the_run_in_whose_folder_the_checkpoint_lies(
     config = TrainConfig("unet", data="folder", root=str(dataset), val_fraction=0.3)
     (tmp_path / "config.json").write_text(config.to_json())
     assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json").out)["images"] == 3
+    assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json", "--val-fraction", 0.3).out)["images"] == 3
+    assert command("evaluate", tmp_path / "best.safetensors", "--val-fraction", 0.5).error == (
+        "--val-fraction 0.5 would divide the images anew, and the network knows some of them from training: leave it out, or name a data set "
+        "with --data"
+    )
 
 
 def test_evaluate_scores_the_images_held_out_in_training_though_others_came_and_went(
@@ -507,6 +512,8 @@ def test_evaluate_scores_the_images_held_out_in_training_though_others_came_and_
     scores = json.loads(said.out)
     assert scores["images"] == 3 and not said.err
     np.testing.assert_array_equal(np.sum(scores["confusion"], axis=1), pixels_of(["1", "4", "9"]))
+    for name in ("val", "validation"):
+        assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json", "--split", name).out) == scores
     assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json", "--split", "all").out)["images"] == 25
 
     for part in ("images", "masks"):

@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from ..data import DataError
+    from ..data.files import split_name
     from ..nn import constant_weights
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
@@ -49,8 +50,9 @@ def run(args: argparse.Namespace) -> int:
     tile = tile_of(args, model)
     classes = list(checkpoint.info["classes"])
     again = as_in_training(args)
-    data = open_data(args, args.split or "val", **meaning(checkpoint.info, args), strict=False)
-    if again and args.split in (None, "val"):
+    split = split_name(args.split or "val")
+    data = open_data(args, split, **meaning(checkpoint.info, args), strict=False)
+    if again and split == "val":
         data = held_out(args, data, checkpoint.info)
     for problem in data.problems:
         warn(problem)
@@ -90,10 +92,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def as_in_training(args: argparse.Namespace) -> bool:
-    """Without --data: the data set of the run in whose folder the checkpoint lies, divided as it was there. ValueError if there is none.
+    """Without --data: the data set of the run in whose folder the checkpoint lies, divided as it was there. Returns whether it is that one.
 
-    Returns whether it is that data set.
+    ValueError if there is no such run, or --val-fraction asks for another division.
     """
+    from ..data.written import option_text
     from ..segmentation.runs import RunFolder
 
     if args.data is not None:
@@ -106,9 +109,15 @@ def as_in_training(args: argparse.Namespace) -> bool:
     config = folder.read_config()
     args.data = config.data
     args.root = args.root or config.root
-    for name in ("val_fraction", "suffix"):  # the other options decided what the checkpoint says: see `meaning`
-        if getattr(args, name) is None:
-            setattr(args, name, config.data_options().get(name))
+    options = config.data_options()
+    if args.val_fraction not in (None, options.get("val_fraction")):
+        raise ValueError(
+            f"{option_text('val_fraction', args.val_fraction)} would divide the images anew, and the network knows some of them from training: "
+            f"leave it out, or name a data set with --data"
+        )
+    args.val_fraction = options.get("val_fraction")
+    if args.suffix is None:  # the other options decided what the checkpoint says: see `meaning`
+        args.suffix = options.get("suffix")
     return True
 
 

@@ -94,9 +94,14 @@ def existing_folder(root: str | Path, owner: str) -> Path:
     return path
 
 
+def split_name(split: str) -> str:
+    """`split` as data sets call it: "valid" and "validation" mean "val", "training" means "train", "testing" means "test"."""
+    return {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(split, split)
+
+
 def choose_split(split: str, known: Sequence[str], owner: str) -> str:
-    """`split` if it is known; "valid" and "validation" mean "val", "training" means "train"."""
-    split = {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(split, split)
+    """`split_name(split)`. DataError if it is not known."""
+    split = split_name(split)
     if split not in known:
         raise DataError(f"{owner}: there is no split {split!r}; this data set has {', '.join(known)}")
     return split

@@ -189,6 +189,16 @@ def test_tiles_and_flips_arrive(command: Command, checkpoint: Path, photos: Path
     assert (results["whole"] == results["flips"]).mean() > 0.5
 
 
+def test_tiles_are_as_large_as_the_network_needs_where_nothing_is_said(
+    command: Command, checkpoint: Path, photos: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("predict", checkpoint, photos / "colour.png", "--out", tmp_path / "four", "--tile", 4).code == 0
+    monkeypatch.setattr("minidcnn.segmentation.predict.TILE", 3)
+    assert command("predict", checkpoint, photos / "colour.png", "--out", tmp_path / "usual").code == 0
+    assert (tmp_path / "usual" / "colour.png").read_bytes() == (tmp_path / "four" / "colour.png").read_bytes()
+    assert command("evaluate", checkpoint, "--data", "folder", "--root", dataset).code == 0
+
+
 def test_a_bad_image_does_not_cost_the_others(command: Command, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     (photos / "cut.jpg").write_bytes((photos / "photo.jpg").read_bytes()[:300])
@@ -337,7 +347,10 @@ def test_out_of_memory_is_told_with_a_way_out(
     monkeypatch.setattr("minidcnn.segmentation.predict.predict_mask", exhausted)
     said = command("predict", checkpoint, photos / "gray.png", "--out", tmp_path / "out")
     assert said.code == 1
-    assert f"error: {photos / 'gray.png'}: out of memory (Unable to allocate 30.0 GiB for an array); try --tile 512\n" in said.err
+    sentence = f"error: {photos / 'gray.png'}: out of memory (Unable to allocate 30.0 GiB for an array)"
+    assert f"{sentence}; try --tile 512\n" in said.err
+    for tile, advice in ((0, "; try --tile 1024"), (7, "; try --tile 4"), (4, "")):
+        assert f"{sentence}{advice}\n" in command("predict", checkpoint, photos / "gray.png", "--out", tmp_path / "out", "--tile", tile).err
     monkeypatch.setattr("minidcnn.segmentation.evaluate.evaluate", exhausted)
     said = command("evaluate", checkpoint, "--data", "folder", "--root", dataset)
     assert said.error == "out of memory (Unable to allocate 30.0 GiB for an array); a smaller --tile needs less"

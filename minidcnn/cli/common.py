@@ -91,8 +91,8 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     from ..segmentation.predict import TILE
 
     parser.add_argument(
-        "--tile", type=int, default=TILE, metavar="N",
-        help=f"cut images larger than NxN pixels into overlapping tiles, for less memory; 0 never does (default: {TILE})",
+        "--tile", type=int, metavar="N",
+        help=f"cut images larger than NxN pixels into overlapping tiles, for less memory; 0 never does (default: {TILE}, or what the network needs)",
     )  # fmt: skip
     parser.add_argument(
         "--flips", action="store_true", help="average over the four flips of each image: a little better, four times the work"
@@ -124,9 +124,11 @@ def open_checkpoint(path: Path, backend: str, precision: str = "float32") -> tup
 
 
 def tile_of(args: argparse.Namespace, model: Segmenter) -> int | None:
-    """--tile as `scores` takes it. ValueError if the network takes no tile so small."""
-    from ..segmentation.predict import smallest_tile
+    """--tile as `scores` takes it, `usual_tile` where it is not given. ValueError if the network takes no tile so small."""
+    from ..segmentation.predict import smallest_tile, usual_tile
 
+    if args.tile is None:
+        return usual_tile(model)
     if args.tile and args.tile < smallest_tile(model):
         raise ValueError(f"--tile must be at least {smallest_tile(model)} pixels for this network, or 0 for whole images, got {args.tile}")
     return args.tile or None

@@ -40,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..data.options import accepted
     from ..nn import constant_weights
+    from ..segmentation.predict import smallest_tile, usual_tile
     from .images import find_images
 
     accepted("folder", {"white": args.white})
@@ -67,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
                 fail(str(error) if str(job.source.path) in str(error) else f"{job.source}: {error}")
                 failed += 1
             except MemoryError as error:
-                smaller = max((tile or 2048) // 2, 64)
-                fail(f"{job.source}: out of memory ({exhausted(error)}); try --tile {smaller}")
+                smaller = usual_tile(model) if tile is None else max(tile // 2, smallest_tile(model))
+                way_out = f"; try --tile {smaller}" if tile is None or smaller < tile else ""
+                fail(f"{job.source}: out of memory ({exhausted(error)}){way_out}")
                 failed += 1
     done = len(jobs) + len(problems) - failed
     if totals is not None and len(jobs) > 1:

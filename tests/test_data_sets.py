@@ -115,6 +115,18 @@ def test_images_without_a_mask_are_named(tmp_path: Path) -> None:
     assert not report.ok and report.errors == data.problems
 
 
+def test_similar_names_are_looked_for_a_few_times_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = []
+    monkeypatch.setattr("minidcnn.data.files.get_close_matches", lambda *_: searches.append(1) or [])
+    (tmp_path / "images").mkdir()
+    put_mask(tmp_path / "masks" / "other.png")
+    for i in range(50):
+        (tmp_path / "images" / f"cell{i}.png").touch()
+    with pytest.raises(DataError, match=r"images/cell0\.png has no mask: .*\(50 more problems"):
+        Folder(tmp_path)
+    assert 0 < len(searches) <= 20  # each takes as long as there are masks
+
+
 def test_several_files_of_one_name(tmp_path: Path) -> None:
     put_pairs(tmp_path)
     put_mask(tmp_path / "masks" / "2.tif")

@@ -222,6 +222,14 @@ def test_large_images_are_validated_in_tiles_and_few_at_a_time(
     assert entry["val_pixel_accuracy"] == pytest.approx(np.trace(sum(p.matrix for p in parts)) / sum(p.matrix.sum() for p in parts))
 
 
+@pytest.mark.parametrize("flips", [False, True])
+def test_whoever_watches_is_asked_between_the_tiles_of_an_image_too(flips: bool, rng: np.random.Generator) -> None:
+    data, done = training.arrays(rng, 2, (72, 96)), []
+    evaluate(training.unet(data), data, mean=[0.5] * 3, std=[0.3] * 3, tile=64, flips=flips, progress=lambda *numbers: done.append(numbers))
+    tiles = 2 * 2 * (4 if flips else 1)
+    assert done == [(0, 2)] * tiles + [(1, 2)] * (tiles + 1) + [(2, 2)]
+
+
 def test_what_fits_into_a_tile_goes_through_whole(rng: np.random.Generator) -> None:
     data, kinds = training.arrays(rng, 3, (32, 40)), {"mean": [0.5] * 3, "std": [0.3] * 3, "loss": Loss("cross_entropy", None, 255)}
     model = training.unet(data)

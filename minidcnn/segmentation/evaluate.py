@@ -56,7 +56,7 @@ def evaluate(
     mean, std: of each channel, as in training. tile, flips: see `predict.scores`. batch_size: images of one size that go through the network
     together, fewer if they have more than tile x tile pixels; it changes nothing but speed and memory, save for a loss of regions.
     loss: averaged over the data set as `losses.Loss` defines it; Dice and Tversky compare the regions of all images that go together.
-    show: indices of samples to keep for pictures. progress: called with (images done, images in all).
+    show: indices of samples to keep for pictures. progress: called with (images done, images in all), for large images after each tile.
     DataError for bad files, FloatingPointError if the network answers with NaN.
     """
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
@@ -64,11 +64,18 @@ def evaluate(
     losses: list[tuple[Tensor, float]] = []  # of each batch, and what it weighs
     done = 0
     shown: list[Shown] = []
+
+    def between(*_: int) -> None:
+        if progress is not None:
+            progress(done, len(dataset))
+
     for start, samples in _groups(dataset, batch_size, tile):
         batch = collate([normalize(sample) for sample in samples])
         fits = tile is None or max(model.suitable_size(samples[0].size)) <= tile
         whole = fits and not flips  # then all stays where the network is, and on a GPU nothing waits before the end
-        probabilities = whole_scores(model, batch.images) if whole else scores(model, batch.images, tile=tile, flips=flips)
+        probabilities = (
+            whole_scores(model, batch.images) if whole else scores(model, batch.images, tile=tile, flips=flips, progress=between)
+        )
         masks, predicted = to_backend(batch.masks, _place(probabilities)), probabilities.argmax(axis=1)
         confusion.update(masks, predicted)
         if loss is not None:
@@ -76,8 +83,7 @@ def evaluate(
         wanted = [i for i in range(len(samples)) if start + i in show]
         shown += [Shown(samples[i].name, samples[i].image, samples[i].mask, to_backend(predicted[i], "numpy")) for i in wanted]
         done += len(samples)
-        if progress is not None:
-            progress(done, len(dataset))
+        between()
     total, size = sum((float(value.item()) * weight for value, weight in losses), 0.0), sum((weight for _, weight in losses), 0.0)
     confusion.matrix  # noqa: B018  # reading it brings errors of a GPU to light
     return Evaluation(confusion, None if loss is None else total / size if size else 0.0, tuple(shown))

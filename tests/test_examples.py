@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import runpy
@@ -16,7 +17,7 @@ import pytest
 import training
 from PIL import Image
 
-from minidcnn.data import cells
+from minidcnn.data import DataError, cells
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import command
 from minidcnn.segmentation.interrupt import Stopped
@@ -258,6 +259,30 @@ def test_memory_and_divergence_are_told_with_a_way_out(
     assert script("unet", *options) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: out of memory (while reading data/") and "Traceback" not in error
+
+
+def test_what_is_kept_is_told_when_the_disk_is_full_or_an_image_is_gone(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--root", "data", "--crop", "16", "--depth", "2", "--out", "run", *TINY)
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/last.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minidcnn.segmentation.train.save_checkpoint", full)
+        assert script("unet", *options) == 2
+    error = capsys.readouterr().err
+    assert error == "error: [Errno 28] No space left on device: 'run/last.safetensors'; nothing was saved yet\n"
+    assert script("unet", "--out", "run", "--resume") == 0
+
+    def gone(*args: object) -> None:
+        raise DataError("data/images/1.png does not exist")
+
+    monkeypatch.setattr(command.Trainer, "_batches", gone)
+    assert script("unet", "--out", "run", "--resume", "--epochs", "2") == 2
+    assert capsys.readouterr().err == "error: data/images/1.png does not exist; run/last.safetensors keeps the state after epoch 1\n"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another signal there")

@@ -80,6 +80,8 @@ def run(trainer: Trainer, request: Request) -> None:
         raise Stopped(f"stopped in epoch {trainer.epoch + 1} of {epochs} after step {trainer.step}; go on with: python {again}") from None
     except KeyboardInterrupt:  # asked twice
         raise Stopped(f"interrupted; {trainer.kept()}") from None
+    except (DataError, OSError) as error:  # an image is gone, or the disk is full
+        raise type(error)(f"{error}; {trainer.kept()}") from error
     except MemoryError as error:
         config = request.config
         said = out_of_memory(error, config.batch_size, config.crop, config.recompute, validating=trainer.step == trainer.steps)

@@ -124,12 +124,10 @@ def test_numbers_of_the_confusion(drawn: Drawn, tmp_path: Path) -> None:
 
 def test_every_picture_is_under_its_heading(drawn: Drawn, tmp_path: Path) -> None:
     """A gray image, of which all is class 1 and taken for 2; below, one of class 2 taken for 1 in its left quarter."""
-    image, ones = np.full((1, 20, 32), 0.6), np.ones((20, 32), int)
-    quarter = 2 * ones
+    images, ones, twos = [np.full((1, height, 32), 0.6) for height in (20, 26)], np.ones((20, 32), int), np.full((26, 32), 2)
+    quarter = twos.copy()
     quarter[:, :8] = 1
-    figures.predictions(
-        [image, image], [ones, 2 * ones], [2 * ones, quarter], CLASSES, PALETTE, tmp_path / "p.png", names=["first", "second"]
-    )
+    figures.predictions(images, [ones, twos], [2 * ones, quarter], CLASSES, PALETTE, tmp_path / "p.png", names=["first", "second"])
     assert drawn.column("image") < drawn.column("truth") < drawn.column("prediction") < drawn.column("errors")
     assert [part(drawn.panel("image", row), np.full(3, 153)) for row in (0, 1)] == [1, 1]
     assert [part(drawn.panel("truth", row), PALETTE[1 + row]) for row in (0, 1)] == [1, 1]

@@ -264,6 +264,13 @@ def test_many_classes_and_awkward_names(tmp_path: Path, rng: np.random.Generator
     assert max(pixels(tmp_path / "p.png").shape) < 3000
 
 
+def test_classes_in_a_script_that_the_font_lacks_warn_of_nothing(tmp_path: Path, rng: np.random.Generator) -> None:
+    names = ["道路", "road"]
+    images, masks = rows(rng, (40, 56))
+    figures.predictions(images, [m % 2 for m in masks], [m % 2 for m in masks], names, None, tmp_path / "p.png")  # a warning is an error
+    figures.confusion(ConfusionMatrix(2), names, tmp_path / "c.png")
+
+
 def test_predictions_is_the_same_every_time(tmp_path: Path, rng: np.random.Generator) -> None:
     images, truths = rows(rng, (20, 30))
     for name in ("a", "b"):

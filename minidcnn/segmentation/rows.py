@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ def draw_rows(
     shapes = [line.pictures[0].shape for line in lines]
     heights = [float(np.clip(panel * shape[0] / shape[1], 0.2, 1.5 * panel)) for shape in shapes]
     figure = figure_of(width, 1.0)
-    places, below = _flow(figure, [name for name, _ in legend], width - side - 2 * gap)
+    with _any_script():
+        places, below = _flow(figure, [name for name, _ in legend], width - side - 2 * gap)
     height = head + sum(heights) + gap * (len(heights) - 1) + 0.12 + below + 0.06
     figure.set_size_inches(width, height)
 
@@ -152,8 +154,15 @@ def short(name: str, inches: float) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """No warnings of names in a script that the font lacks: they show as boxes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a PNG, atomically."""
-    with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a class name in a script that the font lacks shows as boxes
+    with replacing(path) as temporary, _any_script():
         figure.savefig(temporary, format="png", metadata={"Software": None})

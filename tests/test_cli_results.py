@@ -67,16 +67,16 @@ def matrix(checkpoint: Path, root: Path, **how: Any) -> ConfusionMatrix:
 # -- evaluate --------------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("typed", "how"),
-    [
-        ("", {}),
-        ("--tile 0", {}),
-        ("--tile 16", {"tile": 16}),
-        ("--flips", {"flips": True}),
-        ("--tile 20 --flips", {"tile": 20, "flips": True}),
-    ],
-)
+WAYS: list[tuple[str, dict[str, Any]]] = [
+    ("", {}),
+    ("--tile 0", {}),
+    ("--tile 16", {"tile": 16}),
+    ("--flips", {"flips": True}),
+    ("--tile 20 --flips", {"tile": 20, "flips": True}),
+]
+
+
+@pytest.mark.parametrize(("typed", "how"), WAYS)
 def test_evaluate_predicts_with_tiles_and_flips(
     typed: str, how: dict[str, Any], checkpoint: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -93,6 +93,15 @@ def test_evaluate_predicts_with_tiles_and_flips(
 
 
 # -- predict -----------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("typed", "how"), WAYS)
+def test_predict_takes_tiles_and_flips_too(typed: str, how: dict[str, Any], checkpoint: Path, root: Path, tmp_path: Path) -> None:
+    model, normal = model_of(load_checkpoint(checkpoint)), Normalize(MEAN, STD).image(read_image(root / "images" / "4.png", 1))
+    assert main(["predict", str(checkpoint), str(root / "images" / "4.png"), "--out", str(tmp_path / "out"), *typed.split()]) == 0
+    predicted = np.asarray(Image.open(tmp_path / "out" / "4.png"))
+    np.testing.assert_array_equal(predicted, predict_mask(model, normal, **how))
+    assert bool(how) == bool((predicted != predict_mask(model, normal)).any())
 
 
 @pytest.mark.parametrize("kind", ["tif", "npy"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import minidcnn
 from minidcnn import models
 from minidcnn.backend import compiling
 from minidcnn.cli import COMMANDS, main
+from minidcnn.cli.common import data_arguments, open_data
+from minidcnn.cli.evaluate import held_out
 from minidcnn.cli.images import find_images, unique_names
-from minidcnn.data import FileDataset, Normalize, read_image
+from minidcnn.data import FileDataset, Normalize, Subset, read_image
 from minidcnn.interop import Checkpoint, load_checkpoint, model_of, save_checkpoint, save_weights
 from minidcnn.segmentation import predict_mask
 from minidcnn.segmentation.paint import overlay
@@ -556,6 +559,20 @@ def test_evaluate_goes_by_names_where_a_folder_is_divided_already(
                 (root / split / part / f"{i}.png").write_bytes((dataset / part / f"{i}.png").read_bytes())
     (tmp_path / "config.json").write_text(TrainConfig("unet", data="folder", root=str(root)).to_json())
     assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json").out)["images"] == 2
+
+
+def test_an_image_to_train_on_never_stands_for_one_of_its_name_that_was_held_out(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    data_arguments(parser, "val")
+    args = parser.parse_args(["--data", "camvid", "--root", str(tmp_path)])
+    for split, names in (("train", "012"), ("val", "02")):
+        for part in (split, f"{split}annot"):
+            (tmp_path / part).mkdir()
+            for name in names:
+                Image.fromarray(np.zeros((24, 32, 3) if part == split else (24, 32), np.uint8)).save(tmp_path / part / f"{name}.png")
+    found = held_out(args, open_data(args, "val"), {"classes": [], "held_out": ["0", "1", "2"]})
+    assert [found.label(i) for i in range(len(found))] == ["0", "2"]
+    assert isinstance(found, Subset) and all(entry.image.path.parent.name == "val" for entry in found.dataset.entries)  # type: ignore[attr-defined]
 
 
 def test_summary_of_networks_and_checkpoints(command: Command, checkpoint: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,10 +133,11 @@ def held_out(args: argparse.Namespace, val: Dataset, info: dict[str, Any]) -> Da
     wanted = info.get("held_out", sample_names(val))
     if wanted == sample_names(val):
         return val
-    try:
-        pools = [val, open_data(args, "all", **meaning(info, args), strict=False)]
-    except DataError:  # some data sets have no such split
-        pools = [val]
+    pools = [val]
+    with suppress(DataError):  # some data sets have no such split
+        whole = open_data(args, "all", **meaning(info, args), strict=False)
+        if len(set(sample_names(whole))) == len(whole):  # else a name may mean an image to train on
+            pools.append(whole)
     places = [{name: i for i, name in enumerate(sample_names(pool))} for pool in pools]
     pool, place = max(zip(pools, places, strict=True), key=lambda both: len(both[1].keys() & set(wanted)))
     missing = [name for name in wanted if name not in place]

@@ -47,6 +47,14 @@ def test_a_step_and_its_peer(what: str, name: str) -> None:
     ]
 
 
+def test_inference_with_weights_that_stay() -> None:
+    said = lines("infer", seconds=0.25, gflop=28.94, gflops=115.76, constant_seconds=0.2, constant_gain=1.26)
+    assert said[1:] == [
+        "inference: 250.0 ms, 28.9 GFLOP in convolutions by the definition, 116 a second",
+        "with nn.constant_weights: 200.0 ms, 1.26 times as fast",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "end"),
     [
@@ -154,12 +162,15 @@ PEERS_TIMES = {"contiguous": 8.0, "channels_last": 6.0}
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our process takes 4 seconds, PyTorch 8 or, in its better format, 6; layer k takes k + 1 times as long, the warm-up 100 seconds more."""
+    """Our process takes 4 seconds, with constant weights 2.5, PyTorch 8 or, in its better format, 6.
+
+    Layer k takes k + 1 times as long, and what comes first, to warm up, 100 seconds.
+    """
 
     class Told(compare.Side):
         def __init__(self, command: list[str], job: dict[str, Any], **environment: str) -> None:
-            self.seconds = PEERS_TIMES[job["format"]] if "format" in job else 4.0
-            self.peak = {8.0: 500, 6.0: 400, 4.0: 100}[self.seconds]
+            self.seconds = PEERS_TIMES[job["format"]] if "format" in job else 2.5 if job.get("constant") else 4.0
+            self.peak = {8.0: 500, 6.0: 400}.get(self.seconds, 100)
             self.ready = {"layers": LAYERS[:1] * 3 + LAYERS[1:] if job.get("record") else []}
             self.warm: set[int] = set()
 
@@ -185,6 +196,8 @@ def test_a_steps_operations_speed_and_ratio(what: str) -> None:
     gflop = (3 * OPERATIONS[0] + OPERATIONS[1]) / 1e9
     assert result["gflop"] == pytest.approx(gflop, rel=1e-12) and result["gflops"] == pytest.approx(gflop / 4, rel=1e-12)
     assert (result["seconds"], result["peer_seconds"], result["ratio"], result["peer_format"]) == (4, 6, 1.5, "channels_last")
+    constant = {key: value for key, value in result.items() if key.startswith("constant")}
+    assert constant == ({"constant_seconds": 2.5, "constant_gain": 1.6} if what == "infer" else {})
     assert result["machine"] == MACHINE and (result["what"], result["peer"], result["rounds"]) == (what, "torch", 1)
 
 

@@ -37,7 +37,8 @@ def lines(what: str, *, peer: str | None = None, options: dict[str, Any] | None 
 @pytest.mark.parametrize(("what", "name"), [("step", "training step"), ("infer", "inference")])
 def test_a_step_and_its_peer(what: str, name: str) -> None:
     said = lines(
-        what, peer="torch", machine=MACHINE, seconds=0.25, gflop=28.94, gflops=115.76, peer_seconds=0.4, peer_format="channels_last", ratio=1.62
+        what, peer="torch", machine=MACHINE, seconds=0.25, gflop=28.94, gflops=115.76, peer_seconds=0.4, peer_format="channels_last",
+        ratio=1.62,
     )  # fmt: skip
     assert said == [
         HEAD,
@@ -78,8 +79,8 @@ def test_layers_are_a_table_with_the_peer_on_the_right() -> None:
         "seconds": 0.002, "gflops": 87.6, "peer_seconds": 0.003, "ratio": 1.5,
     }  # fmt: skip
     once = {
-        "kind": "conv_transpose2d", "x": [1, 8, 30, 40], "y": [1, 4, 15, 20], "kernel": [2, 2], "stride": [2, 2], "padding": [0, 0], "times": 1,
-        "seconds": 0.00412, "gflops": 9.4, "peer_seconds": 0.00206, "ratio": 0.5,
+        "kind": "conv_transpose2d", "x": [1, 8, 30, 40], "y": [1, 4, 15, 20], "kernel": [2, 2], "stride": [2, 2], "padding": [0, 0],
+        "times": 1, "seconds": 0.00412, "gflops": 9.4, "peer_seconds": 0.00206, "ratio": 0.5,
     }  # fmt: skip
     assert lines("layers", peer="torch", layers=[once, often]) == [
         HEAD,
@@ -150,12 +151,12 @@ def test_kernels_and_what_they_achieve() -> None:
     ]
 
 
-# -- in numbers, with processes that take as long as they are told -----------------------------------------------------------------------------
+# -- in numbers, with processes that take as long as they are told -------------------------------------------------------------------------
 
-LAYERS = [
-    {"kind": "conv2d", "x": [2, 6, 9, 11], "y": [2, 4, 5, 7], "kernel": [3, 2], "stride": [2, 1], "padding": [1, 0], "dilation": [1, 1], "groups": 2},
-    {"kind": "conv2d", "x": [2, 4, 5, 7], "y": [2, 3, 5, 7], "kernel": [1, 1], "stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "groups": 1},
-]  # fmt: skip
+LAYERS: list[dict[str, Any]] = [  # as far as it counts here
+    {"x": [2, 6, 9, 11], "y": [2, 4, 5, 7], "kernel": [3, 2], "stride": [2, 1], "padding": [1, 0], "groups": 2},
+    {"x": [2, 4, 5, 7], "y": [2, 3, 5, 7], "kernel": [1, 1], "stride": [1, 1], "padding": [0, 0], "groups": 1},
+]
 OPERATIONS = [2 * (2 * 4 * 5 * 7) * 3 * 6, 2 * (2 * 3 * 5 * 7) * 4]
 PEERS_TIMES = {"contiguous": 8.0, "channels_last": 6.0}
 
@@ -240,17 +241,17 @@ def test_the_command_measures_the_network_it_is_told(capsys: pytest.CaptureFixtu
     given = json.loads(capsys.readouterr().out)
     assert [point["shape"] for point in given.pop("points")] == [[1, 1, 8, 8], [1, 1, 24, 24], [3, 1, 40, 56]]
     assert given == {
-        "net": "fcn8s", "what": "sweep", "shape": [2, 1, 40, 56], "base": 3, "peer": "torch", "precision": "bf16", "rounds": 2, "recompute": True,
-        "sizes": [8, 24], "batches": [3], "classes": 21, "backend": "numpy", "graph": False,
+        "net": "fcn8s", "what": "sweep", "shape": [2, 1, 40, 56], "base": 3, "peer": "torch", "precision": "bf16", "rounds": 2,
+        "recompute": True, "sizes": [8, 24], "batches": [3], "classes": 21, "backend": "numpy", "graph": False,
     }  # fmt: skip
 
 
-# -- the ceilings of the machine ---------------------------------------------------------------------------------------------------------------
+# -- the ceilings of the machine -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("precision", "per"), [("float32", 1), ("bf16", 2)])
 def test_the_ceilings_are_what_is_done_in_a_second(precision: str, per: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a clock that says half a second: the operations of all products asked for, and every byte of what is copied and of the copy, once each."""
+    """With a clock that says half a second: the operations of all products asked for, each byte of what is copied and of the copy once."""
     done: list[int] = []
 
     def multiply(

@@ -1,4 +1,4 @@
-"""What commands give is what the library gives: scores with tiles and flips, predictions of 12-bit images, shares, which images are shown."""
+"""What commands give is what the library gives: scores with tiles and flips, predictions of 12-bit images, shares, images shown."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Ten gray images of 28 x 36 to 28 x 45 pixels in tmp_path/mydata, and masks of three classes; image k is as bright as 10 k on the whole."""
+    """Ten gray images of 28 x 36 to 28 x 45 pixels in tmp_path/mydata, each brighter than the one before, and masks of three classes."""
     rng = np.random.default_rng(0)
     for part in ("images", "masks"):
         (tmp_path / "mydata" / part).mkdir(parents=True)
@@ -64,7 +64,7 @@ def matrix(checkpoint: Path, root: Path, **how: Any) -> ConfusionMatrix:
     return total
 
 
-# -- evaluate --------------------------------------------------------------------------------------------------------------------------------
+# -- evaluate ------------------------------------------------------------------------------------------------------------------------------
 
 
 WAYS: list[tuple[str, dict[str, Any]]] = [
@@ -92,7 +92,7 @@ def test_evaluate_predicts_with_tiles_and_flips(
         assert (expected.matrix != matrix(checkpoint, root).matrix).any()
 
 
-# -- predict -----------------------------------------------------------------------------------------------------------------------------------
+# -- predict -------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("typed", "how"), WAYS)
@@ -143,7 +143,7 @@ def test_predict_tells_the_shares_of_each_image_and_of_all(
     assert capsys.readouterr().out.splitlines() == [*lines, f"all 2: {shares(sum(counts), CLASSES)}"]
 
 
-# -- show --------------------------------------------------------------------------------------------------------------------------------------
+# -- show ----------------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

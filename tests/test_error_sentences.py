@@ -38,7 +38,7 @@ def put(path: Path, array: np.ndarray) -> None:
     Image.fromarray(array.astype(np.uint8)).save(path)
 
 
-# -- the processor -----------------------------------------------------------------------------------------------------------------------------
+# -- the processor -------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lanes", ["5", "32", "0", "eight", " 8"])
@@ -53,7 +53,7 @@ def test_vectors_that_some_processor_has(lanes: str, monkeypatch: pytest.MonkeyP
     assert CpuKernels().name == "cpu"
 
 
-# -- data sets ---------------------------------------------------------------------------------------------------------------------------------
+# -- data sets -----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_no_mask_that_can_be_read(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_labels_without_images(tmp_path: Path) -> None:
     assert said(DataError, CamVid, tmp_path, "val") == f"CamVid: {tmp_path} holds valannot/ but not val/ with the images"
 
 
-# -- names, numbers, sources -------------------------------------------------------------------------------------------------------------------
+# -- names, numbers, sources ---------------------------------------------------------------------------------------------------------------
 
 
 def test_names_in_a_module_are_strings() -> None:
@@ -107,7 +107,7 @@ def test_an_installation_without_its_cuda_sources(tmp_path: Path, monkeypatch: p
     assert said(FileNotFoundError, source.folder.__wrapped__) == f"the CUDA sources are in neither {places}; reinstall minidcnn"
 
 
-# -- a step as a CUDA graph --------------------------------------------------------------------------------------------------------------------
+# -- a step as a CUDA graph ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

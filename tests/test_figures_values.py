@@ -68,7 +68,7 @@ def part(pixels: np.ndarray, colour: np.ndarray) -> float:
     return float((pixels == colour).all(axis=-1).mean())
 
 
-# -- the confusion matrix ----------------------------------------------------------------------------------------------------------------------
+# -- the confusion matrix ------------------------------------------------------------------------------------------------------------------
 
 DARK, LIGHT = np.array([8, 48, 107]), np.array([247, 251, 255])  # the ends of the colour map: all of a row, and nothing
 
@@ -119,7 +119,7 @@ def test_numbers_of_the_confusion(drawn: Drawn, tmp_path: Path) -> None:
     np.testing.assert_allclose(axes.images[0].get_array(), [[0.8, 0.2, 0], [0.0025, 0.9975, 0], [1, 0, 0]])
 
 
-# -- rows of pictures --------------------------------------------------------------------------------------------------------------------------
+# -- rows of pictures ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_picture_is_under_its_heading(drawn: Drawn, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_pictures_of_few_images_show_each_once(tmp_path: Path, rng: np.random.Ge
     assert names == [["0000", "0001", "0002"]]
 
 
-# -- curves ------------------------------------------------------------------------------------------------------------------------------------
+# -- curves --------------------------------------------------------------------------------------------------------------------------------
 
 
 def test_every_curve_is_that_of_its_label(drawn: Drawn, tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_losses_that_fall_far_have_a_logarithmic_axis(drawn: Drawn, tmp_path: Pa
         assert drawn.figure.axes[0].get_yscale() == scale and drawn.figure.axes[1].get_yscale() == "linear"
 
 
-# -- a sweep of the benchmark ------------------------------------------------------------------------------------------------------------------
+# -- a sweep of the benchmark --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("peer", [None, "torch"])

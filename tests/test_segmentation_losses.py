@@ -91,7 +91,7 @@ def test_what_a_batch_weighs(name: str, weights: np.ndarray | None, size: float)
     assert loss.size(np.full_like(masks, IGNORED)) == (2.0 if size == 2 else 0.0)
 
 
-# -- the loss that a run reports -------------------------------------------------------------------------------------------------------------
+# -- the loss that a run reports -----------------------------------------------------------------------------------------------------------
 
 
 def by_hand(logits: np.ndarray, masks: np.ndarray, weights: np.ndarray | None, pixel_weights: np.ndarray | None) -> tuple[float, float]:

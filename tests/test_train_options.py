@@ -1,4 +1,4 @@
-"""Every option of a run arrives: on the command line, in what happens to a sample, in the optimizer and in the learning rate of every step."""
+"""Every option of a run arrives: on the command line, in what happens to a sample, in the optimizer, in the rate of every step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from minidcnn.segmentation.runs import RunFolder
 MEAN, STD = [0.5, 0.25, 0.125], [0.5, 0.25, 2.0]
 
 
-# -- on the command line -----------------------------------------------------------------------------------------------------------------------
+# -- on the command line -------------------------------------------------------------------------------------------------------------------
 
 GIVEN: dict[str, tuple[str, Any]] = {  # field -> what is typed, and what it means
     "data": ("--data isbi", "isbi"),
@@ -128,7 +128,7 @@ def test_what_the_trainer_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert states[0] == states[1] != states[2] and built == [{"base": 7}] * 3
 
 
-# -- what happens to a sample ------------------------------------------------------------------------------------------------------------------
+# -- what happens to a sample --------------------------------------------------------------------------------------------------------------
 
 
 def network(channels: int = 3, padding: str = "same") -> models.UNet:
@@ -148,8 +148,8 @@ EXPECTED: dict[str, tuple[dict[str, Any], Callable[[models.UNet], list[Any]]]] =
     "everything": (
         {"augment": ("colour", "elastic", "rotate", "scale", "turns", "mirror"), "border_weight": 5.0, "crop": (16, 24)},
         lambda m: [
-            RandomScale(0.7, 1.5), RandomRotation(15), ElasticDeformation(10, 3, 0.5), PadTo(0), RandomCrop((16, 24)), RandomHorizontalFlip(),
-            RandomQuarterTurn(), ColorJitter(0.3, 0.3, 0.3, 0.05), UNetWeights(5.0),
+            RandomScale(0.7, 1.5), RandomRotation(15), ElasticDeformation(10, 3, 0.5), PadTo(0), RandomCrop((16, 24)),
+            RandomHorizontalFlip(), RandomQuarterTurn(), ColorJitter(0.3, 0.3, 0.3, 0.05), UNetWeights(5.0),
         ],
     ),
 }  # fmt: skip
@@ -236,7 +236,7 @@ def test_pixels_between_cells_weigh_more() -> None:
         np.testing.assert_array_equal(s.weight, unet_weight_map(s.mask, 8.0))
 
 
-# -- optimizers --------------------------------------------------------------------------------------------------------------------------------
+# -- optimizers ----------------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_networks_groups_hold_what_is_trained_with_its_decay() -> None:
     assert model.parameter_groups(0.125)[0]["weight_decay"] == 0
 
 
-# -- schedules ---------------------------------------------------------------------------------------------------------------------------------
+# -- schedules -----------------------------------------------------------------------------------------------------------------------------
 
 
 def share(schedule: str, step: int, steps: int, warmup: int) -> float:

@@ -128,7 +128,7 @@ def held_out(args: argparse.Namespace, val: Dataset, info: dict[str, Any]) -> Da
     Warns of those that are gone; DataError if all are. Older checkpoints don't know the names: then it is `val`.
     """
     from ..data import DataError, Subset
-    from ..segmentation.prepare import sample_names
+    from ..segmentation.state import sample_names
 
     wanted = info.get("held_out", sample_names(val))
     if wanted == sample_names(val):

@@ -1,16 +1,25 @@
-"""A picture of labelled samples, to see whether images and masks belong together before anything is trained."""
+"""Pictures of a data set: its samples, to see before training whether images and masks belong together, and what a network makes of them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..backend import Array
-from ..data import Sample
+from ..data import Dataset, Sample, Subset
+from .evaluate import evaluate
+from .figures import predictions
 from .paint import as_colours, as_palette, as_rgb, overlay
+from .predict import usual_tile
 from .rows import Line, draw_rows, legend_entries
+
+if TYPE_CHECKING:
+    from ..models import Segmenter
+
+SHOWN = 4  # images that stand for a data set
 
 
 def samples(
@@ -30,3 +39,14 @@ def samples(
         masks.append(mask)
         lines.append(Line(pictures, sample.name))
     draw_rows(path, ("image", "mask", "both"), lines, legend_entries(masks, classes, colours), panel=2.9, title=title)
+
+
+def predictions_of(
+    model: Segmenter, dataset: Dataset, path: str | os.PathLike[str], *, mean: Sequence[float], std: Sequence[float]
+) -> None:
+    """`figures.predictions` of some images of a data set, evenly chosen. mean, std: of each channel, as in training."""
+    count = min(SHOWN, len(dataset))
+    some = Subset(dataset, sorted({(2 * i + 1) * len(dataset) // (2 * count) for i in range(count)}))
+    shown = evaluate(model, some, mean=mean, std=std, batch_size=1, tile=usual_tile(model), show=range(count)).shown
+    names, images, truths, guesses = zip(*shown, strict=True)
+    predictions(images, truths, guesses, dataset.classes, dataset.palette, path, ignore_index=dataset.ignore_index, names=names)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,17 +28,14 @@ from ..data import (
     Sample,
     Transform,
     UNetWeights,
-    Value,
     check,
     open_dataset,
 )
 from ..data.transforms.geometry import pad_sample
-from ..data.written import argument_text
 from ..optim import lr_scheduler
 from .config import TrainConfig
 
 if TYPE_CHECKING:
-    from ..interop import Checkpoint
     from ..models import Segmenter
 
 
@@ -162,56 +157,3 @@ def make_schedule(config: TrainConfig, optimizer: optim.Optimizer, steps: int) -
         return makers[config.schedule]()
     rising = lr_scheduler.LinearLR(optimizer, 1 / (config.warmup + 1), 1.0, config.warmup)
     return lr_scheduler.SequentialLR(optimizer, [rising, makers[config.schedule]()], [config.warmup])
-
-
-# -- checkpoints ------------------------------------------------------------------------------------------------------
-
-
-def facts(train: Dataset, val: Dataset, mean: Sequence[float], std: Sequence[float], name: str) -> dict[str, Any]:
-    """What a checkpoint says about the data; see `interop.Checkpoint.info`."""
-    values = train.mask_values
-    return {
-        "classes": list(train.classes),
-        "palette": np.asarray(train.palette).tolist(),
-        "ignore_index": int(train.ignore_index),
-        "channels": int(train.channels),
-        "white": getattr(train, "white", None),
-        "mean": [float(m) for m in mean],
-        "std": [float(s) for s in std],
-        "mask_values": None if values is None else _listed(values),
-        "mask_ignored": _listed(train.mask_ignored),
-        "data": name,
-        "held_out": sample_names(val),
-    }
-
-
-def changed(checkpoint: Checkpoint, train: Dataset, val: Dataset) -> str:
-    """How images or classes differ from those that a checkpoint was trained on, in words; "" if they don't."""
-    info, state = checkpoint.info, checkpoint.training
-    if state["images"] != len(train):
-        return f"on {state['images']} training images, now there are {len(train)}"
-    held_out = sample_names(val)
-    if state.get("names", names_sum(train)) != names_sum(train) or info.get("held_out", held_out) != held_out:  # old runs lack both
-        return "on other images: some have another name now, or were held out and are not any more"
-    for called, before, now in (
-        ("classes", info["classes"], list(train.classes)),
-        ("mask values", info["mask_values"] or [], _listed(train.mask_values or ())),
-    ):
-        if before != now:
-            return f"with the {called} {argument_text(before)}, now they are {argument_text(now)}"
-    return ""
-
-
-def sample_names(dataset: Dataset) -> list[str]:
-    """The names of all samples, in their order."""
-    return [dataset.label(i) for i in range(len(dataset))]
-
-
-def names_sum(dataset: Dataset) -> int:
-    """CRC-32 of the samples' names in their order."""
-    return zlib.crc32(json.dumps(sample_names(dataset)).encode())
-
-
-def _listed(values: Sequence[Value]) -> list[Any]:
-    """As JSON has them: a colour is a list."""
-    return [list(v) if isinstance(v, tuple) else int(v) for v in values]

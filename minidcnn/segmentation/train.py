@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import optim
 from ..backend import HALF, Array, backend, image_dtype, kernels, random_state, set_random_state
-from ..data import Batch, Dataset, Loader, Subset, channel_statistics
+from ..data import Batch, Dataset, Loader, channel_statistics
 from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, load_weights, model_of, save_checkpoint
 from ..tensor import Tensor
 from . import prepare
@@ -24,12 +24,12 @@ from .metrics import constant_prediction
 from .predict import usual_tile
 from .progress import Progress, clock, compiling_said
 from .runs import RunFolder
+from .state import apart, changed, facts, names_sum, together
 
 if TYPE_CHECKING:
     from ..models import Segmenter
 
 REDRAW = 60.0  # seconds after which the pictures are drawn again while training goes on
-SHOWN = 4  # images in predictions.png
 
 
 class Trainer:
@@ -253,14 +253,12 @@ class Trainer:
     # -- checkpoints -----------------------------------------------------------------------------------------------------------
 
     def _checkpoint(self, training: bool) -> Checkpoint:
-        info = prepare.facts(self.train, self.val, self.mean, self.std, self.config.data)
+        info = facts(self.train, self.val, self.mean, self.std, self.config.data)
         info["epoch"] = self.epoch
         info["scores"] = {key: value for key, value in self.history[-1].items() if key.startswith("val_")} if self.history else {}
         if not training:
             return Checkpoint(self.model.name, self.model.config, self.model.state_dict(), info)
-        optimizer = self.optimizer.state_dict()
-        arrays = {f"{i}.{key}": v for i, values in optimizer["state"].items() for key, v in values.items() if hasattr(v, "dtype")}
-        numbers = {i: {key: v for key, v in values.items() if not hasattr(v, "dtype")} for i, values in optimizer["state"].items()}
+        optimizer, arrays = apart(self.optimizer.state_dict())
         state = {
             "epoch": self.epoch,
             "step": self.step,
@@ -268,8 +266,8 @@ class Trainer:
             "loss_size": self.loss_size,
             "best": self.best,
             "images": len(self.train),
-            "names": prepare.names_sum(self.train),
-            "optimizer": {"state": numbers, "param_groups": optimizer["param_groups"]},
+            "names": names_sum(self.train),
+            "optimizer": optimizer,
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "random_state": random_state(),
@@ -290,16 +288,12 @@ class Trainer:
         state = checkpoint.training
         if "optimizer" not in state:
             raise CheckpointError(f"{self.folder.last} has no state of a training, only a network; it is for predicting")
-        if changed := prepare.changed(checkpoint, self.train, self.val):
+        if difference := changed(checkpoint, self.train, self.val):
             raise CheckpointError(
-                f"the run in {self.folder} was started {changed}: put the data back as it was, or start a new run with another --out"
+                f"the run in {self.folder} was started {difference}: put the data back as it was, or start a new run with another --out"
             )
         load_weights(self.model, checkpoint)
-        values: dict[str, dict[str, Any]] = {i: dict(numbers) for i, numbers in state["optimizer"]["state"].items()}
-        for name, array in checkpoint.training_tensors.items():
-            i, _, key = name.partition(".")
-            values[i][key] = array
-        self.optimizer.load_state_dict({"state": values, "param_groups": state["optimizer"]["param_groups"]})
+        self.optimizer.load_state_dict(together(state["optimizer"], checkpoint.training_tensors))
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state.get("scaler", {}))
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
@@ -322,22 +316,9 @@ class Trainer:
 
     def draw_predictions(self, model: Segmenter) -> None:
         """predictions.png: some of the held-out images, evenly chosen, as `model` sees them."""
-        from .figures import predictions
+        from .gallery import predictions_of
 
-        count = min(SHOWN, len(self.val))
-        some = sorted({(2 * i + 1) * len(self.val) // (2 * count) for i in range(count)})
-        means = {"mean": self.mean, "std": self.std}
-        shown = evaluate(model, Subset(self.val, some), **means, batch_size=1, tile=usual_tile(model), show=range(count)).shown
-        predictions(
-            [s.image for s in shown],
-            [s.truth for s in shown],
-            [s.prediction for s in shown],
-            self.val.classes,
-            self.val.palette,
-            self.folder.predictions,
-            ignore_index=self.val.ignore_index,
-            names=[s.name for s in shown],
-        )
+        predictions_of(model, self.val, self.folder.predictions, mean=self.mean, std=self.std)
 
     def describe(self) -> str:
         """What is about to be trained, in a few lines."""

@@ -1,0 +1,83 @@
+"""What a checkpoint says of a run: what it was trained on, whether that is the same now, and what its optimizer has gathered."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..backend import Array
+from ..data import Dataset, Value
+from ..data.written import argument_text
+
+if TYPE_CHECKING:
+    from ..interop import Checkpoint
+
+
+def facts(train: Dataset, val: Dataset, mean: Sequence[float], std: Sequence[float], name: str) -> dict[str, Any]:
+    """What a checkpoint says about the data; see `interop.Checkpoint.info`."""
+    values = train.mask_values
+    return {
+        "classes": list(train.classes),
+        "palette": np.asarray(train.palette).tolist(),
+        "ignore_index": int(train.ignore_index),
+        "channels": int(train.channels),
+        "white": getattr(train, "white", None),
+        "mean": [float(m) for m in mean],
+        "std": [float(s) for s in std],
+        "mask_values": None if values is None else _listed(values),
+        "mask_ignored": _listed(train.mask_ignored),
+        "data": name,
+        "held_out": sample_names(val),
+    }
+
+
+def changed(checkpoint: Checkpoint, train: Dataset, val: Dataset) -> str:
+    """How images or classes differ from those that a checkpoint was trained on, in words; "" if they don't."""
+    info, state = checkpoint.info, checkpoint.training
+    if state["images"] != len(train):
+        return f"on {state['images']} training images, now there are {len(train)}"
+    held_out = sample_names(val)
+    if state.get("names", names_sum(train)) != names_sum(train) or info.get("held_out", held_out) != held_out:  # old runs lack both
+        return "on other images: some have another name now, or were held out and are not any more"
+    for called, before, now in (
+        ("classes", info["classes"], list(train.classes)),
+        ("mask values", info["mask_values"] or [], _listed(train.mask_values or ())),
+    ):
+        if before != now:
+            return f"with the {called} {argument_text(before)}, now they are {argument_text(now)}"
+    return ""
+
+
+def sample_names(dataset: Dataset) -> list[str]:
+    """The names of all samples, in their order."""
+    return [dataset.label(i) for i in range(len(dataset))]
+
+
+def names_sum(dataset: Dataset) -> int:
+    """CRC-32 of the samples' names in their order."""
+    return zlib.crc32(json.dumps(sample_names(dataset)).encode())
+
+
+def _listed(values: Sequence[Value]) -> list[Any]:
+    """As JSON has them: a colour is a list."""
+    return [list(v) if isinstance(v, tuple) else int(v) for v in values]
+
+
+def apart(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """An optimizer's state_dict as a checkpoint keeps it: what JSON can hold, and arrays called "parameter.entry"."""
+    arrays = {f"{i}.{key}": v for i, values in state["state"].items() for key, v in values.items() if hasattr(v, "dtype")}
+    numbers = {i: {key: v for key, v in values.items() if not hasattr(v, "dtype")} for i, values in state["state"].items()}
+    return {"state": numbers, "param_groups": state["param_groups"]}, arrays
+
+
+def together(kept: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """The inverse of `apart`."""
+    values: dict[str, dict[str, Any]] = {i: dict(numbers) for i, numbers in kept["state"].items()}
+    for name, array in arrays.items():
+        i, _, key = name.partition(".")
+        values[i][key] = array
+    return {"state": values, "param_groups": kept["param_groups"]}

@@ -386,8 +386,16 @@ def test_bad_data_is_found_before_training(tmp_path: Path, rng: np.random.Genera
     with pytest.raises(DataError, match="is empty"):
         training.make(tmp_path / "b", data=(good, good[:0]))
     mixed = Arrays([np.zeros((1, 16, 16)), np.ones((1, 24, 16))], [np.zeros((16, 16), int), np.ones((24, 16), int)], 2)
-    with pytest.raises(DataError, match="--crop"):
-        training.make(tmp_path / "c", data=(mixed, mixed)).fit()
+    with pytest.raises(
+        DataError, match=r"arrays: images of 2 sizes \(16x16, 24x16\) cannot share batches of 2: crop .*\(--crop\), or use --batch-size 1"
+    ):
+        training.make(tmp_path / "c", data=(mixed, mixed))
+    training.make(tmp_path / "d", training.options(batch_size=1), data=(mixed, mixed))
+    training.make(tmp_path / "e", training.options(crop=(8, 12)), data=(mixed, mixed))
+    alike = Arrays(
+        [x[:, : 15 + i] for i, x in enumerate(mixed.images[:1] * 2)], [m[: 15 + i] for i, m in enumerate(mixed.masks[:1] * 2)], 2
+    )
+    training.make(tmp_path / "f", data=(alike, alike))  # both are padded to 16x16
 
 
 def test_a_network_for_other_data_is_refused_by_its_own_sentence(tmp_path: Path, rng: np.random.Generator) -> None:

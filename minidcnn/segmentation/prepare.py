@@ -31,6 +31,7 @@ from ..data import (
     check,
     open_dataset,
 )
+from ..data.sample import size_text
 from ..data.transforms.geometry import pad_sample
 from ..optim import lr_scheduler
 from .config import TrainConfig
@@ -52,16 +53,24 @@ def open_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
     return train, open_dataset(config.data, config.root, "val", **options)
 
 
-def look_over(train: Dataset, val: Dataset, warn: Callable[[str], object]) -> LabelCounts:
+def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmenter, warn: Callable[[str], object]) -> LabelCounts:
     """Read every sample once before any time is spent on training. Returns the labels' counts of the training images.
 
-    DataError with the first thing wrong and the number of others; what may be meant but often is not goes to `warn`.
+    DataError with the first thing wrong and the number of others, or if whole images of several sizes would meet in a batch; what may be
+    meant but often is not goes to `warn`.
     """
     reports = [check(train), check(val)]
     errors = [error for report in reports for error in report.errors]
     if errors:
         others = f" ({len(errors) - 1} more; python -m minidcnn check lists them)" if len(errors) > 1 else ""
         raise DataError(errors[0] + others)
+    batch, sizes = min(config.batch_size, len(train)), sorted(reports[0].sizes)
+    if config.crop is None and batch > 1 and len({model.suitable_size(size) for size in sizes}) > 1:
+        some = ", ".join(map(size_text, sizes[:3])) + (", ..." if len(sizes) > 3 else "")
+        raise DataError(
+            f"{train.name}: images of {len(sizes)} sizes ({some}) cannot share batches of {batch}: crop them to one size (--crop), or use "
+            f"--batch-size 1"
+        )
     for warning in reports[0].warnings:
         warn(f"{train.name}: {warning}")
     return reports[0].counts

@@ -46,7 +46,7 @@ class Trainer:
     ) -> None:
         self.model, self.train, self.val, self.config, self.folder, self.shown = model, train, val, config, folder, shown
         self.warnings: list[str] = []
-        counts = prepare.look_over(train, val, self.warnings.append)
+        counts = prepare.look_over(train, val, config, model, self.warnings.append)
         mean, std = channel_statistics(train)
         self.mean, self.std = mean.tolist(), [s if s > 0 else 1.0 for s in std.tolist()]
         self.loss = Loss(config.loss, prepare.class_weights(config, counts), train.ignore_index)

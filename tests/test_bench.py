@@ -147,7 +147,8 @@ def test_only_a_sweep_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_sweep_that_cannot_be_drawn_is_refused_at_once_or_printed_all_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for plot in (tmp_path, tmp_path / "missing" / "x.png"):
+    (tmp_path / "file").touch()
+    for plot in (tmp_path, tmp_path / "missing" / "x.png", tmp_path / "file" / "x.png"):
         assert main(["bench", "--what", "sweep", "--plot", str(plot)]) == 2  # at once: the usual sweep takes minutes
         assert capsys.readouterr().err.startswith(f"error: --plot {plot} cannot be written: name a file in a folder that exists")
 

@@ -84,7 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.plot and args.what != "sweep":
         raise ValueError(f"--plot draws a sweep; --what is {args.what}")
-    if args.plot and (args.plot.is_dir() or not os.access(args.plot.parent, os.W_OK)):  # said before the work begins
+    folder = args.plot.parent if args.plot else Path()
+    if args.plot and (args.plot.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK)):  # said before the work begins
         raise ValueError(f"--plot {args.plot} cannot be written: name a file in a folder that exists and may be written to")
     job = Job(args.what, args.net, args.shape or NETS[args.net], args.base, args.recompute, args.sizes, args.batches)
     job = replace(job, backend=args.backend, precision=args.precision, graph=args.graph)

@@ -1,0 +1,76 @@
+"""What a run says of itself, with the right numbers in the right columns, and two things that its numbers hang on: a constant channel, a scaled loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import training
+
+import minidcnn
+from minidcnn.data import Arrays
+from minidcnn.interop import load_checkpoint
+from minidcnn.segmentation import command
+
+
+def test_the_table_of_classes() -> None:
+    entry = {"val_iou": [0.25, None, 0.5], "val_dices": [0.4, None, 0.66666], "val_class_accuracies": [0.125, None, 1.0]}
+    assert command.class_table(["sky", "road", "background"], entry).splitlines() == [
+        "                 IoU    Dice  accuracy",
+        "  sky         0.2500  0.4000    0.1250",
+        "  road             -       -         -",
+        "  background  0.5000  0.6667    1.0000",
+    ]
+
+
+def test_a_run_tells_what_it_trains_and_its_best_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = training.options(epochs=3, repeat=2, batch_size=2, lr=0.05)
+    trainer = training.make(tmp_path / "run", config)
+    size = sum(parameter.size for parameter in trainer.model.parameters())
+    assert trainer.describe().splitlines() == [
+        "cells: 5 images to train on, 3 held out, 1 channel, 2 classes",
+        f"unet: {size:,} parameters on numpy, 3 epochs of 4 steps of 2 images",
+        f"results in {tmp_path / 'run'}",
+    ]
+    command.run(trainer, command.Request(config, trainer.folder, False))
+    best = max(trainer.history, key=lambda entry: entry["val_miou"])
+    said = capsys.readouterr().out
+    assert said.startswith(trainer.describe() + "\n") and command.class_table(("background", "cell"), best) in said
+    numbers = f"best mean IoU {best['val_miou']:.4f}, pixel accuracy {best['val_pixel_accuracy']:.4f} (epoch {best['epoch']})"
+    assert f"{numbers}, on held-out images:\n" in said
+    assert f"predict with\n  python -m minidcnn predict {trainer.folder.best} IMAGE..." in said
+    assert len({entry["val_miou"] for entry in trainer.history}) == 3
+
+
+def test_a_channel_that_is_constant_is_not_divided_by_its_deviation(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = training.arrays(rng, 4, (16, 24))
+    images: Any = np.stack(list(data.images))
+    images[:, 1] = 0.25
+    data = Arrays(images, data.masks, 3)
+    trainer = training.make(tmp_path, training.options(epochs=1), (data, data))
+    (entry,) = trainer.fit()
+    assert np.isfinite(entry["train_loss"]) and np.isfinite(entry["val_loss"])
+    info = load_checkpoint(tmp_path / "best.safetensors").info
+    assert info["mean"] == pytest.approx(images.mean((0, 2, 3)), rel=1e-5) and info["mean"][1] == 0.25
+    assert info["std"] == pytest.approx([images[:, 0].std(), 1.0, images[:, 2].std()], rel=1e-5)
+
+
+@pytest.mark.parametrize("clip", [1e-3, 1e6])
+def test_the_gradient_that_is_limited_is_that_of_the_loss_not_of_the_scaled_one(clip: float, tmp_path: Path) -> None:
+    """In float16, one step of plain descent at rate 1: it is as long as the limit, or, far below that, as long as the gradient."""
+    minidcnn.use("numpy", "float16")
+    try:
+        config = training.options(
+            optimizer="sgd", momentum=0.0, lr=1.0, clip=clip, epochs=1, limit=1, schedule="constant", precision="float16"
+        )
+        trainer = training.make(tmp_path, config)
+        trainer.scaler.update(256.0)
+        before = trainer.model.state_dict()
+        trainer.fit()
+        moved = [trainer.model.state_dict()[name] - before[name] for name, _ in trainer.model.named_parameters()]
+    finally:
+        minidcnn.use("numpy")
+    norm = np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved))
+    assert norm == pytest.approx(1e-3, rel=1e-2) if clip == 1e-3 else 0.01 < norm < 100

@@ -41,7 +41,6 @@ def test_a_run_tells_what_it_trains_and_its_best_epoch(tmp_path: Path, capsys: p
     numbers = f"best mean IoU {best['val_miou']:.4f}, pixel accuracy {best['val_pixel_accuracy']:.4f} (epoch {best['epoch']})"
     assert f"{numbers}, on held-out images:\n" in said
     assert f"predict with\n  python -m minidcnn predict {trainer.folder.best} IMAGE..." in said
-    assert len({entry["val_miou"] for entry in trainer.history}) == 3
 
 
 def test_a_channel_that_is_constant_is_not_divided_by_its_deviation(tmp_path: Path, rng: np.random.Generator) -> None:

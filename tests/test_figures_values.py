@@ -12,12 +12,12 @@ import training
 from PIL import Image
 
 from minidcnn.bench import plot
-from minidcnn.data import Arrays, Sample
+from minidcnn.data import Sample
 from minidcnn.segmentation import figures, gallery
 from minidcnn.segmentation.evaluate import evaluate
 from minidcnn.segmentation.figures import WRONG
 from minidcnn.segmentation.metrics import ConfusionMatrix
-from minidcnn.segmentation.paint import as_rgb, overlay
+from minidcnn.segmentation.paint import as_colours, as_rgb, overlay
 
 PALETTE = np.array([[0, 0, 0], [250, 120, 10], [10, 200, 90]], np.uint8)
 CLASSES = ("background", "cell", "wall")
@@ -39,14 +39,23 @@ class Drawn:
         (at,) = (text.get_position()[0] for text in self.figure.texts if text.get_text() == heading)
         return float(at * self.pixels.shape[1])
 
-    def panel(self, heading: str, row: int = 0) -> np.ndarray:
-        """The pixels of the picture under a heading in a row, without its rim."""
+    def box(self, heading: str, row: int) -> tuple[float, float, float, float]:
+        """Top, left, bottom and right of the picture under a heading in a row, in pixels."""
         boxes = [axes.get_position() for axes in self.figure.axes]
         height, width = self.pixels.shape[:2]
         mine = sorted((box for box in boxes if box.x0 * width < self.column(heading) < box.x1 * width), key=lambda box: -box.y1)[row]
-        return self.pixels[
-            int((1 - mine.y1) * height) + 3 : int((1 - mine.y0) * height) - 3, int(mine.x0 * width) + 3 : int(mine.x1 * width) - 3
-        ]
+        return (1 - mine.y1) * height, mine.x0 * width, (1 - mine.y0) * height, mine.x1 * width
+
+    def panel(self, heading: str, row: int = 0) -> np.ndarray:
+        """The pixels of that picture, without its rim."""
+        top, left, bottom, right = map(int, self.box(heading, row))
+        return self.pixels[top + 3 : bottom - 3, left + 3 : right - 3]
+
+    def sampled(self, heading: str, row: int, size: tuple[int, int]) -> np.ndarray:
+        """That picture at its own size: what stands in the middle of each of its pixels."""
+        top, left, bottom, right = self.box(heading, row)
+        rows, columns = ((np.arange(n) + 0.5) / n for n in size)
+        return self.pixels[(top + rows * (bottom - top)).astype(int)[:, None], (left + columns * (right - left)).astype(int)]
 
 
 @pytest.fixture
@@ -174,37 +183,24 @@ def test_samples_show_image_mask_and_both(drawn: Drawn, tmp_path: Path) -> None:
     assert {"two samples", "of class 1", "of class 2", *CLASSES} <= set(drawn.texts()) and "wrong" not in drawn.texts()
 
 
+@pytest.mark.parametrize(("held_out", "chosen"), [(10, [1, 3, 6, 8]), (3, [0, 1, 2])])
 def test_a_run_draws_what_its_network_predicts_of_images_evenly_chosen(
-    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    held_out: int, chosen: list[int], drawn: Drawn, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    train, val = training.arrays(rng, 4, (16, 24)), training.arrays(rng, 10, (16, 24))
+    """Of four quarters the middle image, or all there are."""
+    train, val = training.arrays(rng, 4, (16, 24)), training.arrays(rng, held_out, (16, 24))
     trainer = training.make(tmp_path, training.options(), (train, val), draw=True)
-    called: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(figures, "predictions", lambda *arguments, **named: called.append((*arguments, named)))
     trainer.draw_predictions(trainer.model)
-    ((images, truths, guesses, classes, palette, path, named),) = called
-    chosen = [1, 3, 6, 8]  # the middle of each quarter of ten
-    result = evaluate(trainer.model, val, mean=trainer.mean, std=trainer.std, show=chosen).shown
-    for i, image, truth, guess, shown in zip(chosen, images, truths, guesses, result, strict=True):
-        np.testing.assert_array_equal(image, val[i].image)
-        np.testing.assert_array_equal(truth, val[i].mask)
-        np.testing.assert_array_equal(guess, shown.prediction)
-        assert (truth != guess).any()
-    assert (classes, path, named) == (
-        val.classes,
-        trainer.folder.predictions,
-        {"ignore_index": 255, "names": ["0001", "0003", "0006", "0008"]},
-    )
-    np.testing.assert_array_equal(palette, val.palette)
-
-
-def test_pictures_of_few_images_show_each_once(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = training.arrays(rng, 3, (16, 24))
-    trainer = training.make(tmp_path, training.options(), (data, Arrays(data.images, data.masks, 3)), draw=True)
-    names: list[Any] = []
-    monkeypatch.setattr(figures, "predictions", lambda *_, **named: names.append(named["names"]))
-    trainer.draw_predictions(trainer.model)
-    assert names == [["0000", "0001", "0002"]]
+    assert [name for name in drawn.texts() if name.isdecimal()] == [f"{i:04d}" for i in chosen]
+    for row, shown in enumerate(evaluate(trainer.model, val, mean=trainer.mean, std=trainer.std, show=chosen).shown):
+        np.testing.assert_array_equal(shown.image, val[chosen[row]].image)
+        assert (shown.truth != shown.prediction).any()
+        for heading, picture in (
+            ("image", as_rgb(shown.image)),
+            ("truth", as_colours(shown.truth, val.palette)),
+            ("prediction", as_colours(shown.prediction, val.palette)),
+        ):
+            np.testing.assert_array_equal(drawn.sampled(heading, row, (16, 24)), picture)
 
 
 # -- curves --------------------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a run says of itself, with the right numbers in the right columns, and two things that its numbers hang on: a constant channel, a scaled loss."""
+"""What a run says of itself, number by number; and what its numbers hang on: a constant channel, a scaled loss."""
 
 from __future__ import annotations
 

@@ -56,14 +56,19 @@ def open_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
 def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmenter, warn: Callable[[str], object]) -> LabelCounts:
     """Read every sample once before any time is spent on training. Returns the labels' counts of the training images.
 
-    DataError with the first thing wrong and the number of others, or if whole images of several sizes would meet in a batch; what may be
-    meant but often is not goes to `warn`.
+    DataError with the first thing wrong and the number of others, if no pixel is labelled, or if whole images of several sizes would meet in
+    a batch; what may be meant but often is not goes to `warn`.
     """
     reports = [check(train), check(val)]
     errors = [error for report in reports for error in report.errors]
     if errors:
         others = f" ({len(errors) - 1} more; python -m minidcnn check lists them)" if len(errors) > 1 else ""
         raise DataError(errors[0] + others)
+    for report in reports:
+        if not report.counts.pixels.any():  # no step could be judged, or no epoch
+            raise DataError(
+                f"{report.name}: every pixel of all {report.images} images is ignored: label some, or divide the images otherwise"
+            )
     batch, sizes = min(config.batch_size, len(train)), sorted(reports[0].sizes)
     if config.crop is None and batch > 1 and len({model.suitable_size(size) for size in sizes}) > 1:
         some = ", ".join(map(size_text, sizes[:3])) + (", ..." if len(sizes) > 3 else "")

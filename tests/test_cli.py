@@ -481,6 +481,17 @@ def test_evaluate_knows_masks_as_in_training(command: Command, checkpoint: Path,
     assert true[1] == 0 and true[2] > 0 and numbers["classes"] == ["sky", "road", "tree"]
 
 
+def test_evaluate_without_labels_has_nothing_to_say(command: Command, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    for mask in (dataset / "masks").iterdir():
+        Image.fromarray(np.full((24, 32), 255, np.uint8)).save(mask)
+    words = ("--data", "folder", "--root", dataset, "--values", "0,1,2", "--split", "all", "--confusion", tmp_path / "c.png")
+    assert (
+        command("evaluate", checkpoint, *words).error
+        == "mydata all: every pixel of all 10 images is ignored, so that there is nothing to compare"
+    )
+    assert not (tmp_path / "c.png").exists()
+
+
 def test_evaluate_what_does_not_fit(command: Command, checkpoint: Path, dataset: Path) -> None:
     assert "that says what" in command("evaluate", checkpoint).error
     assert (

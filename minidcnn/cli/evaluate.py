@@ -76,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
             model, data, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=BATCH, tile=tile, flips=args.flips,
             progress=lambda done, total: bar.update(done - bar.n),
         )  # fmt: skip
+    if not result.confusion.matrix.any():
+        raise DataError(f"{data.name}: every pixel of all {len(data)} images is ignored, so that there is nothing to compare")
     if args.confusion is not None:
         from ..segmentation.figures import confusion
 

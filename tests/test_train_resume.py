@@ -15,6 +15,7 @@ import training
 
 import minidcnn
 from minidcnn import Tensor
+from minidcnn.data import Subset
 from minidcnn.interop import CheckpointError, load_checkpoint, save_checkpoint
 from minidcnn.segmentation import command
 from minidcnn.segmentation.command import Request, make_trainer
@@ -183,8 +184,13 @@ def test_other_data_another_network_and_other_files_are_refused(tmp_path: Path) 
     train, val = training.cells()
     with pytest.raises(CheckpointError, match=r"started on 5 training images, now there are 4"):
         training.make(tmp_path, config, (train[:4], val), resume=True)
-    for images in ((train[::-1], val), (train, val[1:])):
-        with pytest.raises(CheckpointError, match=r"started on other images: some have another name now"):
+    for images, said in (
+        ((train[::-1], val), "on other images: some have another name now, or another order: put"),
+        ((train, val[1:]), "with 3 images held out, now there are 2: put"),
+        ((train, Subset(val, [0, 1, 1])), "with cells-val-0002 held out, which is not any more: put"),
+        ((train, val[::-1]), "on other images: some have"),
+    ):
+        with pytest.raises(CheckpointError, match=f"started {said}"):
             training.make(tmp_path, config, images, resume=True)
     with pytest.raises(CheckpointError, match=r"is \(2, 1, 3, 3\) in the checkpoint and \(3, 1, 3, 3\) in the model"):
         training.make(tmp_path, config, build=lambda d: training.unet(d, base=3), resume=True)

@@ -40,9 +40,14 @@ def changed(checkpoint: Checkpoint, train: Dataset, val: Dataset) -> str:
     info, state = checkpoint.info, checkpoint.training
     if state["images"] != len(train):
         return f"on {state['images']} training images, now there are {len(train)}"
-    held_out = sample_names(val)
-    if state.get("names", names_sum(train)) != names_sum(train) or info.get("held_out", held_out) != held_out:  # old runs lack both
-        return "on other images: some have another name now, or were held out and are not any more"
+    held = sample_names(val)
+    held_then = info.get("held_out", held)  # runs of older versions lack it, and the sum of names
+    if len(held_then) != len(held):
+        return f"with {len(held_then)} images held out, now there are {len(held)}"
+    if gone := set(held_then) - set(held):
+        return f"with {min(gone)} held out, which is not any more"
+    if state.get("names", names_sum(train)) != names_sum(train) or held_then != held:
+        return "on other images: some have another name now, or another order"
     for called, before, now in (
         ("classes", info["classes"], list(train.classes)),
         ("mask values", info["mask_values"] or [], _listed(train.mask_values or ())),

@@ -220,7 +220,6 @@ def masks_of(tmp_path: Path, *arrays: object) -> list[Source]:
         ([0, 128, 255], None, (0, 128, 255), ()),
         ([0, 2], ("a", "b", "c"), (0, 1, 2), ()),  # an index that does not occur
         ([0, 2, 255], ("a", "b", "c", "d"), (0, 1, 2, 3), (255,)),
-        ([0, 255], ("a", "b", "c"), (0, 1, 2), (255,)),
         ([7, 90], ("a", "b"), (7, 90), ()),
     ],
 )
@@ -260,6 +259,13 @@ def test_number_of_classes_off_by_one(tmp_path: Path) -> None:
         match=r"\(--classes\) names 2 \(cat, dog\) but the masks hold 3 values \(0, 1, 2; 0 in .*m0\.png\); is background missing",
     ):
         infer_table(found, ("cat", "dog"), None, tmp_path)
+
+
+def test_white_is_not_ignored_where_there_would_be_nothing_but_background(tmp_path: Path) -> None:
+    found = scan(masks_of(tmp_path, [[0, 255]]))
+    with pytest.raises(DataError, match=r"names 3 \(a, b, c\) but the masks hold 2 values \(0, 255; .*belongs into ignored="):
+        infer_table(found, ("a", "b", "c"), None, tmp_path)
+    assert infer_table(found, ("a", "b", "c"), [255], tmp_path).values == (0, 1, 2)  # said, not guessed
 
 
 def test_masks_of_one_value_teach_nothing(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
     rest = [v for v in grays if v != IGNORE]
     if ignored is None and len(rest) < len(grays):
         consecutive = len(rest) >= 2 and rest[0] in (0, 1) and rest[-1] - rest[0] == len(rest) - 1
-        if consecutive or (names and rest and len(names) != len(grays) and rest[-1] < len(names)):
+        if consecutive or (names and rest and rest != [0] and len(names) != len(grays) and rest[-1] < len(names)):
             if rest == [0, 1]:
                 _demand_one_kind(found, where)
             ignored, values = (IGNORE,), tuple(rest)

@@ -353,7 +353,8 @@ def test_what_cannot_be_read_is_said_after_one_line_of_usage(cli: Run) -> None:
 @pytest.mark.parametrize("name", ["unet", "check"])
 def test_names_with_spaces_between_are_told_how_they_are_written(name: str, cli: Run) -> None:
     code, _, err = cli(name, "--data", "folder", "--classes", "sky", "road", "ball")
-    assert code == 2 and "unrecognized arguments: road ball; several names or values are one word, with commas and no spaces: " in err
+    assert code == 2 and "unrecognized arguments: road ball; what belongs to an option follows its name, " in err
+    assert "several names or values as one word: --root mydata --classes background,road,car" in err
     assert "one word" not in cli(name, "--clases", "sky")[2]
 
 

@@ -73,7 +73,10 @@ def add_data_options(parser: ArgumentParser, *, data: str | None = None, split: 
 def with_hint(message: str) -> str:
     """What argparse says, and what may have been meant if words are left over."""
     if re.match("unrecognized arguments: [^-]", message):
-        return f"{message}; several names or values are one word, with commas and no spaces: --classes background,road,car"
+        return (
+            f"{message}; what belongs to an option follows its name, several names or values as one word: --root mydata --classes "
+            f"background,road,car"
+        )
     return message
 
 

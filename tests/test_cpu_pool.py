@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Kernels
+from minidcnn.backend.cpu.pool import BESIDE
 from minidcnn.window import Window
 
 
@@ -66,6 +67,14 @@ def test_means_over_large_windows_keep_their_digits(kernels: Kernels) -> None:
     g, share = np.full((1, 2, *out), 0.7, "f4"), np.full(out, 1 / 60000, "f4")
     x = kernels.avg_pool2d_adjoint(g, around, share, size)
     np.testing.assert_allclose(x, REFERENCE.avg_pool2d_adjoint(g.astype("f8"), around, share.astype("f8"), size), rtol=3e-5)
+
+
+def test_windows_are_averaged_some_at_a_time() -> None:
+    """As many as have room in the first cache: what windows share is added up for each such group anew, also at the ends."""
+    rng, window, size = np.random.default_rng(3), Window((3, 5), (2, 2), (1, 2), (2, 3)), (9, 41)
+    out = window.positions(size)
+    for c in (200, 300, BESIDE + 1):  # 5, 3 and not even one of them at a time
+        both("avg_pool2d", whole(rng, (2, c, *size), "f4"), window, np.full(out, 0.5, "f4"))
 
 
 @given(

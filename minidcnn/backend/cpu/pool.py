@@ -18,6 +18,8 @@ from .layout import images, plain, rows, suits
 from .memory import empty
 from .threads import parallel
 
+BESIDE = 2048  # numbers in sums that lie in the first cache beside what they are made of
+
 
 class CpuPool(Kernels):
     """Max-pool with its gather and scatter, average pool with its adjoint, and gather / scatter at flat plane indices."""
@@ -236,68 +238,68 @@ def scatter(y: Array, at: Array, x: Array, start: int, stop: int, bands: int) ->
 
 @jit
 def avg_pool(x: Array, y: Array, weight: Array, c: int, start: int, stop: int, at: Geometry) -> None:
-    """y (N, OH, OW C): sums over windows of x (N, H, W C) times weight (OH, OW)."""
+    """y (N, OH, OW C): sums over windows of x (N, H, W C) times weight (OH, OW): down the columns first, then over the columns of each window."""
     kh, kw, sh, sw, ph, pw, dh, dw = at
     h, w, oh, ow = x.shape[1], x.shape[2] // c, y.shape[1], y.shape[2] // c
-    line = np.empty(c, y.dtype)  # the sum of one row of a window
+    step = max(1, BESIDE // (sw * c))  # windows at a time, so that what they see stays in the first cache
+    column = np.empty(min(w, step * sw + (kw - 1) * dw) * c, y.dtype)
     for row in range(start, stop):
         n, i = row // oh, row % oh
-        for j in range(ow):
-            to, factor = y[n, i, j * c : j * c + c], weight[i, j]
-            for k in range(to.size):
-                to[k] = 0
+        for j0 in range(0, ow, step):
+            j1 = min(ow, j0 + step)
+            left, right = max(0, j0 * sw - pw), min(w, (j1 - 1) * sw - pw + (kw - 1) * dw + 1)
+            sums = column[: max(0, right - left) * c]
+            for k in range(sums.size):
+                sums[k] = 0
             for a in range(kh):
                 p = i * sh + a * dh - ph
                 if p < 0 or p >= h:
                     continue
-                for k in range(line.size):
-                    line[k] = 0
+                line = x[n, p, left * c : right * c]
+                for k in range(sums.size):
+                    sums[k] += line[k]
+            for j in range(j0, j1):
+                to, factor = y[n, i, j * c : j * c + c], weight[i, j]
+                for k in range(to.size):
+                    to[k] = 0
                 for b in range(kw):
                     q = j * sw + b * dw - pw
                     if q < 0 or q >= w:
                         continue
-                    pixel = x[n, p, q * c : q * c + c]
-                    for k in range(line.size):
-                        line[k] += pixel[k]
+                    part = sums[(q - left) * c : (q - left) * c + c]
+                    for k in range(to.size):
+                        to[k] += part[k]
                 for k in range(to.size):
-                    to[k] += line[k]
-            for k in range(to.size):
-                to[k] *= factor
+                    to[k] *= factor
 
 
 @jit
 def avg_pool_adjoint(g: Array, x: Array, weight: Array, c: int, start: int, stop: int, at: Geometry) -> None:
-    """x (N, H, W C): each pixel adds up g (N, OH, OW C) times weight (OH, OW) of its windows."""
+    """x (N, H, W C): each pixel adds up g (N, OH, OW C) times weight (OH, OW) of its windows: down the columns of windows first, too."""
     kh, kw, sh, sw, ph, pw, dh, dw = at
     oh, ow, h, w = g.shape[1], g.shape[2] // c, x.shape[1], x.shape[2] // c
-    share, sums = np.empty(ow * c, x.dtype), np.empty(w * c, x.dtype)  # of one row of windows: what each adds to a pixel, all that they add
+    column = np.empty(ow * c, x.dtype)  # sums over the rows of windows that touch a row of pixels
     for row in range(start, stop):
         n, y = row // h, row % h
-        line, added = x[n, y], 0
-        for k in range(line.size):
-            line[k] = 0
+        for k in range(column.size):
+            column[k] = 0
         for a in range(kh):
             i = y + ph - a * dh
             if i < 0 or i % sh != 0 or i // sh >= oh:
                 continue
             i //= sh
-            to = sums if added else line  # the first of them is added up in place
-            if added:
-                for k in range(sums.size):
-                    sums[k] = 0
             for j in range(ow):
-                source, block, factor = g[n, i, j * c : j * c + c], share[j * c : j * c + c], weight[i, j]
-                for k in range(block.size):
-                    block[k] = source[k] * factor
-            for b in range(kw):
-                for j in range(ow):
-                    z = j * sw + b * dw - pw
-                    if z < 0 or z >= w:
-                        continue
-                    pixel, block = to[z * c : z * c + c], share[j * c : j * c + c]
-                    for k in range(pixel.size):
-                        pixel[k] += block[k]
-            if added:
-                for k in range(line.size):
-                    line[k] += sums[k]
-            added += 1
+                source, to, factor = g[n, i, j * c : j * c + c], column[j * c : j * c + c], weight[i, j]
+                for k in range(to.size):
+                    to[k] += source[k] * factor
+        line = x[n, y]
+        for k in range(line.size):
+            line[k] = 0
+        for b in range(kw):
+            for j in range(ow):
+                z = j * sw + b * dw - pw
+                if z < 0 or z >= w:
+                    continue
+                pixel, part = line[z * c : z * c + c], column[j * c : j * c + c]
+                for k in range(pixel.size):
+                    pixel[k] += part[k]

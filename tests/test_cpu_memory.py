@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from cpu_kernels import python
 
+from minidcnn import Tensor, grad
+from minidcnn.autograd import _root
 from minidcnn.backend.cpu import memory
+from minidcnn.functional import avg_pool2d
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="this is about glibc")
@@ -28,6 +31,14 @@ def test_empty_arrays_start_at_cache_lines() -> None:
         array = memory.empty(shape, dtype)
         assert array.shape == shape and array.dtype == dtype and array.ctypes.data % 64 == 0
         assert array.flags.c_contiguous and array.flags.writeable
+
+
+def test_an_empty_array_owns_its_memory_so_that_gradients_in_it_are_not_copied() -> None:
+    x = Tensor(np.ones((1, 2, 6, 8), np.float32), requires_grad=True)
+    (slope,) = grad(avg_pool2d(x, (2, 4)).sum(), x)
+    owners = [memory.empty((3, 5)), memory.empty((0, 2)), slope._array]
+    assert [_root(a).size for a in owners] == [15, 0, 96]
+    assert slope._array.ctypes.data % 64 == 0, "a copy lies anywhere"
 
 
 def test_scratch_memory_holds_no_denormal_numbers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,6 +261,27 @@ def test_memory_and_divergence_are_told_with_a_way_out(
     assert error.startswith("error: out of memory (while reading data/") and "Traceback" not in error
 
 
+def test_sizes_that_the_first_step_finds_too_small_are_one_sentence(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--root", "data", "--crop", "16", "--depth", "4", "--batch-size", "1", "--base", "2", "--epochs", "1")
+    assert script("unet", *options, "--out", "run") == 2
+    assert capsys.readouterr().err == (
+        "error: batch_norm: training needs more than one value per channel, got input (1, 32, 1, 1); give a larger batch or image, or use "
+        "eval() (--batch-size is 1, --crop 16x16)\n"
+    )
+    assert not (tmp_path / "run").exists()  # so that the same --out may be tried again
+
+    def later(self: command.Trainer) -> None:
+        self.step = 1
+        raise ValueError("no option's fault")
+
+    monkeypatch.setattr(command.Trainer, "fit", later)
+    with pytest.raises(ValueError, match="no option's fault"):
+        script("unet", *options, "--out", "run")
+
+
 def test_what_is_kept_is_told_when_the_disk_is_full_or_an_image_is_gone(
     script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backend import BackendError, exhausted, manual_seed, use
 from ..data import DataError, Dataset
+from ..data.sample import size_text
 from ..data.written import shell_text
 from ..interop.checkpoints import CheckpointError
 from .diagnose import TrainingError, out_of_memory
@@ -65,7 +66,7 @@ def make_trainer(request: Request, build: Build) -> Trainer:
 
 
 def run(trainer: Trainer, request: Request) -> None:
-    """Train to the end and say what came of it."""
+    """Train to the end and say what came of it. A ValueError of the first step is about the options, too: sizes that do not suit the network."""
     epochs, folder = request.config.epochs, request.folder
     if trainer.epoch >= epochs:
         print(f"the run in {folder} is complete ({trainer.epoch} of {epochs} epochs); --resume --epochs N goes on to a larger N")
@@ -82,6 +83,14 @@ def run(trainer: Trainer, request: Request) -> None:
         raise Stopped(f"interrupted; {trainer.kept()}") from None
     except (DataError, OSError) as error:  # an image is gone, or the disk is full
         raise type(error)(f"{error}; {trainer.kept()}") from error
+    except ValueError as error:
+        if trainer.epoch or trainer.step:
+            raise
+        if not request.resume:
+            request.folder.discard()
+        crop = request.config.crop
+        shown = "none" if crop is None else size_text(crop)
+        raise _Mendable(f"{error} (--batch-size is {request.config.batch_size}, --crop {shown})") from error
     except MemoryError as error:
         config = request.config
         said = out_of_memory(error, config.batch_size, config.crop, config.recompute, validating=trainer.step == trainer.steps)
@@ -127,7 +136,7 @@ def one_sentence_errors() -> Iterator[None]:
 
 @contextmanager
 def mendable() -> Iterator[None]:
-    """Until training begins, a ValueError is about the options."""
+    """Until training begins, a ValueError is about the options; so is one of the first step, see `run`."""
     try:
         yield
     except ValueError as error:

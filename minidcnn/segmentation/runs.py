@@ -86,6 +86,11 @@ class RunFolder:
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
+    def discard(self) -> None:
+        """Leave nothing behind of a run that came to nothing: its options, and the folder if that is all it holds."""
+        self.config.unlink(missing_ok=True)
+        self.discard_if_empty()
+
     # -- reading and writing -----------------------------------------------------------------------------------------------
 
     def read_config(self) -> TrainConfig:

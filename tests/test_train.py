@@ -394,7 +394,11 @@ def test_bad_data_is_found_before_training(tmp_path: Path, rng: np.random.Genera
         DataError, match=r"arrays: images of 2 sizes \(16x16, 24x16\) cannot share batches of 2: crop .*\(--crop\), or use --batch-size 1"
     ):
         training.make(tmp_path / "c", data=(mixed, mixed))
-    training.make(tmp_path / "d", training.options(batch_size=1), data=(mixed, mixed))
+    training.make(tmp_path / "d", training.options(batch_size=1, augment=("scale",)), data=(mixed, mixed))
+    with pytest.raises(
+        DataError, match="--augment scale makes images of many sizes, which cannot share batches of 2: crop .*--batch-size 1"
+    ):
+        training.make(tmp_path / "i", training.options(augment=("scale",)), data=(good, good))
     training.make(tmp_path / "e", training.options(crop=(8, 12)), data=(mixed, mixed))
     alike = Arrays(
         [x[:, : 15 + i] for i, x in enumerate(mixed.images[:1] * 2)], [m[: 15 + i] for i, m in enumerate(mixed.masks[:1] * 2)], 2

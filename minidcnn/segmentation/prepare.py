@@ -70,12 +70,13 @@ def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmente
                 f"{report.name}: every pixel of all {report.images} images is ignored: label some, or divide the images otherwise"
             )
     batch, sizes = min(config.batch_size, len(train)), sorted(reports[0].sizes)
-    if config.crop is None and batch > 1 and len({model.suitable_size(size) for size in sizes}) > 1:
-        some = ", ".join(map(size_text, sizes[:3])) + (", ..." if len(sizes) > 3 else "")
-        raise DataError(
-            f"{train.name}: images of {len(sizes)} sizes ({some}) cannot share batches of {batch}: crop them to one size (--crop), or use "
-            f"--batch-size 1"
-        )
+    if config.crop is None and batch > 1:
+        way_out = f"cannot share batches of {batch}: crop them to one size (--crop), or use --batch-size 1"
+        if "scale" in config.augment:
+            raise DataError(f"--augment scale makes images of many sizes, which {way_out}")
+        if len({model.suitable_size(size) for size in sizes}) > 1:
+            some = ", ".join(map(size_text, sizes[:3])) + (", ..." if len(sizes) > 3 else "")
+            raise DataError(f"{train.name}: images of {len(sizes)} sizes ({some}) {way_out}")
     for warning in reports[0].warnings:
         warn(f"{train.name}: {warning}")
     return reports[0].counts

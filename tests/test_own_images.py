@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import runpy
@@ -343,6 +344,16 @@ def test_what_does_not_fit_the_masks_is_one_sentence(options: str, said: str, cl
     assert not list((tmp_path / "runs").iterdir())
     code, out, err = cli("check", "--data", "folder", "--root", "mydata", *options.split())
     assert code and said.split(" (9 more")[0] in out + err
+
+
+@pytest.mark.parametrize("name", ["unet", "check"])
+def test_names_are_printed_where_the_output_cannot_hold_them(name: str, cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = put_folder(tmp_path / "mydata", GRAY)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    options = (*TINY, "--out", tmp_path / "straße") if name == "unet" else ()
+    assert cli(name, "--data", "folder", "--root", root, "--classes", "sky,straße,ball", *options)[0] == 0
+    assert rb"stra\xdfe" in written.getvalue()
 
 
 def test_what_cannot_be_read_is_said_after_one_line_of_usage(cli: Run) -> None:

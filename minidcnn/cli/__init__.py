@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 from .. import __version__
 from ..backend import BackendError, exhausted
-from ..segmentation.progress import compiling_said
+from ..segmentation.progress import any_name_printable, compiling_said
 from .common import Parser, fail
 
 COMMANDS = {
@@ -29,6 +29,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is what follows the program's name. Returns the exit code."""
+    any_name_printable()
     argv = list(sys.argv[1:] if argv is None else argv)
     program = "python -m minidcnn" if os.path.basename(sys.argv[0]) in ("__main__.py", "-m") else "minidcnn"
     if not argv or argv[0] in ("-h", "--help"):

@@ -16,6 +16,7 @@ from .diagnose import TrainingError, out_of_memory
 from .interrupt import Stopped
 from .options import AddOptions, Request, read_options
 from .prepare import open_data
+from .progress import any_name_printable
 from .train import Trainer
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def main(
     Ends the program with status 2 and one sentence for what a user can mend (data, options, checkpoints, backend), 1 for a training that
     diverged or ran out of memory, 130 after Ctrl-C.
     """
+    any_name_printable()
     with one_sentence_errors():
         with mendable():
             request = read_options(network, argv, description=description, add_options=add_options, adjust=adjust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 import time
 from collections.abc import Iterator
@@ -98,6 +99,13 @@ def compiling_said(shown: bool | None = None) -> Iterator[None]:
 
     with on_compile(say):
         yield
+
+
+def any_name_printable() -> None:
+    """Names of files and classes are printed also where the output cannot hold all characters: as \\u9053 instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def clock(seconds: float) -> str:

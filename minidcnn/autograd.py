@@ -144,13 +144,16 @@ def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: b
     else:
         _walk([(output, seed)], None, leaves, retain_graph or create_graph, create_graph)
     taken = {id(_root(seed._array))}
-    for leaf, g in leaves.values():
-        if leaf.grad is not None and not create_graph and not leaf.grad.requires_grad and leaf.grad.dtype == g.dtype:
-            leaf.grad._array += g._array
-            leaf.grad.changed()
-            continue
-        with Recording(create_graph):
-            leaf.grad = _apart(g, taken) if leaf.grad is None else leaf.grad + g
+    with Recording(create_graph):
+        for leaf, g in leaves.values():
+            before = leaf._grad
+            if before is None:
+                leaf._grad = _apart(g, taken)
+            elif create_graph or before.requires_grad or before.dtype != g.dtype:
+                leaf._grad = before + g
+            else:
+                before._array += g._array
+                before.changed()
 
 
 def grad(
@@ -180,16 +183,18 @@ def grad(
     wanted: dict[object, Tensor | None] = {_key(t): None for t in ins}
     starts = [(o, _seed(o, s, "grad")) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
     reached = _walk(starts, wanted, {}, create_graph if retain_graph is None else retain_graph, create_graph)
-    results, taken = [], {id(_root(g._array)) for _, g in starts}
-    for i, t in enumerate(ins):
-        result = wanted[_key(t)]
-        if result is None:
+    taken = {id(_root(g._array)) for _, g in starts}
+
+    def result(i: int, t: Tensor) -> Tensor:
+        g = wanted[_key(t)]
+        if g is None:
             if not allow_unused and _key(t) not in reached:
                 raise RuntimeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get zeros for it")
-            result = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
-        with Recording(create_graph):
-            results.append(_apart(result, taken))
-    return tuple(results)
+            g = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
+        return _apart(g, taken)
+
+    with Recording(create_graph):
+        return tuple([result(i, t) for i, t in enumerate(ins)])
 
 
 def _apart(g: Tensor, taken: set[int]) -> Tensor:
@@ -338,6 +343,7 @@ def _add(a: Tensor, b: Tensor, create: bool) -> Tensor:
 
 def _root(array: Array) -> Array:
     """The array that owns the memory."""
-    while getattr(array, "base", None) is not None and hasattr(array.base, "dtype"):
-        array = array.base  # type: ignore[assignment]
-    return array
+    owner: Any = array
+    while hasattr(base := owner.base, "dtype"):
+        owner = base
+    return owner  # type: ignore[no-any-return]

@@ -86,8 +86,7 @@ class Optimizer:
                 if set_to_none or p.grad is None:
                     p.grad = None
                 else:
-                    kernels = kernels_of(p.grad._array)
-                    p.grad = Tensor.wrap(kernels.map(kernels.xp.zeros_like, p.grad._array))
+                    p.grad = Tensor.wrap(kernels_of(p.grad._array).xp.zeros_like(p.grad._array))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient. `closure`, if given, computes the loss and the gradients first; it is returned."""

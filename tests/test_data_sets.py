@@ -210,6 +210,13 @@ def test_classes_txt_with_values(tmp_path: Path) -> None:
     assert np.array_equal(data[0].mask.ravel(), np.arange(54) % 3)
 
 
+def test_a_classes_txt_in_another_encoding_is_named(tmp_path: Path) -> None:
+    put_pairs(tmp_path)
+    (tmp_path / "classes.txt").write_bytes("grün\nweiß\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"classes\.txt is no text in UTF-8 \(it holds the byte 0xfc\): save it as UTF-8"):
+        Folder(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

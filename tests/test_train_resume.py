@@ -216,6 +216,13 @@ def test_a_broken_line_of_metrics_is_named(tmp_path: Path) -> None:
     folder.metrics.write_text('{"epoch": 1}\n{"epoch": 2, "val_\n')
     with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is not the JSON object of an epoch"):
         folder.read_metrics()
+    for line in (b"\xff\xfe", b'{"epoch": "two"}', b"[2]"):
+        folder.metrics.write_bytes(b'{"epoch": 1}\n' + line)
+        with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is not"):
+            folder.read_metrics()
+    folder.config.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ValueError, match=r"config\.json does not hold the options of a run"):
+        folder.read_config()
 
 
 def test_a_run_goes_on_without_a_line_of_its_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from .files import Entry, FileDataset, choose_split, complain, existing_folder, pair_folders
+from .files import Entry, FileDataset, choose_split, complain, existing_folder, pair_folders, read_lines
 from .images import SUFFIXES, Source
 from .labels import LabelTable
 from .sample import DataError
@@ -66,7 +66,7 @@ def _read_folders(root: Path, split: str) -> tuple[list[Entry], list[str]]:
 def _read_list(root: Path, split: str) -> tuple[list[Entry], list[str]]:
     entries: list[Entry] = []
     problems: list[str] = []
-    for number, line in enumerate((root / f"{split}.txt").read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_lines(root / f"{split}.txt"), 1):
         words = line.split()
         if not words:
             continue

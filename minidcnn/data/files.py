@@ -86,6 +86,15 @@ def common_channels(entries: Sequence[Entry]) -> int:
     )
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file. DataError if it is no UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        wrong = error.object[error.start]
+        raise DataError(f"{path} is no text in UTF-8 (it holds the byte {wrong:#04x}): save it as UTF-8") from error
+
+
 def existing_folder(root: str | Path, owner: str) -> Path:
     """`root` as a Path. DataError if it is no folder."""
     path = Path(root).expanduser()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders
+from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders, read_lines
 from .labels import LabelTable, infer_table, scan
 from .palette import default_palette
 from .sample import DataError, Value
@@ -151,7 +151,7 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[Value, ...] | None]
     """Names, and values if they are given, from lines "name", "name 255", "name 255 0 0" or "255 0 0 name"; # begins a comment line."""
     names: list[str] = []
     values: list[Value | None] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         words = line.replace(",", " ").split()
         if not words or words[0].startswith("#"):
             continue

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder
+from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, read_lines
 from .images import Source
 from .labels import LabelTable
 from .sample import DataError
@@ -71,5 +71,5 @@ def _read_names(root: Path, split: str, val_fraction: float, seed: int) -> list[
 
 def _first_words(path: Path) -> list[str]:
     """The first word of every line that is no comment: "Abyssinian_100 1 1 1" -> "Abyssinian_100"."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_lines(path)
     return [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .files import Entry, FileDataset, choose_split, complain, existing_folder
+from .files import Entry, FileDataset, choose_split, complain, existing_folder, read_lines
 from .images import Source, opened
 from .labels import LabelTable
 from .palette import voc_palette
@@ -34,7 +34,7 @@ class VOC(FileDataset):
         split = choose_split(split, tuple(lists), f"VOC {root}")
         entries: list[Entry] = []
         problems: list[str] = []
-        for name in lists[split].read_text(encoding="utf-8-sig").split():
+        for name in " ".join(read_lines(lists[split])).split():
             image, mask = root / "JPEGImages" / f"{name}.jpg", root / labels / f"{name}.png"
             missing = [p for p in (image, mask) if not p.is_file()]
             problems += [f"{path} is in {lists[split].name} but does not exist" for path in missing]

@@ -75,7 +75,7 @@ class RunFolder:
     def _progress(self) -> str:
         """How far the run has come, for a sentence; "" where that cannot be read."""
         try:
-            epochs = TrainConfig.from_json(self.config.read_text(encoding="utf-8")).epochs
+            epochs = TrainConfig.from_json(_text(self.config)).epochs
             done = len(self.read_metrics())
         except (OSError, ValueError):
             return ""
@@ -95,7 +95,7 @@ class RunFolder:
 
     def read_config(self) -> TrainConfig:
         """The run's options. ValueError if the file holds something else."""
-        return TrainConfig.from_json(self.config.read_text(encoding="utf-8"), self.config)
+        return TrainConfig.from_json(_text(self.config), self.config)
 
     def write_config(self, config: TrainConfig) -> None:
         """Write the options to config.json."""
@@ -106,10 +106,10 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         history = []
-        for number, line in enumerate(self.metrics.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_text(self.metrics).splitlines(), 1):
             try:
                 entry = json.loads(line)
-                entry["epoch"]
+                int(entry["epoch"])
             except (ValueError, TypeError, KeyError) as error:
                 raise ValueError(f"{self.metrics}, line {number}, is not the JSON object of an epoch; remove the line to go on") from error
             history.append(entry)
@@ -118,6 +118,11 @@ class RunFolder:
     def write_metrics(self, history: Sequence[dict[str, Any]]) -> None:
         """All epochs, a JSON object per line; the file is replaced whole, so that no reader ever sees half a line."""
         write_text(self.metrics, "".join(json.dumps(entry, allow_nan=False) + "\n" for entry in history))
+
+
+def _text(path: Path) -> str:
+    """What the file holds, in UTF-8; of a damaged file something that is no JSON."""
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def _number(path: Path, name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import sys
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -260,6 +261,25 @@ def test_blocks_in_threads(rng: np.random.Generator) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(work, range(4)))
     assert not kernels().kept.blocks  # type: ignore[attr-defined]
+
+
+def test_blocks_that_threads_leave_at_the_same_time_are_all_gone() -> None:
+    """Threads take turns as often as they can: one of them may still hold the list from which another takes its block."""
+    kept, interval = Kept(), sys.getswitchinterval()
+    weight = [(np.ones((3, 2), np.float32), Storage())]
+
+    def enter_and_leave(_: int) -> None:
+        for _ in range(2000):
+            with kept.constant(weight):
+                pass
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(enter_and_leave, range(8)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert kept.blocks == []
 
 
 def test_reference_kernels_keep_nothing(net: nn.Sequential, rng: np.random.Generator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -21,16 +22,19 @@ class Kept:
 
     def __init__(self) -> None:
         self.blocks: list[dict[int, _Entry]] = []
+        self._lock = threading.Lock()  # of the list: what one thread leaves, another must not put back
 
     @contextmanager
     def constant(self, weights: Iterable[tuple[Array, Versioned]]) -> Iterator[None]:
         """Within a `with` block, keep what is made of these arrays. Blocks may nest, and run in several threads."""
         block = {id(array): _Entry(array, owner, {}) for array, owner in weights}
-        self.blocks.append(block)
+        with self._lock:
+            self.blocks = [*self.blocks, block]
         try:
             yield
         finally:
-            self.blocks = [other for other in self.blocks if other is not block]
+            with self._lock:
+                self.blocks = [other for other in self.blocks if other is not block]
 
     def of(self, source: Array, what: Hashable, make: Callable[[], Array]) -> Array | None:
         """make() or what it returned before, of the same version of `source`; None if nothing is kept of that array."""

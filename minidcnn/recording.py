@@ -36,10 +36,19 @@ class Recording(contextlib.ContextDecorator, threading.local):
         _mode.enabled = self.enabled
 
     def __exit__(self, *_: object) -> None:
-        _mode.enabled = self.before.pop()
+        if self.before:  # not so where a generator was entered in another thread, or is thrown away there
+            _mode.enabled = self.before.pop()
 
     def __call__(self, function: F) -> F:
-        """`function` with recording switched while it runs; of a generator function each step, so that its caller is not switched."""
+        """`function` with recording switched while it runs; of a generator function each step, so that its caller is not switched.
+
+        TypeError for an async function, which lets others run in its middle.
+        """
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                f"{'enable_grad' if self.enabled else 'no_grad'}: {function.__name__} is async, so others run in its middle; write "
+                f"`with` around what it computes between two awaits"
+            )
         if not inspect.isgeneratorfunction(function):
             return super().__call__(function)
 

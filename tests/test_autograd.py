@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -407,6 +407,31 @@ def test_a_decorated_generator_records_nothing_and_its_caller_does() -> None:
     with pytest.raises(ZeroDivisionError):
         (generator := steps(2)).send(None), generator.throw(ZeroDivisionError)  # type: ignore[attr-defined]
     assert is_grad_enabled()
+
+
+def test_a_generator_left_in_another_thread_switches_nothing_there() -> None:
+    def plain() -> Iterator[bool]:
+        with no_grad():
+            yield is_grad_enabled()
+
+    generator, modes = plain(), []
+    thread = threading.Thread(target=lambda: modes.append(next(generator)))
+    thread.start()
+    thread.join()
+    assert modes == [False] and is_grad_enabled()
+    assert list(generator) == [] and is_grad_enabled()
+
+
+def test_async_functions_are_not_decorated() -> None:
+    async def request() -> None: ...
+
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match=r"^no_grad: request is async, so others run in its middle; write `with` around what it computes"):
+        no_grad()(request)
+    with pytest.raises(TypeError, match="^enable_grad: stream is async"):
+        enable_grad()(stream)
 
 
 def test_no_grad_records_nothing_also_as_a_decorator() -> None:

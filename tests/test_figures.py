@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from minidcnn.data import Sample
 from minidcnn.segmentation import figures
 from minidcnn.segmentation.figures import WRONG
+from minidcnn.segmentation.gallery import samples
 from minidcnn.segmentation.metrics import ConfusionMatrix
 from minidcnn.segmentation.paint import STRIPES, as_colours, as_rgb
 
@@ -269,6 +271,14 @@ def test_classes_in_a_script_that_the_font_lacks_warn_of_nothing(tmp_path: Path,
     images, masks = rows(rng, (40, 56))
     figures.predictions(images, [m % 2 for m in masks], [m % 2 for m in masks], names, None, tmp_path / "p.png")  # a warning is an error
     figures.confusion(ConfusionMatrix(2), names, tmp_path / "c.png")
+
+
+def test_file_names_in_another_encoding_are_drawn(tmp_path: Path, rng: np.random.Generator) -> None:
+    name = b"B\xe4r".decode("utf-8", "surrogateescape")  # as Python reads such names from a disk
+    images, masks = rows(rng, (40, 56))
+    figures.predictions(images, masks, masks, ["sky", "road", "ball"], None, tmp_path / "p.png", names=[name])
+    sample = Sample(np.zeros((1, 24, 32), np.float32), np.zeros((24, 32), np.int64), name)
+    samples([sample], ["sky", "road"], None, tmp_path / "s.png", title=f"{name}: 1 of 1 images")
 
 
 def test_predictions_is_the_same_every_time(tmp_path: Path, rng: np.random.Generator) -> None:

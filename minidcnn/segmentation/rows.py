@@ -56,7 +56,9 @@ def draw_rows(
 
     top = height - head
     if title is not None:
-        figure.text((side + gap) / width, (top + 0.34) / height, title, ha="left", va="bottom", fontsize=11, color=INK, parse_math=False)
+        figure.text(
+            (side + gap) / width, (top + 0.34) / height, drawable(title), ha="left", va="bottom", fontsize=11, color=INK, parse_math=False
+        )
     for c, heading in enumerate(headings):
         at = side + gap + c * (panel + gap) + panel / 2
         figure.text(at / width, (top + 0.09) / height, heading, ha="center", va="bottom", fontsize=10, color=INK)
@@ -151,7 +153,12 @@ def _show(figure: Figure, picture: Array, box: tuple[float, float, float, float]
 def short(name: str, inches: float) -> str:
     """At most about so many inches of a name in small print."""
     most = max(8, int(inches * 14))
-    return name if len(name) <= most else name[: most - 1] + "…"
+    return drawable(name if len(name) <= most else name[: most - 1] + "…")
+
+
+def drawable(name: str) -> str:
+    """The name with ? for the bytes of a file name that is no UTF-8, which matplotlib refuses."""
+    return name.encode("utf-8", "replace").decode()
 
 
 @contextmanager

@@ -217,7 +217,10 @@ class Tensor:
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` has collected, None if there is none. It has this tensor's shape (else ValueError) and backend (TypeError)."""
+        """The gradient that `backward` has collected, None if there is none.
+
+        What is assigned must have this tensor's shape (else ValueError) and backend (TypeError). A broadcast or read-only array is copied.
+        """
         return self._grad
 
     @grad.setter
@@ -229,6 +232,8 @@ class Tensor:
                 raise ValueError(f"Tensor.grad: the gradient has shape {value.shape}, the tensor has {self.shape}; they must be equal")
             if value.backend != self.backend:
                 raise TypeError(f"Tensor.grad: the gradient lives on {value.backend}, the tensor on {self.backend}; move it with .to()")
+            if not writable(value._array):
+                value = value * 1  # memory of its own, for what is added to it in place
         self._grad = value
 
     def zero_grad(self) -> None:
@@ -259,7 +264,10 @@ class Tensor:
             )
         if not isinstance(value, Tensor):
             real_array("Tensor: what is assigned", value)
-        self._array[_raw(index)] = value._array if isinstance(value, Tensor) else value
+        try:
+            self._array[_raw(index)] = value._array if isinstance(value, Tensor) else value
+        except OverflowError as error:
+            raise ValueError(f"what is assigned, {value}, does not fit a tensor of {self.dtype}; cast the tensor with .astype()") from error
         self.changed()
 
     # -- operators: the functions themselves live in functional/, which registers them here ---------------------------------
@@ -382,10 +390,12 @@ class Tensor:
 
 
 def real_array(name: str, data: Any, dtype: Any = None) -> Array:
-    """`data` as a plain array, without a copy if it is one. TypeError unless it holds real numbers."""
+    """`data` as a plain array, without a copy if it is one. TypeError unless it holds real numbers, ValueError if `dtype` cannot hold them."""
     problem = f"{name} must be real numbers or equally long nested lists of them, got {type(data).__name__}"
     try:
         array: Array = data if is_cupy(data) else np.asarray(data, dtype)
+    except OverflowError as error:
+        raise ValueError(f"{name}: a number does not fit {np.dtype(dtype)}; choose a larger dtype") from error
     except (TypeError, ValueError) as error:
         raise TypeError(problem) from error
     if array.dtype.kind not in "biuf":

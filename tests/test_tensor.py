@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from minidcnn import Tensor, check_grads
 from minidcnn import functional as F
+from minidcnn.optim import clip_grad_value_
 
 
 def test_dtypes_follow_the_data() -> None:
@@ -219,6 +220,30 @@ def test_a_gradient_is_a_tensor_of_the_same_shape() -> None:
     assert p.grad is None
     p.grad = given = Tensor(np.ones((2, 3)))
     assert p.grad is given
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_gradient_that_cannot_be_added_to_is_copied(graph: bool) -> None:
+    """A broadcast, or an array that nobody may write: a backward pass and clipping write into it."""
+    row = Tensor([1.0, 2.0, 3.0], requires_grad=graph)
+    for gradient in (F.broadcast_to(row, (2, 3)), Tensor.wrap(F.broadcast_to(row, (2, 3)).numpy())):
+        p = Tensor(np.full((2, 3), 5.0, np.float32), requires_grad=True)
+        p.grad = gradient
+        assert p.grad is not None and p.grad.requires_grad == gradient.requires_grad
+        (2 * p).sum().backward()
+        assert p.grad.numpy().tolist() == [[3.0, 4.0, 5.0]] * 2 and row.numpy().tolist() == [1.0, 2.0, 3.0]
+        clip_grad_value_([p], 3.5)
+        assert p.grad.numpy().tolist() == [[3.0, 3.5, 3.5]] * 2
+
+
+def test_numbers_that_a_dtype_cannot_hold_are_told() -> None:
+    for data in (300, [1, 300], [[-1]]):
+        with pytest.raises(ValueError, match="^Tensor: data: a number does not fit uint8; choose a larger dtype$"):
+            Tensor(data, dtype="uint8")
+    x = Tensor(np.array([3, 4], np.uint8))
+    with pytest.raises(ValueError, match=r"^what is assigned, 300, does not fit a tensor of uint8; cast the tensor with .astype\(\)$"):
+        x[0] = 300
+    assert x.numpy().tolist() == [3, 4]
 
 
 def test_a_matrix_or_a_masked_array_becomes_an_array() -> None:

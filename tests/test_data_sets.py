@@ -91,6 +91,15 @@ def test_masks_may_share_a_beginning(tmp_path: Path, prefix: str) -> None:
         Folder(tmp_path, "all")
 
 
+@pytest.mark.parametrize(("image", "mask"), [("B\u00e4r", "Ba\u0308r"), ("Ba\u0308r", "B\u00e4r_mask"), ("Ba\u0308r", "mask-B\u00e4r")])
+def test_names_that_look_alike_belong_together(tmp_path: Path, image: str, mask: str) -> None:
+    """An accent may be part of a letter or a character of its own: what comes from a Mac has the latter."""
+    put_image(tmp_path / "images" / f"{image}.png")
+    put_mask(tmp_path / "masks" / f"{mask}.png")
+    (entry,) = Folder(tmp_path, "all").entries
+    assert (entry.name, entry.image.path.stem, entry.mask.path.stem) == (image, image, mask)
+
+
 def test_hidden_files_and_strays_do_not_count(tmp_path: Path) -> None:
     put_pairs(tmp_path)
     for stray in ("images/.DS_Store", "images/._1.png", "images/Thumbs.db", "masks/notes.txt", "readme.md"):

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -144,7 +145,7 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
     beginning, ending = _common_affixes(by_stem, masks_by_stem) if suffix is None else ("", suffix)
     other = _most_frequent(stem[cut:] for stem in masks_by_stem for cut in range(1, len(stem)) if stem[:cut] in by_stem)
     entries: list[Entry] = []
-    for stem in sorted(by_stem, key=natural_key):
+    for stem in sorted(by_stem, key=lambda stem: natural_key(by_stem[stem].stem)):
         expected = beginning + stem + ending
         mask = masks_by_stem.pop(expected, None)
         if mask is None:
@@ -157,7 +158,7 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
             problems.append(f"{by_stem[stem]} has no mask: {masks / expected}.png is expected{hint}")
             continue
         try:
-            entries += _page_entries(stem, by_stem[stem], mask)
+            entries += _page_entries(by_stem[stem].stem, by_stem[stem], mask)
         except DataError as error:
             problems.append(str(error))
     problems += [f"{path} belongs to no image in {images}" for path in masks_by_stem.values()]
@@ -165,11 +166,13 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
 
 
 def _by_stem(files: Sequence[Path], problems: list[str], kind: str, way_out: str) -> dict[str, Path]:
+    """The files by their stems, in which a letter with an accent is one character: from a Mac it may come as two, which look the same."""
     found: dict[str, Path] = {}
     for path in files:
-        if path.stem in found:
-            problems.append(f"there are two {kind} of one name, {found[path.stem]} and {path.name}; {way_out}")
-        found.setdefault(path.stem, path)
+        stem = normalize("NFC", path.stem)
+        if stem in found:
+            problems.append(f"there are two {kind} of one name, {found[stem]} and {path.name}; {way_out}")
+        found.setdefault(stem, path)
     return found
 
 

@@ -191,7 +191,7 @@ def test_a_folder_of_another_layout_is_described(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     with pytest.raises(DataError, match=r"should hold images/ and masks/, or train/ and val/ .*but holds pictures"):
         Folder(tmp_path)
-    with pytest.raises(DataError, match=r"the folder .*nowhere does not exist"):
+    with pytest.raises(DataError, match=r"the folder .*nowhere does not exist; say where the data lies \(root=\.\.\., --root\)"):
         Folder(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="is a file, not a folder"):

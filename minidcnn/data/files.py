@@ -101,7 +101,7 @@ def existing_folder(root: str | Path, owner: str) -> Path:
     path = Path(root).expanduser()
     if not path.is_dir():
         what = "is a file, not a folder" if path.exists() else "does not exist"
-        raise DataError(f"{owner}: the folder {path} {what}")
+        raise DataError(f"{owner}: the folder {path} {what}; say where the data lies (root=..., --root)")
     return path
 
 

@@ -182,16 +182,6 @@ def test_predict_writes_index_and_overlay_at_the_images_size(command: Command, c
             assert len(np.unique(expected)) > 1  # something is to be seen
 
 
-def test_tiles_and_flips_arrive(command: Command, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
-    results = {}
-    for name, options in {"whole": (), "none": ("--tile", 0), "tiles": ("--tile", 16), "flips": ("--flips",)}.items():
-        assert command("predict", checkpoint, photos / "colour.png", "--out", tmp_path / name, *options).code == 0
-        results[name] = np.asarray(Image.open(tmp_path / name / "colour.png"))
-    np.testing.assert_array_equal(results["whole"], results["none"])
-    assert (results["whole"] != results["tiles"]).any() and (results["whole"] != results["flips"]).any()
-    assert (results["whole"] == results["flips"]).mean() > 0.5
-
-
 def test_tiles_are_as_large_as_the_network_needs_where_nothing_is_said(
     command: Command, checkpoint: Path, photos: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from minidcnn.segmentation.config import DATA_DEFAULTS, TrainConfig, defaults
 from minidcnn.segmentation.diagnose import TrainingError, out_of_memory
 from minidcnn.segmentation.evaluate import evaluate
 from minidcnn.segmentation.losses import Loss
-from minidcnn.segmentation.prepare import class_weights, make_optimizer, make_schedule, training_transform
+from minidcnn.segmentation.prepare import class_weights, training_transform
 from minidcnn.segmentation.progress import Progress, clock, compiling_said
 
 FILES = {"config.json", "metrics.jsonl", "curves.png", "predictions.png", "last.safetensors", "best.safetensors"}
@@ -263,21 +263,6 @@ def test_every_loss_trains(name: str, tmp_path: Path, rng: np.random.Generator) 
 
 
 # -- optimizers and schedules ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "poly", "step"])
-def test_schedules_rise_and_fall(schedule: str) -> None:
-    config = training.options(schedule=schedule, warmup=4, lr=0.8, optimizer="sgd")
-    optimizer = make_optimizer(config, training.unet(training.cells()[0]))
-    steps = make_schedule(config, optimizer, 24)
-    rates = []
-    for _ in range(24):
-        rates.append(optimizer.param_groups[0]["lr"])
-        steps.step()
-    assert rates[:5] == pytest.approx([0.16, 0.32, 0.48, 0.64, 0.8])
-    end = {"constant": 0.8, "cosine": 0.0, "poly": 0.0, "step": 0.008}[schedule]
-    assert rates[-1] == pytest.approx(end, abs=0.06)
-    assert rates[4:] == sorted(rates[4:], reverse=True)
 
 
 def test_plateau_follows_the_validation_loss(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ class Recording(contextlib.ContextDecorator, threading.local):
                         result = go_on(value)
                 except StopIteration as end:
                     return end.value
+                finally:
+                    value = None  # an error that goes on holds this frame, which must not hold it
                 try:
                     go_on, value = generator.send, (yield result)
                 except GeneratorExit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -407,6 +407,32 @@ def test_a_decorated_generator_records_nothing_and_its_caller_does() -> None:
     with pytest.raises(ZeroDivisionError):
         (generator := steps(2)).send(None), generator.throw(ZeroDivisionError)  # type: ignore[attr-defined]
     assert is_grad_enabled()
+
+
+def test_an_error_that_a_decorated_generator_lets_pass_is_freed_at_once() -> None:
+    """It holds the frames that it went through, with their tensors; so none of these may hold the error."""
+
+    class Failed(Exception):
+        pass
+
+    @no_grad()
+    def steps() -> Generator[None, None, None]:
+        yield
+
+    def failing() -> weakref.ref[Failed]:
+        generator = steps()
+        next(generator)
+        try:
+            generator.throw(Failed())
+        except Failed as error:
+            return weakref.ref(error)
+        raise AssertionError("it has passed")
+
+    gc.disable()
+    try:
+        assert failing()() is None
+    finally:
+        gc.enable()
 
 
 def test_a_generator_left_in_another_thread_switches_nothing_there() -> None:

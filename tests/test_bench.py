@@ -57,7 +57,8 @@ def test_every_network_is_measured(net: str, what: str) -> None:
     assert (result.get("constant_gain", 0) > 0) == ("with nn.constant_weights" in said) == (what == "infer")
 
 
-def test_weights_stay_to_the_end_of_an_inference_that_asks_for_it() -> None:
+def test_weights_stay_to_the_end_of_an_inference_that_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MINIDCNN_CONV", raising=False)
     try:
         for constant, count in ((False, 0), (True, 1)):
             network(Job("infer", "unet", (1, 3, 32, 48), 16).told(constant=constant))()

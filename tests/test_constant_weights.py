@@ -39,6 +39,12 @@ def kept_arrays(of: Any = None) -> list[Array]:
     return [made for block in kept.blocks for entry in block.values() for _, made in entry.made.values()]
 
 
+@pytest.fixture(autouse=True)
+def by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests are about Winograd: whatever algorithm is forced for all tests, here the shape decides."""
+    monkeypatch.delenv("MINIDCNN_CONV", raising=False)
+
+
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shapes of weights that were transformed to be kept, in order."""
@@ -280,6 +286,18 @@ def test_blocks_that_threads_leave_at_the_same_time_are_all_gone() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert kept.blocks == []
+
+
+@pytest.mark.parametrize("forced", ["gemm", "reference"])
+def test_other_algorithms_keep_nothing(
+    net: nn.Sequential, made: list[tuple[int, ...]], forced: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setenv("MINIDCNN_CONV", forced)
+    x = minidcnn.Tensor(images(rng, 1, 20, 14, 18))
+    with no_grad(), nn.constant_weights(net):
+        once, again = net(x).numpy(), net(x).numpy()
+    assert np.array_equal(once, again)
+    assert not made
 
 
 def test_reference_kernels_keep_nothing(net: nn.Sequential, rng: np.random.Generator) -> None:

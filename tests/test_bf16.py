@@ -188,7 +188,8 @@ def test_winograd_loses_what_transformed_factors_lose(n: int, c: int, o: int, h:
     x, y, weight = case(np.random.default_rng(seed), n, c * LANES, o * LANES, (h, w), window)
     exact = triple(REFERENCE, x.astype(float), y.astype(float), weight.astype(float), window)
     for a, b, most in zip(by_winograd(x, y, weight, window), exact, TILES, strict=True):
-        assert 0.001 < lost(a, b) < (most if b.size > 2000 else 2 * most)
+        many = min(b.size, x.size, y.size) > 2000  # the errors of few numbers, or of sums of few, vary
+        assert 0.001 < lost(a, b) < (most if many else 2 * most)
 
 
 WINDOWS = [

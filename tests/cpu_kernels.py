@@ -101,6 +101,18 @@ def near(name: str, *arguments: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def means_keep_their_digits(kernels: Kernels) -> None:
+    """Windows of 60,000 pixels, and pixels in 60,000 windows: one sum of so many in float32 is wrong in the fourth digit."""
+    window = Window((300, 200), (300, 200))
+    y = kernels.avg_pool2d(np.full((1, 2, 300, 400), 0.7, "f4"), window, np.full((1, 2), 1 / 60000, "f4"))
+    np.testing.assert_allclose(y, np.full((1, 2, 1, 2), 0.7), rtol=3e-5)
+    around, size = Window((300, 200), padding=(298, 198)), (2, 3)
+    out = around.positions(size)
+    g, share = np.full((1, 2, *out), 0.7, "f4"), np.full(out, 1 / 60000, "f4")
+    x = kernels.avg_pool2d_adjoint(g, around, share, size)
+    np.testing.assert_allclose(x, REFERENCE.avg_pool2d_adjoint(g.astype("f8"), around, share.astype("f8"), size), rtol=3e-5)
+
+
 def as_tuple(result: Any) -> tuple[np.ndarray, ...]:
     return result if isinstance(result, tuple) else (result,)
 

@@ -250,6 +250,11 @@ def test_few_runs_keep_nothing(net: nn.Sequential, made: list[tuple[int, ...]], 
     assert len(made) == 3
 
 
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(TypeError, match="constant_weights: module must be a Module, got list"), nn.constant_weights([]):  # type: ignore[arg-type]
+        pass
+
+
 def test_blocks_in_threads(rng: np.random.Generator) -> None:
     """Each thread has a network of its own and blocks that begin and end whenever they do."""
     x = minidcnn.Tensor(images(rng, 1, 16, 14, 18))

@@ -25,7 +25,10 @@ def constant_weights(module: Module, runs: int = FEWEST) -> Iterator[None]:
 
     A weight that the engine changes (an optimizer, load_state_dict, assignment) is noticed and transformed anew. `.data` is read-only within the
     block, as it is before a backward pass; what writes through an array that was taken from it before is not noticed.
+    TypeError for what is no Module.
     """
+    if not isinstance(module, Module):
+        raise TypeError(f"constant_weights: module must be a Module, got {type(module).__name__}")
     parameters = list(module.parameters()) if runs >= FEWEST else []
     of_kernels: dict[Kernels, list[tuple[Array, Storage]]] = {}
     for p in parameters:

@@ -20,11 +20,13 @@ def test_batch_norm(shape, dtype, layout, other, seed) -> None:
     mean, variance = REFERENCE.batch_norm_stats(x)
     rstd = 1 / np.sqrt(variance + 1e-2)
     near("batch_norm_apply", x, mean, rstd, weight, bias)
-    near("batch_norm_grad", g, x, mean, rstd, weight)
-    near("batch_norm_grad", g, x, mean, rstd, weight, None, x)  # g + x
+    largest = float(np.abs(rstd * weight).max())  # where all values of a channel are alike, rstd is 10 and dx the little that is left
+    terms = largest * float(np.abs(g).max())
+    near("batch_norm_grad", g, x, mean, rstd, weight, terms=terms)
+    near("batch_norm_grad", g, x, mean, rstd, weight, None, x, terms=terms + largest * float(np.abs(x).max()))  # g + x
     near("batch_norm_apply", x, mean, rstd, weight, bias, True)
     if np.abs(REFERENCE.batch_norm_apply(x, mean, rstd, weight, bias)).min() > 1e-4:  # else rounding decides where ReLU is open
-        near("batch_norm_grad", g, x, mean, rstd, weight, bias)
+        near("batch_norm_grad", g, x, mean, rstd, weight, bias, terms=terms)
     x = x.copy()
     x.flat[0] = np.nan
     for relu in (False, True):

@@ -176,72 +176,63 @@ def _convolve(
 ) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, if `turned` is 1, (C, O, 3, 3) -> y (N, O, *out)."""
     half = ALONG if bf16 and x.shape[1] % LANES == o % LANES == 0 else None
-    per = 1 if half is None else 2  # channels in one place
     s = _shape(x.shape, o, padding, out, half)
-    images, y = plain(nhwc(x)).reshape(-1), empty((s.n, *out, o))
-    side = SIDE * SIDE * max(s.c, o)
+    y = empty((s.n, *out, o))
     offset = np.zeros(o, np.float32) if bias is None else plain(bias)
     finish = Finish(np.ones(o, np.float32) if scale is None else plain(scale), offset, int(relu))
-    flat = y.reshape(-1)
-    panels = s.wide // s.columns
-    last = o - (panels - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
-    stream = s.c * o >= LARGE and s.tiles <= o and last >= LANES  # transformed pixels are fewer numbers than transformed weights
-    together = PART[1] if stream else _up(s.c, LANES)  # channels of transformed weights that lie together
-    held = None if kept is None else kept.of(w, (turned, half, together), lambda: _transformed(w, turned, s, half, together))
-    if stream:
-        weights = plain(nhwc(w)).reshape(-1)
-        steps = max(-(-s.tiles // STEP), -(-num_threads() // panels))
-        rows = _up(-(-s.tiles // steps), ADDS)
-        part = per * min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
-        part = part if held is None else together
-        t_plane = _odd((s.tiles + ADDS) * s.row)
-        tiles = _scratch("all tiles", s.values * t_plane)
-        parallel(
-            lambda a, b: input_tiles(images, s, a, b - a, tiles, a * s.row, t_plane, _scratch("patch", side), half), s.tiles, s.values * s.c
+    last = o - (s.wide // s.columns - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
+    few = s.c * o >= LARGE and s.tiles <= o and last >= LANES  # transformed pixels are fewer numbers than transformed weights
+    (_weights_pass if few else _tiles_pass)(plain(nhwc(x)).reshape(-1), w, turned, finish, y.reshape(-1), s, half, kept)
+    return nchw(y)
+
+
+def _weights_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array, s: Shape, half: int | None, kept: Kept | None) -> None:
+    """y of images, all of whose tiles are transformed first: each part of the weights is transformed on its way, or has been kept."""
+    per = 1 if half is None else 2  # channels in one place
+    held = None if kept is None else kept.of(w, (turned, half, PART[1]), lambda: _transformed(w, turned, s, half, PART[1]))
+    weights = plain(nhwc(w)).reshape(-1)
+    panels, side = s.wide // s.columns, SIDE * SIDE * max(s.c, s.o)
+    steps = max(-(-s.tiles // STEP), -(-num_threads() // panels))
+    rows = _up(-(-s.tiles // steps), ADDS)
+    part = per * min(max(PART[0], _up(2 * rows - PART[0], PART[0])), PART[1])  # what is read again for each part weighs like the part
+    part = part if held is None else PART[1]
+    t_plane, u_plane, p_plane = _odd((s.tiles + ADDS) * s.row), _odd(part // per * s.columns), _odd(rows * s.columns)
+    tiles = _scratch("all tiles", s.values * t_plane)
+
+    def transform(start: int, stop: int) -> None:
+        input_tiles(images, s, start, stop - start, tiles, start * s.row, t_plane, _scratch("patch", side), half)
+
+    def panels_of_rows(start: int, stop: int) -> None:
+        u = _scratch("u", s.values * u_plane) if held is None else held
+        products, square, patch = _scratch("products", s.values * p_plane), _scratch("block", BLOCK), _scratch("patch", side)
+        made = int(held is not None)
+        weight_stream(
+            weights, turned, tiles, t_plane, finish, y, s, part, rows, u, u_plane, products, p_plane, square, patch, half, made, start, stop
         )
-        u_plane, p_plane = _odd(part // per * s.columns), _odd(rows * s.columns)
 
-        def weights_pass(start: int, stop: int) -> None:
-            u = _scratch("u", s.values * u_plane) if held is None else held
-            products, square, patch = _scratch("products", s.values * p_plane), _scratch("block", BLOCK), _scratch("patch", side)
-            weight_stream(
-                weights,
-                turned,
-                tiles,
-                t_plane,
-                finish,
-                flat,
-                s,
-                part,
-                rows,
-                u,
-                u_plane,
-                products,
-                p_plane,
-                square,
-                patch,
-                half,
-                int(held is not None),
-                start,
-                stop,
-            )
+    parallel(transform, s.tiles, s.values * s.c)
+    parallel(panels_of_rows, panels * -(-s.tiles // rows), s.values * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
 
-        parallel(weights_pass, panels * -(-s.tiles // rows), s.values * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
-        return nchw(y)
+
+def _tiles_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array, s: Shape, half: int | None, kept: Kept | None) -> None:
+    """y of images, a block of tiles at a time: all weights are transformed first, or have been kept."""
+    per = 1 if half is None else 2  # channels in one place
+    together = _up(s.c, LANES)
+    held = None if kept is None else kept.of(w, (turned, half, together), lambda: _transformed(w, turned, s, half, together))
     u = _transformed(w, turned, s, half, together, _scratch) if held is None else held
     step = max(12, L2 // (s.values * (s.c // per + s.wide)))
-    if s.c * o >= LARGE:
+    if s.c * s.o >= LARGE:
         count = _up(-(-s.tiles // MANY), num_threads())
         step = max(step, -(-s.tiles // count))
     step = _up(step, ROWS[s.vectors - 1])
     u_plane, t_plane, p_plane = _odd(together // per * s.columns), _odd(step * s.row), _odd(step * s.wide)
+    side = SIDE * SIDE * max(s.c, s.o)
 
     def blocks(start: int, stop: int) -> None:
         tiles, products, patch = _scratch("tiles", s.values * t_plane), _scratch("products", s.values * p_plane), _scratch("patch", side)
-        image_blocks(images, u, u_plane, finish, flat, s, step, tiles, t_plane, products, p_plane, patch, half, start, stop)
+        image_blocks(images, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, half, start, stop)
 
-    parallel(blocks, -(-s.tiles // step), s.values * step * (s.c + o + s.c * o / MULTIPLY_ADDS))
-    return nchw(y)
+    parallel(blocks, -(-s.tiles // step), s.values * step * (s.c + s.o + s.c * s.o / MULTIPLY_ADDS))
 
 
 def _transformed(w: Array, turned: int, s: Shape, half: int | None, together: int, scratch: Scratch | None = None) -> Array:

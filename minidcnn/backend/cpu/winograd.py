@@ -16,7 +16,7 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
@@ -92,73 +92,95 @@ def conv2d_weight(x: Array, y: Array, window: Window, bf16: bool = False) -> Arr
     if min(c, o) < LANES:
         return _cut(conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o], c)
     half = SECOND if bf16 and c % LANES == o % LANES == 0 else None
-    per = 1 if half is None else 2  # tiles in one place
     s = _shape(x.shape, o, window.padding, y.shape[2:], half)
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
-    flat, side = w.reshape(-1), s.values * max(s.c, s.o)
-    places = max(12, L2 // (s.values * (s.c + s.wide)))  # of a block
-    step = places * per
-    high = -(-s.c // ADDS) * ADDS
-    plane = _odd(high * s.wide)
+    per = 1 if half is None else 2  # tiles in one place
+    block = per * max(12, L2 // (s.values * (s.c + s.wide)))
+    held = max(64, min(_up(s.tiles, per), TILES * per // (s.values * (s.c + s.wide)) // per * per))
+    if s.values * _sums_plane(s) <= SUMS and s.tiles > block:
+        _sums_in_parts(images, gradients, w.reshape(-1), s, half, block)
+    elif held >= s.tiles:
+        _sums_in_panels(images, gradients, w.reshape(-1), s, half)
+    else:
+        _sums_in_turns(images, gradients, w.reshape(-1), s, half, held)
+    return nchw(w)
 
-    def gather(total: Array, parts: int) -> None:
-        parallel(
-            lambda a, b: collect(total, plane, parts, flat, s, _scratch("block", BLOCK), a, b),
-            -(-s.c // LANES),
-            s.values * LANES * s.wide * parts,
-        )
 
-    if s.values * plane <= SUMS and s.tiles > step:  # each part adds up its own tiles
-        blocks = -(-s.tiles // step)
-        parts = min(PARTS, blocks)
-        total = _scratch("sums", parts * s.values * plane).reshape(parts, -1)
-        t_plane, g_plane = _odd(places * s.row), _odd(places * s.g_row)
+def _sums_in_parts(images: Array, gradients: Array, w: Array, s: Shape, half: int | None, step: int) -> None:
+    """w of images and gradients, `step` tiles at a time: each part of the tiles adds up its own sums, then parts are added up."""
+    plane, blocks, places = _sums_plane(s), -(-s.tiles // step), step if half is None else step // 2
+    parts = min(PARTS, blocks)
+    total = _scratch("sums", parts * s.values * plane).reshape(parts, -1)
+    t_plane, g_plane = _odd(places * s.row), _odd(places * s.g_row)
 
-        def some(start: int, stop: int) -> None:
-            tiles, products = _scratch("tiles", s.values * t_plane + ADDS), _scratch("products", s.values * g_plane)
-            patch = _scratch("patch", side)
-            weight_parts(
-                images, gradients, s, step, blocks, parts, total, plane, tiles, t_plane, products, g_plane, patch, half, start, stop
-            )
+    def some(start: int, stop: int) -> None:
+        tiles, products = _scratch("tiles", s.values * t_plane + ADDS), _scratch("products", s.values * g_plane)
+        patch = _scratch("patch", s.values * max(s.c, s.o))
+        weight_parts(images, gradients, s, step, blocks, parts, total, plane, tiles, t_plane, products, g_plane, patch, half, start, stop)
 
-        parallel(some, parts, s.values * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
-        gather(total, parts)
-        return nchw(w)
-    held = max(64, min(_up(s.tiles, per), TILES * per // (s.values * (s.c + s.wide)) // per * per))  # tiles at a time
-    t_plane, g_plane = _odd(held // per * s.row), _odd(held // per * s.g_row)
-    tiles, products = _scratch("all tiles", s.values * t_plane + ADDS), _scratch("all gradients", s.values * g_plane)
+    parallel(some, parts, s.values * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
+    _gather(total, w, s)
 
-    def transform(first: int, start: int, stop: int) -> None:
-        """The places start .. stop of those whose first tile is `first`."""
-        patch, at = _scratch("patch", side), first + start * per
-        count = min(stop * per, s.tiles - first) - start * per
-        input_tiles(images, s, at, count, tiles, start * s.row, t_plane, patch, half)
-        gradient_tiles(gradients, s, at, count, products, start * s.g_row, g_plane, patch, half)
 
-    if held >= s.tiles:
-        parallel(partial(transform, 0), -(-s.tiles // per), per * s.values * (s.c + s.wide))
-        wanted = s.c * (s.wide // s.columns) // (2 * num_threads())  # two items a thread, if they do not become too small
-        part = min(HIGH[1], max(HIGH[0], _up(wanted, LANES)))
-        size = _odd(part * s.columns)
+def _sums_in_panels(images: Array, gradients: Array, w: Array, s: Shape, half: int | None) -> None:
+    """w of images and gradients, all of whose tiles are transformed first: sums of a panel of w never leave the cache."""
+    tiles, t_plane, products, g_plane = _transform_some(images, gradients, s, half, 0, s.tiles)
+    wanted = s.c * (s.wide // s.columns) // (2 * num_threads())  # two items a thread, if they do not become too small
+    part = min(HIGH[1], max(HIGH[0], _up(wanted, LANES)))
+    size = _odd(part * s.columns)
 
-        def items(start: int, stop: int) -> None:
-            sums, block = _scratch("sums", s.values * size), _scratch("block", BLOCK)
-            weight_items(tiles, t_plane, products, g_plane, s, part, flat, sums, size, block, half, start, stop)
+    def items(start: int, stop: int) -> None:
+        sums, block = _scratch("sums", s.values * size), _scratch("block", BLOCK)
+        weight_items(tiles, t_plane, products, g_plane, s, part, w, sums, size, block, half, start, stop)
 
-        parallel(items, -(-s.c // part) * (s.wide // s.columns), s.values * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
-        return nchw(w)
+    parallel(items, -(-s.c // part) * (s.wide // s.columns), s.values * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
+
+
+def _sums_in_turns(images: Array, gradients: Array, w: Array, s: Shape, half: int | None, held: int) -> None:
+    """w of images and gradients whose tiles are transformed `held` at a time: sums are added to in turns."""
+    plane, per = _sums_plane(s), 1 if half is None else 2
     total = _scratch("sums", s.values * plane).reshape(1, -1)
     for first in range(0, s.tiles, held):
-        count = -(-min(held, s.tiles - first) // per)
-        parallel(partial(transform, first), count, per * s.values * (s.c + s.wide))
+        count = min(held, s.tiles - first)
+        tiles, t_plane, products, g_plane = _transform_some(images, gradients, s, half, first, count)
+        places = -(-count // per)
         parallel(
-            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, count, total[0], plane, first, half, a, b),  # noqa: B023
+            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, places, total[0], plane, first, half, a, b),  # noqa: B023
             s.values * (s.wide // s.columns),
-            s.c * s.columns * count / MULTIPLY_ADDS,
+            s.c * s.columns * places / MULTIPLY_ADDS,
         )
-    gather(total, 1)
-    return nchw(w)
+    _gather(total, w, s)
+
+
+def _transform_some(images: Array, gradients: Array, s: Shape, half: int | None, first: int, count: int) -> tuple[Array, int, Array, int]:
+    """`count` tiles of images and of gradients from `first` on, transformed, and how far each of the values is from the next."""
+    per = 1 if half is None else 2
+    places = -(-count // per)
+    t_plane, g_plane = _odd(places * s.row), _odd(places * s.g_row)
+    tiles, products = _scratch("all tiles", s.values * t_plane + ADDS), _scratch("all gradients", s.values * g_plane)
+
+    def some(start: int, stop: int) -> None:
+        patch, at = _scratch("patch", s.values * max(s.c, s.o)), first + start * per
+        number = min(stop * per, count) - start * per
+        input_tiles(images, s, at, number, tiles, start * s.row, t_plane, patch, half)
+        gradient_tiles(gradients, s, at, number, products, start * s.g_row, g_plane, patch, half)
+
+    parallel(some, places, per * s.values * (s.c + s.wide))
+    return tiles, t_plane, products, g_plane
+
+
+def _gather(total: Array, w: Array, s: Shape) -> None:
+    """w = G^T m G of the sums of all parts in total (parts, values, C, wide)."""
+    plane, parts = _sums_plane(s), len(total)
+    parallel(
+        lambda a, b: collect(total, plane, parts, w, s, _scratch("block", BLOCK), a, b), -(-s.c // LANES), s.values * LANES * s.wide * parts
+    )
+
+
+def _sums_plane(s: Shape) -> int:
+    """How far sums (C, wide) of one of the values are from those of the next."""
+    return _odd(_up(s.c, ADDS) * s.wide)
 
 
 def _convolve(

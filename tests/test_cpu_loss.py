@@ -36,26 +36,8 @@ def test_cross_entropy_of_ignored_pixels_is_zero_whatever_their_logits() -> None
     assert not dx[..., ::2].any() and dx[..., 1].all()
 
 
-@given(shapes, st.sampled_from(["i8", "u1", "?", "i4"]), st.sampled_from([-100, 0, 2, 255]), st.sampled_from([*FLOATS, "f2"]), seeds)
-def test_targets_and_what_belongs_to_their_classes(shape, labels, ignore, dtype, seed) -> None:
-    """Classes, what is none, and ignored ones: the same come out, and the same is the first that is wrong."""
-    rng = np.random.default_rng(seed)
-    classes, pixels = shape[1], (shape[0], *shape[2:])
-    for low, high in ((0, classes), (-2, classes + 2), (254, 257)):
-        target = rng.integers(low, high, pixels).astype(labels)
-        before = target.copy()
-        clean, wrong = CPU.clean_target(target, classes, ignore)
-        expected = REFERENCE.clean_target(target, classes, ignore)
-        np.testing.assert_array_equal(clean, expected[0], strict=True)
-        assert wrong == expected[1] and wrong.shape == expected[1].shape == ()
-        np.testing.assert_array_equal(target, before)
-        near("at_class", rng.standard_normal(classes).astype(dtype), clean)
-
-
 def test_a_target_that_is_no_class_is_an_error() -> None:
     x, target, weight = np.zeros((1, 2, 1, 1)), np.full((1, 1, 1), 2), np.ones(2)
-    with pytest.raises(IndexError, match="a target is no class"):
-        CPU.at_class(weight, target)
     with pytest.raises(IndexError, match="a target is no class"):
         CPU.cross_entropy(x, target, weight, 0.0)
     with pytest.raises(IndexError, match="a target is no class"):

@@ -69,8 +69,6 @@ def everything(rng: np.random.Generator) -> Iterator[tuple[str, np.ndarray]]:
     yield "batch_norm_track", CPU.batch_norm_track(mean, variance, 7, 0.1, 0.1, mean.copy(), mean.copy())
     yield "batch_norm_apply", CPU.batch_norm_apply(x, mean, 1 / variance, of_class, of_class)
     yield from (("batch_norm_grad", v) for v in CPU.batch_norm_grad(x * x, x, mean, 1 / variance, of_class))
-    clean, wrong = CPU.clean_target(taps_of(x), 29, 3)
-    yield from (("clean_target", clean), ("clean_target", wrong), ("at_class", CPU.at_class(of_class, clean)))
     losses, top, logs = CPU.cross_entropy(x, taps_of(x), of_class, 0.1)
     yield from (("cross_entropy", losses), ("cross_entropy", logs))
     yield "cross_entropy_grad", CPU.cross_entropy_grad(losses, x, top, logs, taps_of(x), of_class, 0.1)

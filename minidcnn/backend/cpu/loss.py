@@ -16,18 +16,7 @@ EACH = 8  # what a logit costs, with its exponential function
 
 
 class CpuLoss(Kernels):
-    """Softmax and cross-entropy in one, and what targets need."""
-
-    def clean_target(self, target: Array, classes: int, ignore_index: int) -> tuple[Array, Array]:
-        clean = np.array(target, np.int64, order="C")
-        return clean, np.asarray(clean_labels(clean.reshape(-1), classes, ignore_index))
-
-    def at_class(self, v: Array, target: Array) -> Array:
-        if not suits(v):
-            return super().at_class(v, target)
-        y = np.empty(target.shape, v.dtype)
-        at_class(plain(v), plain(target).reshape(-1), y.reshape(-1))
-        return y
+    """Softmax and cross-entropy in one."""
 
     def cross_entropy(self, x: Array, target: Array, weight: Array, smoothing: float) -> tuple[Array, Array, Array]:
         if not suits(x, weight) or x.ndim < 2:
@@ -58,31 +47,6 @@ class CpuLoss(Kernels):
 def _pixels(x: Array) -> Array:
     """x (N, C, ...) -> (pixels, C), a view of channels-last images, else a copy."""
     return plain(x.transpose(0, *range(2, x.ndim), 1)).reshape(-1, x.shape[1])
-
-
-@jit
-def clean_labels(labels: Array, classes: int, ignore_index: int) -> int:
-    """-1 in place of ignore_index and of what is no class; the index of the first that is none, else -1."""
-    wrong = -1
-    for i in range(labels.size):
-        label = labels[i]
-        if label == ignore_index:
-            labels[i] = -1
-        elif label < 0 or label >= classes:
-            labels[i] = -1
-            if wrong < 0:
-                wrong = i
-    return wrong
-
-
-@jit
-def at_class(v: Array, target: Array, y: Array) -> None:
-    """y (P,) = v (C,) at each pixel's class, 0 where it is left out."""
-    for p in range(y.size):
-        label = target[p]
-        if label >= v.size:
-            raise IndexError("at_class: a target is no class")
-        y[p] = v[label] if label >= 0 else 0
 
 
 @jit

@@ -471,6 +471,23 @@ def test_evaluate_knows_masks_as_in_training(command: Command, checkpoint: Path,
     assert true[1] == 0 and true[2] > 0 and numbers["classes"] == ["sky", "road", "tree"]
 
 
+def test_evaluate_refuses_masks_that_store_a_class_as_another_value(command: Command, checkpoint: Path, dataset: Path) -> None:
+    """255 was nothing in training: to leave it out would leave out a class, where the masks hold the classes as 0, 1 and 255."""
+    loaded = load_checkpoint(checkpoint)
+    stored = dataset / "best.safetensors"
+    save_checkpoint(stored, Checkpoint("unet", loaded.config, loaded.tensors, loaded.info | {"mask_ignored": []}))
+    trees = 0
+    for path in (dataset / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        trees += np.count_nonzero(mask == 2)
+        Image.fromarray(np.where(mask == 2, 255, mask).astype(np.uint8)).save(path)
+    words = ("evaluate", stored, "--data", "folder", "--root", dataset, "--split", "all", "--json")
+    said = command(*words).error
+    assert "holds 255 at row" in said and "which is no class; the known values are 0, 1, 2" in said and "--ignored" in said
+    assert np.sum(json.loads(command(*words, "--ignored", 255).out)["confusion"]) == 10 * 24 * 32 - trees
+    assert np.sum(json.loads(command(*words, "--values", "0,1,255").out)["confusion"], axis=1)[2] == trees
+
+
 def test_evaluate_without_labels_has_nothing_to_say(command: Command, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
     for mask in (dataset / "masks").iterdir():
         Image.fromarray(np.full((24, 32), 255, np.uint8)).save(mask)

@@ -156,11 +156,11 @@ def held_out(args: argparse.Namespace, val: Dataset, info: dict[str, Any]) -> Da
 
 def meaning(info: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
     """What masks and images mean, as in training: for folders of images, where it would be guessed from the files otherwise."""
+    known = args.values is None and info.get("mask_values") is not None  # else `Folder` decides what is ignored
     return {
         "classes": info["classes"],
         "values": info.get("mask_values"),
-        # none in training, or masks of another kind now: as `Folder` decides
-        "ignored": None if args.values is not None else info.get("mask_ignored") or None,
+        "ignored": info.get("mask_ignored") if known else None,  # nothing, if it was nothing: 255 may be a class in other masks
         "channels": info.get("channels"),
         "white": info.get("white"),
     }

@@ -579,6 +579,37 @@ def test_evaluate_goes_by_names_where_a_folder_is_divided_already(
     assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json").out)["images"] == 2
 
 
+def test_evaluate_does_not_take_others_for_the_images_trained_on(command: Command, checkpoint: Path, dataset: Path, tmp_path: Path) -> None:
+    """With images more or fewer, `train` is divided anew. Where somebody else divided them, it stays what it is, whatever happens to val."""
+    from minidcnn.data import Folder
+    from minidcnn.segmentation.config import TrainConfig
+    from minidcnn.segmentation.state import sample_names
+
+    stored = load_checkpoint(checkpoint)
+    stored.info["held_out"] = sample_names(Folder(dataset, "val"))
+    save_checkpoint(tmp_path / "best.safetensors", stored)
+    (tmp_path / "config.json").write_text(TrainConfig("unet", data="folder", root=str(dataset)).to_json())
+    words = ("evaluate", tmp_path / "best.safetensors", "--json", "--split", "train")
+    assert json.loads(command(*words).out)["images"] == 8
+    for i in range(10, 13):
+        for part in ("images", "masks"):
+            (dataset / part / f"{i}.png").write_bytes((dataset / part / f"{i % 10}.png").read_bytes())
+    assert command(*words).error == (
+        "images came or went since training, so that mydata train is divided anew and has images that the network was not trained on: "
+        "evaluate --split val, which are those held out then, or --split all"
+    )
+    assert json.loads(command(*words, "--data", "folder", "--root", dataset).out)["images"] == 10  # asked for as a data set, it is one
+
+    root = tmp_path / "divided"
+    for split, names in (("train", range(6)), ("val", range(4, 10))):
+        for part in ("images", "masks"):
+            (root / split / part).mkdir(parents=True)
+            for i in names:
+                (root / split / part / f"{i}.png").write_bytes((dataset / part / f"{i}.png").read_bytes())
+    (tmp_path / "config.json").write_text(TrainConfig("unet", data="folder", root=str(root)).to_json())
+    assert json.loads(command(*words).out)["images"] == 6
+
+
 def test_an_image_to_train_on_never_stands_for_one_of_its_name_that_was_held_out(tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     data_arguments(parser, "val")

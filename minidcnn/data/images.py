@@ -69,7 +69,8 @@ def opened(source: Source | Path) -> Iterator[Image.Image]:
     """The file, opened by Pillow and at the source's page. DataError if it is missing or no image, also while it is read; MemoryError names it."""
     source = source if isinstance(source, Source) else Source(source)
     try:
-        with _large, Image.open(source.path) as image:
+        # Pillow maps some turned TIFFs into memory with their sides swapped, unless it does not know the file's name
+        with _large, source.path.open("rb") as file, Image.open(file) as image:
             if source.page:
                 image.seek(source.page)
             yield image

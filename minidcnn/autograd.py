@@ -71,7 +71,7 @@ class Function:
 class Node:
     """One application of a function: where its inputs came from and what its backward pass needs."""
 
-    __slots__ = ("__weakref__", "depth", "edges", "freed", "function", "saved", "serial")
+    __slots__ = ("__weakref__", "depth", "edges", "freed", "function", "saved", "serial", "shapes")
     count: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
@@ -88,6 +88,7 @@ class Node:
                 self.depth = max(self.depth, t._node.depth + 1)
         # what the backward pass needs, with its version, to notice changes, and as which output, else -1; without its node: that were a cycle
         self.saved: list[tuple[Tensor, int, int]] = []
+        self.shapes = [t._array.shape for t in inputs]  # which their gradients must have
 
     def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Keep what the function says it needs; optional inputs may be absent."""
@@ -294,15 +295,39 @@ def _walk(
                 )
             edges = node.edges
             results = node.pull(grads)
+            if type(results) is not tuple or len(results) != len(edges):
+                _demand_gradients(node.function, results, len(edges))
             if not retain:
                 node.free()
             del grads
-            for edge, result in zip(edges, results, strict=False):  # optional inputs may be absent
+            for i, (edge, result) in enumerate(zip(edges, results, strict=False)):
                 if edge is None or result is None or (useful is not None and not _is_useful(edge, useful, wanted)):
                     continue
-                arrive(edge, result() if callable(result) else result)
+                g = result() if callable(result) else result
+                if not isinstance(g, Tensor) or g._array.shape != node.shapes[i]:
+                    raise _no_gradient(node.function, i, g, node.shapes[i])
+                arrive(edge, g)
+                del g
             del results, edges, node
     return reached
+
+
+def _demand_gradients(function: Function, results: Any, inputs: int) -> None:
+    """TypeError unless `results` of a vjp hold a gradient for each input. More may follow, not computed yet: of optional inputs, left out."""
+    if isinstance(results, tuple | list) and len(results) >= inputs and not any(isinstance(r, Tensor) for r in results[inputs:]):
+        return
+    got = f"{len(results)} of them" if isinstance(results, tuple | list) else f"a {type(results).__name__}"
+    raise TypeError(
+        f"{type(function).__name__}.vjp: return a tuple with one gradient for each of {inputs} inputs (None where there is none), got {got}"
+    )
+
+
+def _no_gradient(function: Function, i: int, g: Any, shape: tuple[int, ...]) -> Exception:
+    """The error of a vjp whose gradient of input `i` is no Tensor, or one of another shape than the input."""
+    where = f"{type(function).__name__}.vjp: the gradient of input {i}"
+    if not isinstance(g, Tensor):
+        return TypeError(f"{where} must be a Tensor or None, got {type(g).__name__}; wrap arrays as minidcnn.Tensor(array)")
+    return RuntimeError(f"{where} has shape {g.shape}, the input has {shape}; sum it over axes that were broadcast")
 
 
 def _is_useful(edge: Tensor | tuple[Node, int], useful: dict[int, bool], wanted: Any) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,17 +55,26 @@ def test_a_wrong_second_order_is_caught_at_order_two_only() -> None:
         check_grads(WrongSecond(), [x], 2)
 
 
+@dataclass(frozen=True)
+class Twice(Function):
+    """2 x, with a vjp for the test to say."""
+
+    returns: Callable[[Tensor], Any]
+
+    def forward(self, x):
+        return x * 2
+
+    def vjp(self, g, *_):
+        return self.returns(g)
+
+
 def test_a_gradient_of_the_wrong_shape_or_dtype_is_caught() -> None:
-    @dataclass(frozen=True)
-    class Shape(Function):
-        def forward(self, x):
-            return x * 2
-
-        def vjp(self, g, *_):
-            return (F.reshape(g * 2, (1, 3)),)
-
-    with pytest.raises(AssertionError, match=r"gradient of \(1, 3\) float64 for \(3,\)"):
-        check_grads(Shape(), [np.ones(3)], 1)
+    with pytest.raises(RuntimeError, match=r"Twice.vjp: the gradient of input 0 has shape \(1, 3\)"):
+        check_grads(Twice(lambda g: (F.reshape(g * 2, (1, 3)),)), [np.ones(3)], 1)
+    with pytest.raises(AssertionError, match=r"gradient of \(3,\) float32 for \(3,\) float64"):
+        check_grads(Twice(lambda g: ((g * 2).astype("float32"),)), [np.ones(3)], 1)
+    with pytest.raises(TypeError, match="got 2 of them"):
+        check_grads(Twice(lambda g: (g * 2, g)), [np.ones(3)], 1)
 
 
 def test_only_float64_is_precise_enough() -> None:

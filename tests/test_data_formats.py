@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from minidcnn.data import Source, read_image
-from minidcnn.data.labels import read_raw
+from minidcnn.data.masks import read_raw
 
 rng = np.random.default_rng(0)
 

@@ -10,7 +10,8 @@ from PIL import Image, ImageOps
 
 from minidcnn.data import DataError, LabelTable, Source, read_image
 from minidcnn.data.images import list_images, natural_channels, natural_key, opened, pages
-from minidcnn.data.labels import infer_table, read_raw, scan
+from minidcnn.data.labels import infer_table, scan
+from minidcnn.data.masks import read_raw
 
 rng = np.random.default_rng(0)
 GRAY = rng.integers(0, 256, (5, 7), np.uint8)

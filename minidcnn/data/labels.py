@@ -1,4 +1,4 @@
-"""Mask files: their raw values, and the table that turns values into class indices.
+"""What the values in masks mean: the table that turns them into class indices, and how it is found out.
 
 A mask may hold class indices, 0 and 255, any other gray values, palette indices or colours. What it holds is found by reading all masks
 of a data set once (`scan`), turned into a `LabelTable` (`infer_table`) and kept in the data set as `mask_values`.
@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from PIL import ImageOps
 
-from .images import Source, load_npy, opened
+from .images import Source
+from .masks import RawMask, pack, read_raw, unpack
 from .sample import IGNORE, Array, DataError, Value
 from .written import value_text
 
@@ -22,56 +22,6 @@ _COLOURS = "; a colour is one value: values=[(255, 0, 0), ...] (--values 255/0/0
 _MOST_CLASSES = 255  # indices 0 to 254: a mask must fit an 8-bit PNG, and 255 means "ignore"
 _MOST_GUESSED = 32  # more different values than this are no classes but smooth edges or a photograph,
 _MOST_INDICES = 200  # unless they are 0, 1, 2, ..., which may go up to this
-
-
-@dataclass(frozen=True, eq=False)
-class RawMask:
-    """A mask as stored. values: (H, W) gray values or palette indices, or packed colours 0xRRGGBB if `colour`."""
-
-    values: Array
-    colour: bool
-
-
-def pack(value: Value) -> int:
-    """A gray value or a colour as one integer; gray g is not the colour (g, g, g) here."""
-    return value if isinstance(value, int) else value[0] << 16 | value[1] << 8 | value[2]
-
-
-def read_raw(source: Source, colour: bool = False) -> RawMask:
-    """Reads a mask file. `colour` asks for colours even if the file holds gray values or palette indices.
-
-    An RGB file whose pixels are all gray counts as gray. DataError for JPEG files (their compression changes labels), fractions, and
-    files that cannot be read.
-    """
-    if source.path.suffix.lower() == ".npy":
-        values = load_npy(source.path)
-        if values.shape[2] != 1:
-            raise DataError(f"{source} must hold one class index per pixel, shape (height, width), got {values.shape}")
-        return _integers(values[:, :, 0], source)
-    with opened(source) as image:
-        if image.format in ("JPEG", "MPO", "JPEG2000"):
-            raise DataError(
-                f"{source} is a JPEG, whose compression changes label values; export the masks as PNG from the labelling tool "
-                f"(saving this JPEG as PNG does not repair it)"
-            )
-        if colour or not (image.mode in ("1", "L", "LA", "P", "PA", "I", "F") or image.mode.startswith("I;16")):
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-            if not colour and (pixels == pixels[:, :, :1]).all():
-                return RawMask(pixels[:, :, 0], colour=False)
-            packed = pixels.astype(np.int32)
-            return RawMask(packed[:, :, 0] << 16 | packed[:, :, 1] << 8 | packed[:, :, 2], colour=True)
-        pixels = np.asarray(ImageOps.exif_transpose(image))
-    return _integers(pixels[:, :, 0] if pixels.ndim == 3 else pixels, source)  # of gray or palette with alpha, the first
-
-
-def _integers(values: Array, source: Source) -> RawMask:
-    if values.dtype.kind == "b":
-        values = values.astype(np.uint8)
-    if values.dtype.kind == "f":
-        if not (np.isfinite(values).all() and (values == np.rint(values)).all()):
-            raise DataError(f"{source} holds fractions ({values.min():g} to {values.max():g}); a mask needs one integer per class")
-        values = values.astype(np.int64)
-    return RawMask(values, colour=False)
 
 
 @dataclass(frozen=True)
@@ -139,11 +89,6 @@ class LabelTable:
     def read(self, source: Source) -> Array:
         """A mask file -> (H, W) int64 class indices."""
         return self.encode(read_raw(source, self.colour), source)
-
-
-def unpack(key: int, colour: bool) -> Value:
-    """The inverse of `pack`."""
-    return (key >> 16, key >> 8 & 255, key & 255) if colour else key
 
 
 def _some(values: Sequence[Value], most: int = 12) -> str:

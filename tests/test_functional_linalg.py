@@ -108,7 +108,7 @@ def test_linear_is_pytorchs(shape: tuple[int, ...], bias: bool) -> None:
 
 
 def test_linear_with_one_output_and_no_axis_for_it() -> None:
-    agree(lambda F, x, w: F.linear(x, w), tie_free((3, 4)), tie_free((4,), 1))
+    agree(lambda F, x, w: F.linear(input=x, weight=w), tie_free((3, 4)), tie_free((4,), 1))
 
 
 def test_linear_is_adjoint_to_the_product_with_its_weight() -> None:

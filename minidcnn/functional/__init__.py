@@ -1,4 +1,7 @@
-"""Differentiable functions, with torch.nn.functional's names, signatures and meaning; one file per family."""
+"""Differentiable functions, with torch.nn.functional's names, signatures and meaning; one file per family.
+
+Those that lie in torch itself there, such as sum, call their tensors x, or a and b: give them by position.
+"""
 
 from __future__ import annotations
 

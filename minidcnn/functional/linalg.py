@@ -64,22 +64,22 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     return reshape(product, shape) if row or column else product
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x: (..., I), weight: (O, I) or (I,), bias: (O,) -> (..., O) or (...): y = x weight^T + bias. ValueError if the sizes do not fit.
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """input: (..., I), weight: (O, I) or (I,), bias: (O,) -> (..., O) or (...): y = input weight^T + bias. ValueError if the sizes do not fit.
 
     For a float16 input, float32 weights are rounded to float16.
     """
-    check_backend("linear", x, weight, *(() if bias is None else (bias,)))
-    weight, bias = mixed(x, weight, bias)
+    check_backend("linear", input, weight, *(() if bias is None else (bias,)))
+    weight, bias = mixed(input, weight, bias)
     if weight.ndim not in (1, 2):
         raise ValueError(f"linear: weight must be (O, I) or (I,), got shape {weight.shape}")
-    if not x.ndim or x.shape[-1] != weight.shape[-1]:
+    if not input.ndim or input.shape[-1] != weight.shape[-1]:
         raise ValueError(
-            f"linear: weight expects {weight.shape[-1]} features, got {x.shape[-1] if x.ndim else 'no axis'} (input {x.shape})"
+            f"linear: weight expects {weight.shape[-1]} features, got {input.shape[-1] if input.ndim else 'no axis'} (input {input.shape})"
         )
     if bias is not None and bias.shape != weight.shape[:-1]:
         raise ValueError(f"linear: bias must have shape {weight.shape[:-1]}, one number for each output feature, got {bias.shape}")
-    y = matmul(x, transpose(weight, 0, 1)) if weight.ndim == 2 else matmul(x, weight)
+    y = matmul(input, transpose(weight, 0, 1)) if weight.ndim == 2 else matmul(input, weight)
     return y if bias is None else y + bias
 
 

@@ -42,7 +42,8 @@ from .transforms import Matrix
 
 _memset: Any = cgutils.memset
 _memcpy: Any = cgutils.raw_memcpy
-ROWS = {16: (14, 12, 8, 6), 8: (10, 6, 3, 2), 4: (14, 12, 8, 6)}[LANES]  # rows of the product's block for 1, 2, 3, 4 vectors of columns
+# Rows of the product's block for 1, 2, 3, 4 vectors of columns. Of 16 lanes, 12 rows of 2 vectors would fit, but LLVM makes slow code of them.
+ROWS = {16: (14, 10, 8, 6), 8: (10, 6, 3, 2), 4: (14, 12, 8, 6)}[LANES]
 
 
 @lru_cache(1024)

@@ -396,7 +396,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (
         lambda: F.max_pool2d(zeros(2, 3, 6, 5, dtype=np.int64), 2),
         TypeError,
-        r"max_pool2d: input must be floating-point, got int64; cast with .astype\(\)",
+        r'max_pool2d: input must be floating-point, got int64; convert it with .astype\("float32"\)',
     ),
     (lambda: F.avg_pool2d(zeros(2, 3, 6, 5, dtype=np.int64), 2), TypeError, "avg_pool2d: input must be floating-point, got int64"),
     (lambda: F.avg_pool2d(X, 2, divisor_override=0), ValueError, "avg_pool2d: divisor_override must not be 0"),

@@ -308,25 +308,25 @@ def square(x: Tensor) -> Tensor:
 @of_tensor
 def exp(x: Tensor) -> Tensor:
     """e ** x; float32 for integers."""
-    return Exp()(_floating(x))
+    return Exp()(as_floating(x))
 
 
 @of_tensor
 def log(x: Tensor) -> Tensor:
     """Natural logarithm; float32 for integers."""
-    return Log()(_floating(x))
+    return Log()(as_floating(x))
 
 
 @of_tensor
 def log1p(x: Tensor) -> Tensor:
     """log(1 + x), exact for small x."""
-    return Log1p()(_floating(x))
+    return Log1p()(as_floating(x))
 
 
 @of_tensor
 def sqrt(x: Tensor) -> Tensor:
     """Square root; float32 for integers."""
-    return Sqrt()(_floating(x))
+    return Sqrt()(as_floating(x))
 
 
 @of_tensor
@@ -354,7 +354,7 @@ def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tens
         if limit is not None and not isinstance(limit, NUMBER):
             raise TypeError(f"clamp: limits must be numbers, got {type(limit).__name__}; for those of a tensor use maximum and minimum")
     if any(isinstance(limit, float | np.floating) for limit in (min, max)):
-        x = _floating(x)
+        x = as_floating(x)
     return Clamp(*(None if limit is None else fitting(limit, x.dtype) for limit in (min, max)))(x)
 
 
@@ -376,7 +376,7 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     return Where()(*together("where", mask, a, b))
 
 
-def _floating(x: Tensor) -> Tensor:
+def as_floating(x: Tensor) -> Tensor:
     """x, or float32 if it is no float: what functions with real values take."""
     return x if x.dtype.kind == "f" else cast(x, "float32")
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..autograd import Function, Gradient
-from ..backend import Array, AxisMap, float_dtype, kernels_of, sum_dtype
+from ..backend import Array, AxisMap, kernels_of, sum_dtype
 from ..tensor import Tensor
 from ..window import Pair, Window, integer, integers, listed, pair
+from .activation import floating
 from .common import check_backend
 from .conv import images
 from .reduce import mean
@@ -144,7 +145,7 @@ def max_pool2d(
     ValueError if padding exceeds half the window or the window does not fit.
     """
     x, batched = images("max_pool2d", input)
-    _check_floating("max_pool2d", x)
+    floating("max_pool2d", x)
     function = _max_pool2d(x.shape[2:], Window.of(kernel_size, stride, padding, dilation, ceil_mode, name="max_pool2d"))
     y, taps = function.outputs(x)
     if not batched:
@@ -224,7 +225,7 @@ def avg_pool2d(
     Padding counts as zeros, or with `count_include_pad=False` not at all; `divisor_override` replaces the number of pixels.
     """
     x, batched = images("avg_pool2d", input)
-    _check_floating("avg_pool2d", x)
+    floating("avg_pool2d", x)
     window = Window.of(kernel_size, stride, padding, 1, ceil_mode, name="avg_pool2d")
     _check_padding("avg_pool2d", window)
     if divisor_override is not None and integer(divisor_override, "avg_pool2d: divisor_override") == 0:
@@ -260,7 +261,7 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     each gradient out among its window. None keeps the size of an axis. ValueError if the image or the output has no pixels.
     """
     x, batched = images("adaptive_avg_pool2d", input)
-    _check_floating("adaptive_avg_pool2d", x)
+    floating("adaptive_avg_pool2d", x)
     size = (x.shape[2], x.shape[3])
     if min(size) < 1:
         raise ValueError(f"adaptive_avg_pool2d: input {input.shape} has no pixels to average")
@@ -271,12 +272,6 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     out = pair([n if m is None else m for n, m in zip(size, wanted, strict=True)], "adaptive_avg_pool2d: output_size", 1)
     y = mean(x, (2, 3), keepdim=True) if out == (1, 1) else Resample(even_windows(size[0], out[0]), even_windows(size[1], out[1]))(x)
     return y if batched else reshape(y, y.shape[1:])
-
-
-def _check_floating(name: str, x: Tensor) -> None:
-    """TypeError for integers, whose means are none."""
-    if not float_dtype(x.dtype):
-        raise TypeError(f"{name}: input must be floating-point, got {x.dtype}; cast with .astype()")
 
 
 def _check_padding(name: str, window: Window) -> None:

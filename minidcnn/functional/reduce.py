@@ -11,8 +11,8 @@ from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..operators import register
 from ..tensor import Tensor
-from .common import BroadcastTo, axes_of, axis, cast, of_tensor, rounded, wide
-from .elementwise import exp, where
+from .common import BroadcastTo, axes_of, axis, of_tensor, rounded, wide
+from .elementwise import as_floating, exp, where
 from .shape import reshape
 
 
@@ -131,7 +131,7 @@ def logsumexp(x: Tensor, dim: int | Sequence[int], keepdim: bool = False) -> Ten
     axes = axes_of("logsumexp", dim, x.ndim)
     if not math.prod(x.shape[i] for i in axes):
         raise ValueError(f"logsumexp: shape {x.shape} has no elements over dim {dim}")
-    x = x if x.dtype.kind == "f" else cast(x, "float32")
+    x = as_floating(x)
     return _without(rounded(LogSumExp(axes)(wide(x)), x), axes, keepdim)
 
 

@@ -190,6 +190,12 @@ def test_powers_at_zero_and_of_negative_numbers(exponent: float) -> None:
     agree(lambda F, x, y: F.pow(x, y), np.abs(x), np.full_like(x, exponent), order=1)
 
 
+def test_the_derivatives_of_a_power_where_the_exponent_is_0() -> None:
+    """d/db of b a^(b - 1) is 1/a there. PyTorch cuts it off; differences and the symmetry of second derivatives decide."""
+    check_grads(F.pow, [np.array([2.0, 3.0, 0.5]), np.array([0.0, 1.0, 0.0])], 3)
+    agree(lambda F, x, y: F.pow(x, y), np.array([0.0, np.inf, np.nan]), np.zeros(3), order=1)
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_infinite_slopes_and_nan_are_pytorchs() -> None:
     special = np.array([0.0, -0.0, 1.0, -1.0, INF, -INF, NAN])

@@ -116,7 +116,8 @@ class PowerOf(Elementwise):
 
     def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
         def base() -> Tensor:
-            return g * b * pow(a, where(b == 0, 0.0, b - 1))
+            unclear = Tensor.wrap((b._array == 0) & ~((a._array > 0) | (a._array < 0)))  # 0 / 0, or NaN: the derivative of a ** 0 is 0
+            return g * b * pow(where(unclear, 1.0, a), b - 1)
 
         def exponent() -> Tensor:
             zero = Tensor.wrap((a._array == 0) & (b._array >= 0))

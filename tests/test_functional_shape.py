@@ -211,6 +211,12 @@ def test_views_share_memory_and_a_change_through_either_is_noticed(name: str) ->
             y.backward()
 
 
+@pytest.mark.parametrize("join", [F.cat, F.stack])
+def test_tensors_may_come_from_a_generator(join) -> None:
+    parts = [Tensor(np.full((2, 3), n)) for n in range(4)]
+    np.testing.assert_array_equal(join((t for t in parts), 1).numpy(), join(parts, 1).numpy())
+
+
 @pytest.mark.parametrize(
     "make", [lambda x: F.cat([x, x]), lambda x: F.cat([x]), lambda x: F.stack([x]), lambda x: x[np.array([0, 1, 2])], lambda x: x[x > -9]]
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -192,8 +192,9 @@ def broadcast_to(x: Tensor, shape: Sequence[int]) -> Tensor:
     return BroadcastTo(shape, x.shape)(x)
 
 
-def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def cat(tensors: Iterable[Tensor], dim: int = 0) -> Tensor:
     """Tensors joined along `dim`. ValueError unless all other axes agree."""
+    tensors = tuple(tensors)
     if not tensors:
         raise ValueError("cat: give at least one tensor")
     check_backend("cat", *tensors)
@@ -208,8 +209,9 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return Cat(i, tuple(t.shape[i] for t in tensors))(*(cast(t, dtype) for t in tensors))
 
 
-def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
+def stack(tensors: Iterable[Tensor], dim: int = 0) -> Tensor:
     """Equally shaped tensors side by side along a new axis `dim`."""
+    tensors = tuple(tensors)
     if not tensors:
         raise ValueError("stack: give at least one tensor")
     check_backend("stack", *tensors)

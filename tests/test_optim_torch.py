@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from typing import Any
@@ -137,6 +138,66 @@ def test_a_state_of_torch_goes_on_here(name: str) -> None:
         np.testing.assert_allclose(p.numpy(), q.detach().numpy(), rtol=1e-12)
     steps = [values["step"] for values in a.state_dict()["state"].values() if "step" in values]
     assert all(type(step) is int for step in steps) and len(steps) == (0 if name == "SGD" else 3)
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{}, {"foreach": True}, {"lr": torch.tensor(0.02, dtype=torch.float64), "capturable": False, "differentiable": False}]
+)
+@pytest.mark.parametrize("theirs", ["Adam", "AdamW"])
+@pytest.mark.parametrize("ours", ["Adam", "AdamW"])
+def test_a_state_of_the_other_adam_decays_as_in_torch(ours: str, theirs: str, kwargs: dict[str, Any]) -> None:
+    p, q = twins([(4, 3)])
+    first = getattr(torch.optim, theirs)(q, weight_decay=0.3, **kwargs)
+    give_gradients(p, q, 0)
+    first.step()
+    p[0].data = q[0].detach().numpy().copy()
+    a, b = getattr(optim, ours)(p), getattr(torch.optim, ours)(q)
+    a.load_state_dict(first.state_dict())
+    b.load_state_dict(first.state_dict())
+    assert all(type(a.param_groups[0][key]) is float for key in ("lr", "weight_decay"))
+    for _ in range(2):
+        give_gradients(p, q, 1)
+        a.step()
+        b.step()
+        agree(p, q)
+        a.load_state_dict(
+            json.loads(json.dumps({"state": {}, "param_groups": a.state_dict()["param_groups"]})) | {"state": a.state_dict()["state"]}
+        )
+
+
+def test_torchs_states_from_before_decoupled_weight_decay_was_a_setting() -> None:
+    for name in ("Adam", "AdamW"):
+        p, q = twins([(4, 3)])
+        state = getattr(torch.optim, name)(q, weight_decay=0.3).state_dict()
+        del state["param_groups"][0]["decoupled_weight_decay"]
+        a, b = getattr(optim, name)(p), getattr(torch.optim, name)(q)
+        for o in (a, b):
+            o.load_state_dict(state)
+        give_gradients(p, q, 0)
+        a.step()
+        b.step()
+        agree(p, q)
+
+
+@pytest.mark.parametrize("ours, theirs, kwargs, message", [
+    ("SGD", "SGD", {"maximize": True}, "the state has maximize=True, but SGD minimizes; set it to False, and negate the loss"),
+    ("AdamW", "Adam", {"maximize": True}, "the state has maximize=True, but AdamW minimizes; set it to False, and negate the loss"),
+    ("Adam", "SGD", {"momentum": 0.9}, "the state lacks betas, eps, amsgrad, which Adam has; it is another optimizer's"),
+    ("SGD", "Adam", {}, "the state lacks momentum, dampening, nesterov, which SGD has; it is another optimizer's"),
+    ("SGD", "RMSprop", {"momentum": 0.9}, "the state lacks dampening, nesterov, which SGD has; it is another optimizer's"),
+    ("Adam", "Adamax", {}, "the state lacks amsgrad, which Adam has; it is another optimizer's"),
+    ("Adam", "NAdam", {}, "the state lacks amsgrad, which Adam has; it is another optimizer's"),
+])  # fmt: skip
+def test_a_state_that_would_train_differently_is_refused(ours: str, theirs: str, kwargs: dict[str, Any], message: str) -> None:
+    p, q = twins([(4, 3)])
+    other = getattr(torch.optim, theirs)(q, **kwargs)
+    give_gradients(p, q, 0)
+    other.step()
+    o = getattr(optim, ours)(p)
+    before = o.state_dict()
+    with pytest.raises(ValueError) as caught:
+        o.load_state_dict(other.state_dict())
+    assert str(caught.value) == f"load_state_dict: {message}" and o.state_dict() == before
 
 
 # -- schedules -----------------------------------------------------------------------------------------------------------------------

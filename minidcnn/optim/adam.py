@@ -16,11 +16,11 @@ from .optimizer import Optimizer
 class Adam(Optimizer):
     """Steps of lr times mean / (sqrt(mean square) + eps), both moving averages with betas, corrected for their start at 0.
 
-    Kingma & Ba, "Adam", 2015, algorithm 1; weight_decay is added to the gradient; amsgrad uses the largest mean square so far (Reddi et
-    al., 2018). As torch.optim.Adam. ValueError for settings out of range.
+    Kingma & Ba, "Adam", 2015, algorithm 1; weight_decay is added to the gradient, or with decoupled_weight_decay done as AdamW does it;
+    amsgrad uses the largest mean square so far (Reddi et al., 2018). As torch.optim.Adam. ValueError for settings out of range.
     """
 
-    decoupled = False
+    newer = ("decoupled_weight_decay",)
 
     def __init__(
         self,
@@ -30,10 +30,12 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        *,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         pair = listed(betas)
         defaults = {"lr": lr, "betas": betas if pair is None else pair, "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
-        super().__init__(params, defaults)
+        super().__init__(params, {**defaults, "decoupled_weight_decay": decoupled_weight_decay})
 
     def check(self, group: Mapping[str, Any]) -> None:
         not_negative(self._name, group, "lr", "eps", "weight_decay")
@@ -53,7 +55,7 @@ class Adam(Optimizer):
         state["step"] += 1
         averages = state["exp_avg"], state["exp_avg_sq"], state["max_exp_avg_sq"] if group["amsgrad"] else None
         beta1, beta2 = group["betas"]
-        rule = AdamRule(group["lr"], beta1, beta2, group["eps"], group["weight_decay"], self.decoupled)
+        rule = AdamRule(group["lr"], beta1, beta2, group["eps"], group["weight_decay"], bool(group["decoupled_weight_decay"]))
         return p, gradient, *averages, state["step"], rule
 
     def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
@@ -62,8 +64,6 @@ class Adam(Optimizer):
 
 class AdamW(Adam):
     """Adam with decoupled weight decay: p is first scaled by 1 - lr weight_decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW."""
-
-    decoupled = True
 
     def __init__(
         self,
@@ -74,4 +74,9 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad)
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, decoupled_weight_decay=True)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            group["decoupled_weight_decay"] = True  # also with the state of an Adam, as torch

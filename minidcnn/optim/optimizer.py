@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,11 +16,13 @@ from .checks import iterated, plain
 class Optimizer:
     """Base class: subclasses name their settings in `defaults`, check them in `check` and update one parameter in `update`.
 
-    Where a kernel takes many parameters at once, a subclass says in `arguments` what it wants for each and calls it in `update_all`.
+    Where a kernel takes many parameters at once, a subclass calls it in `update_all` instead.
 
     `params`: tensors, or dicts {"params": tensors, "lr": ..., ...} whose settings override the defaults, as torch.optim.
     ValueError for no parameters, settings out of range, or a parameter given twice; TypeError for what is no leaf tensor.
     """
+
+    newer: ClassVar[tuple[str, ...]] = ()  # settings that states of older versions lack
 
     def __init__(self, params: Iterable[Tensor] | Iterable[Mapping[str, Any]], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -45,10 +47,6 @@ class Optimizer:
     def update(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         """Change parameter._array in place, and `state`, which starts as an empty dict."""
         raise NotImplementedError(f"{self._name} does not define update")
-
-    def arguments(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> tuple[Any, ...]:
-        """What the kernel of `update_all` takes for one parameter, whose `state` is brought to this step."""
-        raise NotImplementedError(f"{self._name} does not define arguments")
 
     def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
         """`update` for each (parameter, gradient, state, group); all of them live where `kernels` work."""
@@ -131,7 +129,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Put back what state_dict() returned; keys of "state" may be strings, as JSON makes them, and "step" an array, as torch makes it.
 
-        ValueError if groups, parameters or shapes differ from this optimizer's; nothing has been changed then.
+        ValueError if groups, parameters or shapes differ from this optimizer's, if a setting is missing, as in the state of another kind
+        of optimizer, or if torch maximized; nothing has been changed then.
         """
         if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
             got = f"keys {', '.join(map(str, state_dict)) or 'none'}" if isinstance(state_dict, Mapping) else type(state_dict).__name__
@@ -145,6 +144,16 @@ class Optimizer:
                 f"load_state_dict: the state is for groups of {', '.join(map(str, theirs))} parameters, this {self._name} has groups of "
                 f"{', '.join(map(str, ours))}"
             )
+        for loaded in groups:
+            missing = [key for key in self.defaults if key not in loaded and key not in self.newer]
+            if missing:
+                raise ValueError(
+                    f"load_state_dict: the state lacks {', '.join(missing)}, which {self._name} has; it is another optimizer's"
+                )
+            if loaded.get("maximize"):
+                raise ValueError(
+                    f"load_state_dict: the state has maximize=True, but {self._name} minimizes; set it to False, and negate the loss"
+                )
         params = [p for g in self.param_groups for p in g["params"]]
         places = [i for g in groups for i in g["params"]]
         state: dict[Tensor, dict[str, Any]] = {}
@@ -159,7 +168,7 @@ class Optimizer:
             state[p] = {key: _like(value, p) if hasattr(value, "shape") else value for key, value in values.items()}
         merged = []
         for own, loaded in zip(self.param_groups, groups, strict=True):
-            known = {key: _as(own.get(key), value) for key, value in loaded.items() if key != "params"}
+            known = {key: _as(own.get(key), plain(value)) for key, value in loaded.items() if key != "params"}
             merged.append({**own, **known})
         for group in merged:
             self.check(group)

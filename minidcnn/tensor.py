@@ -39,7 +39,7 @@ class Tensor:
     """An n-dimensional array that remembers how it was made, so that gradients can flow back.
 
     `data`: an array, a number or nested lists; it is copied, and moved to the current backend (`minidcnn.use`) unless it is a CuPy array
-    already. Arrays keep their dtype, Python floats become float32, ints int64. `requires_grad`: collect a gradient in `.grad` during
+    already. Arrays keep their dtype, also in lists, Python floats become float32, ints int64. `requires_grad`: collect a gradient in `.grad` during
     `backward`; needs a floating dtype (TypeError otherwise).
 
     `x += y`, `-=`, `*=`, `/=` and `**=` keep shape and dtype. Where nothing is recorded (within `no_grad`, or if neither requires
@@ -56,7 +56,7 @@ class Tensor:
         dtype = None if dtype is None else real_dtype("Tensor", dtype)
         typed = isinstance(data, np.ndarray | np.generic) or is_cupy(data)
         array = real_array("Tensor: data", data, None if typed else dtype)
-        if not typed and dtype is None and array.dtype == np.float64:
+        if not typed and dtype is None and array.dtype == np.float64 and not _holds_float64(data):
             array = array.astype(np.float32)
         if not is_cupy(array) and backend() != "numpy":
             array = to_backend(array)
@@ -401,6 +401,13 @@ def real_array(name: str, data: Any, dtype: Any = None) -> Array:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{problem} of dtype {array.dtype}")
     return array
+
+
+def _holds_float64(data: Any) -> bool:
+    """Whether an array or a number of NumPy's in `data`, nested lists, is float64; Python's floats are no wish for it."""
+    if isinstance(data, list | tuple):
+        return any(type(d) is not float and _holds_float64(d) for d in data)
+    return bool(getattr(data, "dtype", None) == np.float64)
 
 
 def real_dtype(name: str, dtype: Any) -> Any:

@@ -6,6 +6,7 @@ import copy
 import operator
 import pickle
 import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,33 @@ def test_dtypes_follow_the_data() -> None:
     assert Tensor(np.ones(2)).dtype == np.float64
     assert Tensor(np.float64(1)).dtype == np.float64
     assert Tensor([1, 2], dtype=np.float64).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [np.array([1.1, 2.2])],
+        [np.float64(1.1)],
+        [1.0, np.float64(1.1)],
+        ([1.0], [np.float64(2)]),
+        [1, np.float64(2)],
+        [np.float32(1), 2.0],
+        [np.float32(1), np.int64(2)],
+        [np.float16(1), 2.0],
+        [np.array([1.5], np.float16)],
+        [np.int64(1), 2.0],
+        [np.int32(2)],
+        [[1.0, 2], [3, 4]],
+    ],
+)
+def test_dtypes_within_lists_are_pytorchs(data) -> None:
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings(action="ignore"):  # lists of arrays are slow there
+        expected = torch.tensor(data)
+    ours = Tensor(data)
+    assert str(expected.dtype) == f"torch.{ours.dtype}"
+    np.testing.assert_array_equal(ours.numpy(), expected.numpy())
+    assert Tensor([Tensor(np.array([1.1]))]).dtype == np.float64
 
 
 @pytest.mark.parametrize("op", [operator.add, operator.sub, operator.mul, operator.truediv, operator.pow])

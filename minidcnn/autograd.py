@@ -134,7 +134,7 @@ class Node:
 # -- the backward pass ----------------------------------------------------------------------------------------------------
 
 
-def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+def backward(output: Tensor, grad: Tensor | Array | float | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
     """Add the gradients of <output, grad> to `.grad` of the leaves; see Tensor.backward."""
     if not output.requires_grad:
         raise RuntimeError("backward: this tensor does not depend on anything that requires gradients (no_grad, detach, or no parameters?)")
@@ -160,7 +160,7 @@ def backward(output: Tensor, grad: Tensor | Array | None = None, retain_graph: b
 def grad(
     outputs: Tensor | Sequence[Tensor],
     inputs: Tensor | Sequence[Tensor],
-    grad_outputs: Tensor | Array | Sequence[Tensor | Array | None] | None = None,
+    grad_outputs: Tensor | Array | float | Sequence[Tensor | Array | float | None] | None = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
@@ -170,9 +170,8 @@ def grad(
     `inputs` may lie anywhere in the graph. `retain_graph` defaults to `create_graph`. An input that does not influence the outputs is a
     RuntimeError, or with `allow_unused` gets zeros.
     """
-    outs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    ins = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if grad_outputs is None or isinstance(grad_outputs, Tensor) or hasattr(grad_outputs, "dtype"):
+    outs, ins = _tensors("output", outputs), _tensors("input", inputs)
+    if grad_outputs is None or isinstance(grad_outputs, int | float) or hasattr(grad_outputs, "dtype"):
         seeds: list[Any] = [grad_outputs] * len(outs)
     else:
         seeds = list(grad_outputs)
@@ -198,6 +197,15 @@ def grad(
         return tuple([result(i, t) for i, t in enumerate(ins)])
 
 
+def _tensors(role: str, given: Any) -> list[Tensor]:
+    """One tensor or several as a list. TypeError if one of them is none."""
+    tensors = [given] if hasattr(given, "dtype") or not isinstance(given, Iterable) else list(given)
+    for i, t in enumerate(tensors):
+        if not isinstance(t, Tensor):
+            raise TypeError(f"grad: {role} {i} must be a Tensor, got {type(t).__name__}; wrap arrays as minidcnn.Tensor(array)")
+    return tensors
+
+
 def _apart(g: Tensor, taken: set[int]) -> Tensor:
     """A gradient whose memory is its own from here on: a copy if it is among the roots `taken`, or is a broadcast or a part of something."""
     root = _root(g._array)
@@ -212,7 +220,7 @@ def _key(tensor: Tensor) -> object:
     return id(tensor) if tensor._node is None else (id(tensor._node), tensor._index)
 
 
-def _seed(output: Tensor, grad: Tensor | Array | None, name: str) -> Tensor:
+def _seed(output: Tensor, grad: Tensor | Array | float | None, name: str) -> Tensor:
     """The gradient to start from, checked: shape and dtype of `output`."""
     if grad is None:
         if output.size != 1:

@@ -205,7 +205,7 @@ class Tensor:
 
     # -- gradients ---------------------------------------------------------------------------------------------------
 
-    def backward(self, grad: Tensor | Array | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
+    def backward(self, grad: Tensor | Array | float | None = None, retain_graph: bool = False, create_graph: bool = False) -> None:
         """Add the gradient of <self, grad> to `.grad` of every leaf that requires one.
 
         `grad`: same shape as this tensor; may be left out for one element. The graph is freed on the way unless `retain_graph`;

@@ -85,6 +85,8 @@ def test_grad_of_several_outputs_is_the_sum_weighted_by_grad_outputs() -> None:
     x = leaf(2.0)
     (g,) = grad([x * x, x * 3], x, [np.array([10.0]), np.array([100.0])])
     assert g.item() == 40 + 300
+    y = (x * x).sum()
+    assert grad(y, x, 2.0, retain_graph=True)[0].item() == grad(y, x, [2])[0].item() == 8  # as y.backward(2.0)
 
 
 def test_unused_inputs_are_an_error_or_zeros() -> None:
@@ -525,6 +527,21 @@ def test_vjp_thunks_run_only_where_a_gradient_is_wanted() -> None:
 def test_runtime_errors(make, sentence: str) -> None:
     with pytest.raises(RuntimeError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "inputs", "sentence"),
+    [
+        (leaf(1.0), np.ones(2), "^grad: input 0 must be a Tensor, got ndarray; wrap arrays as minidcnn.Tensor"),
+        (leaf(1.0), [leaf(1.0), 2.0], "^grad: input 1 must be a Tensor, got float"),
+        (np.array(3.0), leaf(1.0), "^grad: output 0 must be a Tensor, got ndarray"),
+        (3.0, leaf(1.0), "^grad: output 0 must be a Tensor, got float"),
+        (None, leaf(1.0), "^grad: output 0 must be a Tensor, got NoneType"),
+    ],
+)
+def test_gradients_are_those_of_tensors(outputs, inputs, sentence: str) -> None:
+    with pytest.raises(TypeError, match=sentence):
+        grad(outputs, inputs)
 
 
 def test_a_seed_of_the_wrong_shape_is_refused() -> None:

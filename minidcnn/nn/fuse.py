@@ -1,7 +1,7 @@
 """Modules that run one after the other, some of them together in one pass over memory: what they compute is the same.
 
-While training, batch norm and the ReLU behind it; in inference, a convolution with both or one of them. A module with hooks, or of a
-class of its own, runs by itself.
+While training, batch norm and the ReLU behind it; in inference, a convolution with both or one of them. A module with hooks, with a
+`forward` set on it, or of a class of its own, runs by itself.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def _norm(modules: Sequence[Module], at: int, x: Any) -> tuple[int, Any] | None:
 
 
 def _follow(modules: Sequence[Module], at: int, kind: type[Module]) -> bool:
-    """Whether a module of exactly this class, without hooks, stands at `at`."""
+    """Whether a module of exactly this class, which only does what the class does, stands at `at`."""
     if at >= len(modules):
         return False
     module = modules[at]
-    return type(module) is kind and not module._hooks and not module._pre_hooks
+    return type(module) is kind and not module._hooks and not module._pre_hooks and "forward" not in module.__dict__

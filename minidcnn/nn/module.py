@@ -19,13 +19,12 @@ PreHook = Callable[["Module", tuple[Any, ...]], Any]
 class Handle:
     """What registering a hook returns; `remove()` takes the hook away again. Also a context manager that does so at its end."""
 
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+    def __init__(self, hooks: dict[Handle, Any], hook: Any) -> None:
         self._hooks = hooks
-        self._key = max(hooks, default=-1) + 1
-        hooks[self._key] = hook
+        hooks[self] = hook
 
     def remove(self) -> None:
-        self._hooks.pop(self._key, None)
+        self._hooks.pop(self, None)
 
     def __enter__(self) -> Self:
         return self

@@ -1,0 +1,81 @@
+"""What who comes from PyTorch does with modules beside the usual."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minidcnn import Tensor, nn, no_grad
+
+
+def images(*shape: int) -> Tensor:
+    return Tensor(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+
+
+# -- a forward set on a layer ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("at", range(6))
+def test_a_forward_set_on_a_layer_runs_with_and_without_gradients(at: int, training: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, (1, 3)), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4))
+    network.train(training)
+    x = images(2, 2, 5, 6)
+    before = network(x).numpy()
+    usual = network[at].forward
+    network[at].forward = lambda x: -usual(x)
+    with no_grad():
+        without = network(x).numpy()
+    np.testing.assert_allclose(without, network(x).numpy(), rtol=1e-5, atol=1e-6)
+    assert np.abs(without - before).max() > 0.1
+    del network[at].forward
+    with no_grad():
+        np.testing.assert_allclose(network(x).numpy(), before, rtol=1e-5, atol=1e-6)
+
+
+# -- hooks -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_removing_a_hook_twice_leaves_the_others(register: str) -> None:
+    layer, log = nn.Identity(), ""
+
+    def hook(letter: str) -> Any:
+        def add(*_: Any) -> None:
+            nonlocal log
+            log += letter
+
+        return getattr(layer, register)(add)
+
+    a, b = hook("a"), hook("b")
+    b.remove()
+    with hook("c") as c:
+        b.remove()
+        layer(images(1))
+        c.remove()
+    d = hook("d")
+    c.remove()
+    layer(images(1))
+    assert log == "acad"
+    for other in (copy.deepcopy(layer), layer):
+        a.remove()
+        other(images(1))
+    assert log == "acadadd"  # the copy has hooks of its own
+    d.remove()
+    layer(images(1))
+    assert log == "acadadd"
+
+
+def _kept(module: nn.Module, inputs: Any, output: Any) -> None:
+    raise RuntimeError("the hook runs")
+
+
+def test_hooks_go_with_a_pickle() -> None:
+    layer = nn.Identity()
+    layer.register_forward_hook(_kept)
+    with pytest.raises(RuntimeError, match="the hook runs"):
+        pickle.loads(pickle.dumps(layer))(images(1))  # noqa: S301  # our own

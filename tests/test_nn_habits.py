@@ -79,3 +79,44 @@ def test_hooks_go_with_a_pickle() -> None:
     layer.register_forward_hook(_kept)
     with pytest.raises(RuntimeError, match="the hook runs"):
         pickle.loads(pickle.dumps(layer))(images(1))  # noqa: S301  # our own
+
+
+# -- gradients and moves -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zero_grad_forgets_gradients_or_fills_them_with_zeros(set_to_none: bool) -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, (1, 3)), nn.BatchNorm2d(3))
+    network[0].requires_grad_(False)
+    network(images(2, 2, 5, 6)).sum().backward()
+    network.zero_grad(set_to_none=set_to_none)
+    gradients = [p.grad for p in network.parameters()]
+    assert gradients[:2] == [None, None]
+    if set_to_none:
+        assert gradients[2:] == [None, None]
+    else:
+        assert all(not g.numpy().any() and g.shape == (3,) and g.dtype == np.float32 for g in gradients[2:])  # type: ignore[union-attr]
+
+
+def test_a_move_that_changes_nothing_leaves_the_graph_as_it_is() -> None:
+    layer = nn.Linear(3, 2)
+    result = layer(images(4, 3)).sum()
+    layer.to("float32").to("numpy")
+    result.backward()
+    assert layer.weight.grad is not None
+    result = layer(images(4, 3)).sum()
+    layer.double()
+    assert layer.weight.grad is not None and layer.weight.grad.dtype == np.float64
+    with pytest.raises(RuntimeError, match="was changed in place after the forward pass"):
+        result.backward()
+
+
+def test_a_module_is_no_part_of_itself() -> None:
+    parent = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh()))
+    for holder in (parent, parent[1], parent[1][0]):
+        with pytest.raises(
+            ValueError, match=r"\.parent: a module cannot be a part of itself; keep the one that holds it in a list: \[module\]"
+        ):
+            holder.parent = parent
+    parent[1].parent = [parent]
+    assert not parent.state_dict() and len(list(parent.modules())) == 4

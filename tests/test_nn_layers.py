@@ -54,7 +54,7 @@ def test_gradients(name: str) -> None:
     for buffer in layer.buffers():
         if buffer.dtype == np.float64:
             buffer.data = np.random.default_rng(3).uniform(0.5, 1.5, buffer.shape)
-    parameters = [(owner, own, p) for _, owner, own, p in layer._named("_parameters", "", True, True)]
+    parameters = [(owner, own, p) for _, owner, own, p in layer._named(["_parameters"])]
     arrays = [data(*shape), *(data(*p.shape, seed=i) for i, (_, _, p) in enumerate(parameters))]
 
     def run(x: Tensor, *values: Tensor) -> Tensor:

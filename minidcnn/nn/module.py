@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..backend import Array, to_backend
+from ..backend import Array, kernels_of, to_backend
 from ..tensor import Tensor
+from .hooks import Handle
 from .parameter import Parameter
 from .state import Incompatible, load_state
 
 Hook = Callable[["Module", tuple[Any, ...], Any], Any]
 PreHook = Callable[["Module", tuple[Any, ...]], Any]
-
-
-class Handle:
-    """What registering a hook returns; `remove()` takes the hook away again. Also a context manager that does so at its end."""
-
-    def __init__(self, hooks: dict[Handle, Any], hook: Any) -> None:
-        self._hooks = hooks
-        hooks[self] = hook
-
-    def remove(self) -> None:
-        self._hooks.pop(self, None)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
 
 
 class Module:
@@ -132,6 +116,10 @@ class Module:
 
     def _put(self, table: str, name: str, value: Any) -> None:
         """Set an attribute in its table, at its old place there if it had one."""
+        if isinstance(value, Module) and any(module is self for module in value.modules()):
+            raise ValueError(
+                f"{type(self).__name__}.{name}: a module cannot be a part of itself; keep the one that holds it in a list: [module]"
+            )
         self._forget(name, but=table)
         getattr(self, table)[name] = value
 
@@ -202,12 +190,14 @@ class Module:
         """The direct children, each once."""
         return (child for _, child in self.named_children())
 
-    def _named(self, table: str, prefix: str, recurse: bool, remove_duplicate: bool) -> Iterator[tuple[str, Module, str, Any]]:
-        """(full name, owner, own name, tensor) of all parameters or buffers, shared ones under their first name only."""
+    def _named(
+        self, tables: Sequence[str], prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module, str, Any]]:
+        """(full name, owner, own name, tensor) of all that is in these tables; shared tensors under their first name only, or under each."""
         seen: set[int] = set()
         modules = self.named_modules(prefix, remove_duplicate) if recurse else iter([(prefix, self)])
         for path, module in modules:
-            for name, tensor in getattr(module, table).items():
+            for name, tensor in (item for table in tables for item in getattr(module, table).items()):
                 if tensor is None or (remove_duplicate and id(tensor) in seen):
                     continue
                 seen.add(id(tensor))
@@ -215,7 +205,7 @@ class Module:
 
     def named_parameters(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Parameter]]:
         """All parameters with their names ("encoder.0.weight"); a shared one comes once, under its first name."""
-        return ((full, tensor) for full, _, _, tensor in self._named("_parameters", prefix, recurse, remove_duplicate))
+        return ((full, tensor) for full, _, _, tensor in self._named(["_parameters"], prefix, recurse, remove_duplicate))
 
     def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
         """All parameters, each once."""
@@ -223,7 +213,7 @@ class Module:
 
     def named_buffers(self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True) -> Iterator[tuple[str, Tensor]]:
         """All buffers with their names."""
-        return ((full, tensor) for full, _, _, tensor in self._named("_buffers", prefix, recurse, remove_duplicate))
+        return ((full, tensor) for full, _, _, tensor in self._named(["_buffers"], prefix, recurse, remove_duplicate))
 
     def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
         """All buffers, each once."""
@@ -243,11 +233,8 @@ class Module:
 
     def named_state(self) -> Iterator[tuple[str, Module, str, Tensor]]:
         """(full name, owner, own name, tensor) of all that a state dict holds, in its order; shared tensors under every name."""
-        for path, module in self.named_modules(remove_duplicate=False):
-            for table in (module._parameters, module._buffers):
-                for name, tensor in table.items():
-                    if tensor is not None and name not in module._temporary:
-                        yield (f"{path}.{name}" if path else name), module, name, tensor
+        found = self._named(["_parameters", "_buffers"], remove_duplicate=False)
+        return ((full, owner, name, tensor) for full, owner, name, tensor in found if name not in owner._temporary)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and persistent buffers as C-ordered NumPy arrays, by torch's names.
@@ -286,10 +273,13 @@ class Module:
         function(self)
         return self
 
-    def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters, or with set_to_none=False fill them with zeros."""
         for parameter in self.parameters():
-            parameter.grad = None
+            if set_to_none or parameter.grad is None:
+                parameter.grad = None
+            else:
+                parameter.grad = Tensor.wrap(kernels_of(parameter.grad._array).xp.zeros_like(parameter.grad._array))
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Switch training of all parameters on, or off (freeze them). Returns this module."""
@@ -317,11 +307,11 @@ class Module:
         return self.to("float64")
 
     def _convert(self, change: Callable[[Array], Array]) -> Self:
-        tensors: dict[int, Tensor] = {id(t): t for _, _, _, t in self._named("_parameters", "", True, True)}
-        tensors.update((id(t), t) for _, _, _, t in self._named("_buffers", "", True, True))
-        for tensor in tensors.values():
-            tensor._array = change(tensor._array)
-            tensor.changed()
+        for _, _, _, tensor in self._named(["_parameters", "_buffers"]):
+            array = change(tensor._array)
+            if array is not tensor._array:
+                tensor._array = array
+                tensor.changed()
             if tensor.grad is not None:
                 tensor.grad = Tensor.wrap(change(tensor.grad._array))
         return self

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from ..autograd import Node
 from ..backend import AxisMap
 from ..functional import conv, pool, resize, shape
@@ -151,7 +153,9 @@ def _after(function: Any, field: Field) -> Field:
         return field.each(lambda axis, i: axis.back_through(*_window(function.window, i)))
     if isinstance(function, conv.Conv2d | conv.Im2col | pool.MaxPool2d | pool.AvgPool2d):
         return field.each(lambda axis, i: axis.through(*_window(function.window, i)))
-    if isinstance(function, resize.Resample) and not isinstance(function, Mirror):
+    if isinstance(function, Mirror):
+        return field.each(lambda axis, i: axis.through(1, 1, _before((function.rows, function.columns)[i]), 1))
+    if isinstance(function, resize.Resample):
         return field.each(lambda axis, i: axis.resampled((function.rows, function.columns)[i]))
     if isinstance(function, shape.Index) and len(function.source) == 4:
         return field.each(lambda axis, i: axis.through(1, *_slice(function, i), 1))
@@ -159,9 +163,33 @@ def _after(function: Any, field: Field) -> Field:
         return field.each(lambda axis, i: axis.through(1, 1, function.widths[2 + i][0], 1))
     if isinstance(function, reductions.Sum) and len(function.source) == 4 and {2, 3} <= set(function.axes):
         return Field(field.rows, field.columns, True)
-    if isinstance(function, shape.Reshape) and len(function.source) == 4 and len(function.shape) == 2:
-        return Field(field.rows, field.columns, True)
+    if isinstance(function, shape.Reshape):
+        return _reshaped(function, field)
     return field
+
+
+def _reshaped(function: shape.Reshape, field: Field) -> Field:
+    """Behind a flatten, and behind the steps of pixel_shuffle and pixel_unshuffle that move pixels; other reshapes move none."""
+    source, result = function.source, function.shape
+    if len(source) == 4 and len(result) == 2:
+        return Field(field.rows, field.columns, True)
+    if len(source) == 6 and result == _joined(source):  # (N, H, R, W, R, C) as (N, H R, W R, C)
+        return field.each(lambda axis, i: axis.back_through(source[2 + 2 * i], source[2 + 2 * i], 0, 1))
+    if len(result) == 6 and source == _joined(result):
+        return field.each(lambda axis, i: axis.through(result[2 + 2 * i], result[2 + 2 * i], 0, 1))
+    return field
+
+
+def _joined(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    n, h, r, w, s, c = sizes
+    return n, h * r, w * s, c
+
+
+def _before(taps: AxisMap) -> int:
+    """How many pixels of its own a padding puts before an image: the image itself is the longest run of pixels that rise by one."""
+    runs = np.split(np.arange(taps.outputs), np.flatnonzero(np.diff(taps.indices) != 1) + 1)
+    first = max(runs, key=len)[:1]
+    return int(first[0] - taps.indices[first[0]]) if len(first) else 0
 
 
 def _window(window: Any, i: int) -> tuple[int, int, int, int]:

@@ -1,11 +1,12 @@
 """Kernels that work out shapes instead of numbers: a network of any size runs on them in milliseconds and in no memory.
 
 Every array they make is one zero seen as many (`broadcast_to`). They inherit the reference, so a kernel that is not overridden here still
-gives the right shape, only slower; convolutions also count their multiply-adds.
+gives the right shape, only slower; convolutions and matrix products also count their multiply-adds.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
@@ -32,6 +33,11 @@ class ShapeKernels(Kernels):
     def map(self, function: Callable[..., Array], *arrays: Array) -> Array:
         ones = (self.xp.ones((1,) * a.ndim, a.dtype) for a in arrays)
         return self.blank(np.broadcast_shapes(*(a.shape for a in arrays)), function(*ones).dtype)
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        self.multiply_adds += math.prod(shape) * a.shape[-1]
+        return self.blank(shape, np.result_type(a, b))
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         one = super().sum(self.xp.ones((1,) * x.ndim, x.dtype), axes, keepdims)

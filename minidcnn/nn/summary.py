@@ -15,7 +15,6 @@ from ..backend import kernels, random_state, set_random_state, use_kernels
 from ..recording import enable_grad
 from ..tensor import Tensor
 from ..window import integer, integers, listed
-from .linear import Linear
 from .module import Module
 from .receptive import Field, Fields
 from .shapes import ShapeKernels
@@ -135,8 +134,6 @@ class _Recorder:
         products = self.shaper.multiply_adds - self.open.pop()
         self.open = [before + products for before in self.open]
         outputs = _tensors(result)
-        if isinstance(module, Linear) and outputs:
-            products += outputs[0].size * module.in_features
         own = sum(p.size for p in module.parameters(recurse=False) if id(p) not in self.seen)
         self.seen.update(id(p) for p in module.parameters(recurse=False))
         if any(True for _ in module.children()) and not own and not products:

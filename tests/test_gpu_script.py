@@ -22,18 +22,19 @@ pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or not all(map(shutil.which, ("bash", "timeout", "cmp"))), reason="needs bash and GNU coreutils"
 )
 
-# Notes its arguments; fails, hangs or trains as it is told. `import x` fails for the packages in LACKING.
+# Notes MINIDCNN_WGMMA and its arguments; fails, hangs or trains as it is told. `import x` fails for the packages in LACKING.
 PYTHON = """#!/bin/bash
-printf '%s\\037' "${@//$'\\n'/ }" >>"$NOTES"
+printf '%s\\037' "${MINIDCNN_WGMMA:-}" "${@//$'\\n'/ }" >>"$NOTES"
 printf '\\n' >>"$NOTES"
-[[ -n "$FAILING" && "$*" == *$FAILING* ]] && { echo "it is broken"; exit 3; }
+[[ -n "$FAILING" && "$*" == *$FAILING* ]] && { echo "it is broken"; exit ${CODE:-1}; }
 [[ -n "$HANGING" && "$*" == *$HANGING* ]] && { echo "it hangs"; exec sleep 60; }
 for package in $LACKING; do [[ "$*" == *"import $package"* ]] && exit 1; done
 while [ $# -gt 0 ]; do
     [ "$1" = --out ] && { mkdir -p "$2"; echo weights >"$2/best.safetensors"; }
     shift
 done
-echo "42 passed in 1s"
+echo "best mean IoU 0.9"
+echo "=== 42 passed in 1s ==="
 """
 
 
@@ -50,7 +51,15 @@ class Box:
         (self.bin / name).chmod(0o755)
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-        known = {"NOTES": str(self.folder / "notes"), "FAILING": "", "HANGING": "", "LACKING": "", "PATH": f"{self.bin}:/usr/bin:/bin"}
+        """JOBS=1: one after the other, so that the order is the script's."""
+        known = {
+            "NOTES": str(self.folder / "notes"),
+            "FAILING": "",
+            "HANGING": "",
+            "LACKING": "",
+            "JOBS": "1",
+            "PATH": f"{self.bin}:/usr/bin:/bin",
+        }
         return subprocess.Popen(
             ["bash", str(SCRIPT), str(self.out), *arguments], env={**os.environ, **known, **environment}, stdout=subprocess.PIPE, text=True
         )
@@ -60,12 +69,17 @@ class Box:
         process = self.start(*arguments, **environment)
         printed, _ = process.communicate(timeout=60)
         last = printed.rpartition("\n\n")[2]
-        assert last == (self.out / "table.txt").read_text()
+        assert last and (self.out / "table.txt").read_text().endswith(last)
         return process.returncode, dict(line.split(maxsplit=1) for line in last.splitlines())  # type: ignore[misc]
 
     def asked(self) -> list[list[str]]:
         """What python3 was asked for."""
-        return [line.split("\x1f")[:-1] for line in (self.folder / "notes").read_text().split("\n")[:-1]]
+        return [words for _, words in self.asked_with()]
+
+    def asked_with(self) -> list[tuple[str, list[str]]]:
+        """The same, each beside MINIDCNN_WGMMA as it was then."""
+        lines = (line.split("\x1f")[:-1] for line in (self.folder / "notes").read_text().split("\n")[:-1])
+        return [(wgmma, words) for wgmma, *words in lines]
 
 
 @pytest.fixture
@@ -77,16 +91,38 @@ def test_everything_in_an_order_that_wastes_nothing(box: Box) -> None:
     box.program("compute-sanitizer")
     status, table = box.run()
     names = list(table)
-    assert status == 0 and all(row.startswith("passed") for row in table.values()), table
-    assert names[:6] == ["device", "fragments", "wgmma", "kernels", "engine", "streams"]
-    both = {"tf32": ["kernels-tf32-mma.sync"], "float16": ["kernels-float16-mma.sync"]}  # on a GPU that has wgmma
-    assert names[6:12] == [name for p in PRECISIONS for name in (f"kernels-{p}", *both.get(p, []))] and names[12] == "unet-16-float32"
-    assert names[-3:] == ["memcheck", "racecheck", "initcheck"] and names[-4] == "same-bits-float16"
-    assert len(names) == 6 + 6 + 16 + 3 * 9 + 12 + 3
-    assert table["kernels"].endswith("42 passed in 1s")
+    assert status == 0 and all(row.startswith("passed") for name, row in table.items() if name != "peer"), {
+        k: v for k, v in table.items() if "passed" not in v
+    }
+    assert names[:3] == ["device", "fragments", "wgmma"] and names[10:12] == ["engine", "streams"]
+    assert names[3:10] == ["cuda-kernels", "cuda-conv", "cuda-linalg", "half-cuda", "cuda-training", "cuda-optim", "cuda-metrics"]
+    assert names[12:24] == [f"{what}-{p}" for p in PRECISIONS for what in ("train", "graph")] + [f"same-bits-{p}" for p in PRECISIONS]
+    assert names[24:28] == [f"kernels-{p}" for p in PRECISIONS]
+    assert names[28:30] == ["kernels-tf32-mma.sync", "kernels-float16-mma.sync"]  # on a GPU that has wgmma
+    assert names[30:32] == ["peer", "unet-16-float32"] and names[-3:] == ["memcheck", "racecheck", "initcheck"]
+    assert len(names) == 12 + 12 + 6 + 1 + 16 + 3 * 9 + 3
+    assert table["cuda-kernels"].endswith("42 passed in 1s") and table["train-bf16"].endswith("best mean IoU 0.9")
+    assert not table["same-bits-bf16"].split("s   ")[1:]  # cmp has nothing to say
     log = (box.out / "log.txt").read_text()
-    assert log.count("\n== ") == len(names) and "== unet-16-tf32: python3 -m minidcnn bench" in log
+    assert log.count("\n== ") == len(names) - 1 and "== unet-16-tf32: python3 -m minidcnn bench" in log
     assert sorted(p.name for p in box.out.iterdir()) == ["log.txt", "table.txt"]
+
+
+def test_mma_sync_and_wgmma_are_judged_apart(box: Box) -> None:
+    """On a GPU that has both, tiles of 128 would be wgmma's: so fragments are tested without it, and all else with it."""
+    box.run("tests bench")
+    without = [words for wgmma, words in box.asked_with() if wgmma == "0"]
+    assert len(without) == 3 and any("tensor or large_tiles" in word for word in without[0])
+    assert [words[words.index("--precision") + 1] for words in without[1:]] == ["tf32", "float16"]
+    assert {wgmma for wgmma, words in box.asked_with() if words not in without} == {""}
+
+
+def test_what_is_not_timed_goes_on_side_by_side(box: Box) -> None:
+    """A step that hangs keeps nobody from the end, and benchmarks begin when all others have ended."""
+    box.program("compute-sanitizer")
+    status, table = box.run("fragments cuda-conv cuda-optim engine kernels-float32", "5", JOBS="3", HANGING="-k tensor or")
+    assert status == 1 and next(iter(table)) == "device" and set(list(table)[1:4]) == {"cuda-conv", "cuda-optim", "engine"}
+    assert table["fragments"].startswith("TOO LONG") and table["kernels-float32"].endswith("no time is left")
 
 
 def test_every_benchmark_is_one_that_the_command_knows(box: Box) -> None:
@@ -113,7 +149,7 @@ def test_every_file_of_tests_is_there(box: Box) -> None:
 
 
 @pytest.mark.skipif(bool(why_no_simulator()), reason=why_no_simulator() or "runs")
-@pytest.mark.parametrize(("step", "among"), [("kernels", "tests/test_cuda_training.py"), ("engine", "tests/test_models_on_cupy.py")])
+@pytest.mark.parametrize(("step", "among"), [("cuda-training", "tests/test_cuda_training.py"), ("engine", "tests/test_models_on_cupy.py")])
 def test_tests_are_fit_for_a_device(step: str, among: str, box: Box) -> None:
     """A step as the script runs it, few cases of each, with the stand-in for CuPy where the device would be."""
     box.run(step)
@@ -131,14 +167,33 @@ def test_tests_are_fit_for_a_device(step: str, among: str, box: Box) -> None:
 
 def test_without_a_gpu_nothing_else_is_tried(box: Box) -> None:
     status, table = box.run(FAILING="import cupy, minidcnn")
-    assert status == 1 and list(table) == ["device"] and "FAILED 3" in table["device"] and "it is broken" in table["device"]
+    assert status == 1 and list(table) == ["device"] and "FAILED 1" in table["device"] and "it is broken" in table["device"]
     assert len(box.asked()) == 1
 
 
 def test_wrong_results_of_wgmma_leave_the_other_instructions(box: Box) -> None:
-    status, table = box.run(FAILING="test_cuda_wgmma.py")
-    assert status == 1 and "FAILED 3" in table["wgmma"] and "MINIDCNN_WGMMA=0" in table["without-wgmma"]
-    assert "passed" in table["kernels-tf32"] and not any("mma.sync" in name for name in table)
+    """Networks are timed without it, and it is timed all the same: what is wrong is as fast as what is right."""
+    status, table = box.run("tests bench", FAILING="test_cuda_wgmma.py")
+    assert status == 1 and "FAILED 1" in table["wgmma"] and "MINIDCNN_WGMMA=0 from here on" in table["without-wgmma"]
+    kernels = [(wgmma, words[words.index("--precision") + 1]) for wgmma, words in box.asked_with() if "kernels" in words]
+    assert kernels == [*(("0", p) for p in PRECISIONS), ("1", "tf32"), ("1", "float16")]
+    assert "passed" in table["kernels-tf32-wgmma"] and "kernels-tf32-mma.sync" not in table
+    assert all(wgmma == "0" for wgmma, words in box.asked_with() if "--net" in words)
+
+
+def test_wgmma_that_crashes_is_not_tried_again(box: Box) -> None:
+    status, table = box.run("tests bench", FAILING="test_cuda_wgmma.py", CODE="134")
+    assert status == 1 and "FAILED 134" in table["wgmma"] and "without-wgmma" in table
+    assert "passed" in table["kernels-tf32"] and not any("mma" in name for name in table if name.startswith("kernels-"))
+
+
+@pytest.mark.parametrize("code", ["2", "3", "4", "5"])
+def test_a_step_that_tested_nothing_says_nothing_about_results(code: str, box: Box) -> None:
+    """Of pytest's codes only 1 means that tests failed; 4 is a pytest that is too old."""
+    status, table = box.run("tests kernels-tf32 kernels-tf32-mma.sync", FAILING="-m pytest", CODE=code)
+    assert status == 1 and f"FAILED {code}" in table["fragments"] and f"FAILED {code}" in table["wgmma"]
+    assert not {"tensor-cores", "without-wgmma"} & set(table)
+    assert "passed" in table["kernels-tf32"] and "passed" in table["kernels-tf32-mma.sync"]
 
 
 @pytest.mark.parametrize("how", [{"FAILING": "raise SystemExit"}, {"MINIDCNN_WGMMA": "0"}])
@@ -147,15 +202,21 @@ def test_where_there_is_no_choice_nothing_is_compared(box: Box, how: dict[str, s
     assert "passed" in table["kernels-float16"] and not any("mma.sync" in name for name in table)
 
 
-def test_wrong_fragments_leave_float32(box: Box) -> None:
-    status, table = box.run(FAILING="-k tensor or")
-    assert status == 1 and "FAILED 3" in table["fragments"] and table["tensor-cores"].startswith("skipped")
+def test_wrong_fragments_leave_times(box: Box) -> None:
+    status, table = box.run("fragments unet-16-float32 unet-16-bf16", FAILING="-k tensor or")
+    assert status == 1 and "FAILED 1" in table["fragments"] and table["tensor-cores"].endswith("believe times only")
+    assert "passed" in table["unet-16-float32"] and "passed" in table["unet-16-bf16"]
+
+
+def test_fragments_that_crash_leave_float32(box: Box) -> None:
+    status, table = box.run("fragments train bench", FAILING="-k tensor or", CODE="139")
+    assert status == 1 and "FAILED 139" in table["fragments"] and table["tensor-cores"].startswith("skipped")
     assert "passed" in table["unet-16-float32"] and not any(p in name for name in table for p in ("tf32", "bf16", "float16"))
 
 
 def test_a_part_that_fails_does_not_end_the_others(box: Box) -> None:
     status, table = box.run("tests train", FAILING="test_on_cupy")
-    assert status == 1 and "FAILED 3" in table["engine"] and "passed" in table["streams"] and "passed" in table["train-bf16"]
+    assert status == 1 and "FAILED 1" in table["engine"] and "passed" in table["streams"] and "passed" in table["train-bf16"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +229,7 @@ def test_a_part_that_fails_does_not_end_the_others(box: Box) -> None:
     ],
 )
 def test_what_is_missing_is_skipped_with_the_reason(box: Box, lacking: str, row: str, reason: str) -> None:
-    status, table = box.run(LACKING=lacking)
+    status, table = box.run("tests train-float32 kernels-tf32 unet-16-float32 sanitizer", LACKING=lacking)
     assert status == 0 and table[row].startswith("skipped") and table[row].endswith(reason)
     assert "passed" in table["unet-16-float32"] and "passed" in table["train-float32"]
     assert ("fragments" in table) == (lacking not in ("hypothesis", "pytest"))
@@ -177,24 +238,86 @@ def test_what_is_missing_is_skipped_with_the_reason(box: Box, lacking: str, row:
 
 def test_steps_by_name(box: Box) -> None:
     status, table = box.run("layers-bf16 same-bits-float32")
-    assert list(table) == ["device", "layers-bf16", "same-bits-float32"]
+    assert list(table) == ["device", "same-bits-float32", "peer", "layers-bf16"]
     assert status == 1 and "FAILED" in table["same-bits-float32"]  # nothing was trained
+
+
+@pytest.mark.parametrize("parts", ["test", "fragments kernels-bf61", "memcheck", "without-wgmma"])
+def test_a_name_that_does_not_occur_is_a_failure(parts: str, box: Box) -> None:
+    """A lent machine would be started for nothing. memcheck does not occur where compute-sanitizer is not installed."""
+    status, table = box.run(parts)
+    wrong = parts.split()[-1]
+    assert (
+        status == 1 and table[wrong].split(maxsplit=4)[0] == "FAILED" and table[wrong].endswith("no such step, or nothing to run it with")
+    )
+    assert ("passed" in table.get("fragments", "")) == (wrong == "kernels-bf61")
+
+
+def test_a_folder_lies_where_the_caller_stands(box: Box) -> None:
+    process = subprocess.run(
+        ["bash", str(SCRIPT), "some/folder", "device"], cwd=box.folder, capture_output=True, check=False,
+        env={**os.environ, "NOTES": str(box.folder / "notes"), "PATH": f"{box.bin}:/usr/bin:/bin", "FAILING": "", "HANGING": "", "LACKING": ""},
+    )  # fmt: skip
+    assert process.returncode == 0 and (box.folder / "some" / "folder" / "table.txt").is_file()
+
+
+def test_another_call_adds_to_what_is_there(box: Box) -> None:
+    assert box.run("fragments", FAILING="-k tensor or")[0] == 1
+    status, table = box.run("engine")
+    assert status == 0 and list(table) == ["device", "engine"]  # its own rows, and its own success
+    told = (box.out / "table.txt").read_text()
+    assert [line.split()[0] for line in told.splitlines()] == ["device", "fragments", "tensor-cores", "device", "engine"]
+    assert "== fragments" in (box.out / "log.txt").read_text()
+
+
+SOME_TESTS = """
+import time
+
+def test_that_passes(): pass
+def test_that_is_wrong(): assert 1 + 1 == 3
+def test_that_never_ends():
+    while True: time.sleep(0.01)
+"""
+
+
+def test_of_a_step_that_hangs_the_table_says_where_and_what_had_failed(box: Box) -> None:
+    """With pytest itself: the log has the stack."""
+    (box.folder / "tests").mkdir()
+    (box.folder / "tests" / "test_some.py").write_text(SOME_TESTS)
+    real = f'cd "{box.folder}"; exec {sys.executable} "${{@:1:12}}" tests/test_some.py'
+    box.program("python3", PYTHON.replace("[[", f'[[ "$*" == *test_cuda_wgmma.py* ]] && {{ {real}; }}\n[[', 1))
+    status, table = box.run("wgmma", "5", PYTHONPATH="")
+    assert status == 1 and table["wgmma"].startswith("TOO LONG")
+    assert table["wgmma"].endswith("in tests/test_some.py::test_that_never_ends; first tests/test_some.py::test_that_is_wrong FAILED")
+    assert 'test_some.py", line 7 in test_that_never_ends' in (box.out / "log.txt").read_text()
+
+
+def test_of_a_step_that_fails_the_table_says_what_failed_first(box: Box) -> None:
+    (box.folder / "tests").mkdir()
+    (box.folder / "tests" / "test_some.py").write_text(SOME_TESTS.replace("while True", "for _ in range(3)"))
+    real = f'cd "{box.folder}"; exec {sys.executable} "${{@:1:12}}" tests/test_some.py'
+    box.program("python3", PYTHON.replace("[[", f'[[ "$*" == *test_cuda_wgmma.py* ]] && {{ {real}; }}\n[[', 1))
+    _, table = box.run("wgmma", PYTHONPATH="")
+    assert "1 failed, 2 passed in " in table["wgmma"]
+    assert table["wgmma"].endswith("; first FAILED tests/test_some.py::test_that_is_wrong - assert (1 + 1) == 3")
 
 
 def test_time_that_is_up_ends_a_step_and_skips_the_rest(box: Box) -> None:
     status, table = box.run("tests train", "4", HANGING="-k tensor or")
     assert status == 1 and table["fragments"].startswith("TOO LONG") and table["fragments"].endswith("it hangs")
-    assert table["kernels"].endswith("no time is left") and table["train-float32"].startswith("skipped")
+    assert table["cuda-kernels"].endswith("no time is left") and table["train-float32"].startswith("skipped")
 
 
 def test_who_stops_it_gets_the_table_too(box: Box) -> None:
-    process = box.start("tests", HANGING="-k tensor or")
-    table = box.out / "table.txt"
+    process = box.start("tests", HANGING="-m pytest", JOBS="2")
     for _ in range(200):
-        if (box.folder / "notes").is_file() and "tensor" in (box.folder / "notes").read_text():
+        if (box.folder / "notes").is_file() and (box.folder / "notes").read_text().count("\x1f-v\x1f") == 2:
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate(timeout=20)
     assert process.returncode == 143
-    assert printed.endswith(table.read_text()) and printed.splitlines()[-1].split()[:2] == ["fragments", "stopped"]
+    assert printed.endswith((box.out / "table.txt").read_text())
+    assert sorted(line.split()[:2] for line in printed.splitlines()[-2:]) == [["fragments", "stopped"], ["wgmma", "stopped"]]
+    log = (box.out / "log.txt").read_text()
+    assert log.count("it hangs") == 2 and "== fragments" in log and not (box.out / "running").exists()

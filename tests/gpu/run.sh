@@ -1,64 +1,116 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU: tests/gpu/run.sh [FOLDER [PARTS [SECONDS]]]. Made for machines that are lent by the minute.
 #
-# FOLDER  (default: gpu-results) gets table.txt, a line as soon as a step ends, and log.txt, all that the steps say. The table is printed last,
-#         also when steps fail or somebody stops the script. What networks learn here is thrown away.
-# PARTS   any of "tests bench train sanitizer", or names of steps such as "layers-bf16" (default: all parts), in the order below: what the
-#         rest stands on comes first, and of the benchmarks those that say most.
+# FOLDER  (default: gpu-results here) gets table.txt, a line as soon as a step ends, log.txt, all that the steps said, and running/, what those have
+#         said that are not at their end. Another call adds to it. The table is printed last, also when steps fail or somebody stops the script.
+#         What networks learn here is thrown away.
+# PARTS   any of "tests train bench sanitizer", or names of steps such as "layers-bf16" (default: all parts), in the order below: what the rest stands
+#         on comes first, and of the benchmarks those that say most. A name that does not occur is a failure.
 # SECONDS that all of it may take (default: as long as it likes). No step gets more than is left, and what does not fit any more is skipped:
-#         with ten minutes a call, say 570, and name what was skipped in the next one.
+#         with ten minutes a call, say 570, and name what was skipped in the next one. If the machine may be gone before a call ends, make two.
+# JOBS    in the environment: how many steps go on side by side that are not timed (default: half the cores, 6 at most).
 #
-# Needs CuPy (either wheel; from 14 on with [ctk], cupy-cuda13x[ctk], where there is no CUDA toolkit) and, for "tests", pytest with hypothesis; PyTorch to compare with and compute-sanitizer of the CUDA toolkit are used
-# where they are installed.
+# Needs CuPy (either wheel; from 14 on with [ctk], cupy-cuda13x[ctk], where there is no CUDA toolkit) and, for "tests", pytest with hypothesis; PyTorch
+# to compare with and compute-sanitizer of the CUDA toolkit are used where they are installed.
 set -uo pipefail
+out=$(realpath -m "${1:-$(dirname "$0")/../../gpu-results}") parts=${2:-tests train bench sanitizer} end=$((SECONDS + ${3:-1000000000}))
 cd "$(dirname "$0")/../.."
-out=${1:-gpu-results} parts=${2:-tests bench train sanitizer} end=$((SECONDS + ${3:-1000000000}))
-mkdir -p "$out"
-out=$(cd "$out" && pwd)
+running=$out/running table=$out/table.txt log=$out/log.txt
+rm -rf "$running"
+mkdir -p "$running"
+touch "$table" "$log"
+before=$(wc -l <"$table") # of earlier calls
 work=$(mktemp -d)
-export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
+export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 PATH=$PATH:/usr/local/cuda/bin
-child= current=run.sh began=$SECONDS
+ulimit -c 0
+declare -A names=() began=() limits=() tells=() # by process: its step, first second, seconds that it may take, and what its most telling line matches
+declare -A status=()                            # by step that has ended
+used=" "                                        # names of steps and parts that exist
+cores=$(nproc) jobs=${JOBS:-}
+jobs=${jobs:-$((cores < 4 ? 1 : cores > 12 ? 6 : cores / 2))}
 
 finish() {
-    [ -n "$child" ] && kill "$child" 2>/dev/null
-    rm -rf "$work"
+    local pid
+    for pid in "${!names[@]}"; do kill "$pid" 2>/dev/null; done
+    cat "$running"/* >>"$log" 2>/dev/null
+    rm -rf "$work" "$running"
     printf '\n'
-    cat "$out/table.txt"
+    tail -n +$((before + 1)) "$table"
 }
-: >"$out/table.txt" >"$out/log.txt"
+
+stopped() {
+    local pid
+    for pid in "${!names[@]}"; do row "${names[$pid]}" stopped $((SECONDS - began[$pid])) "by a signal"; done
+    exit 143
+}
 trap finish EXIT
-trap 'row "$current" stopped $((SECONDS - began)) "by a signal"; exit 143' TERM INT HUP
+trap stopped TERM INT HUP
 
 row() { # row NAME HOW SECONDS [WORDS]: a line of the table
-    printf '%-26s %-10s %5d s   %s\n' "$1" "$2" "$3" "${4:-}" | sed 's/ *$//' | tee -a "$out/table.txt"
+    printf '%-26s %-10s %5d s   %s\n' "$1" "$2" "$3" "${4:-}" | cut -c1-250 | sed 's/ *$//' | tee -a "$table"
 }
 
 wanted() { # wanted PART NAME: whether this step was asked for
-    [[ " $parts " == *" $1 "* || " $parts " == *" $2 "* ]]
+    local word
+    for word in "$1" "$2"; do
+        [[ " $parts " == *" $word "* ]] && used+="$word " && return 0
+    done
+    return 1
 }
 
-step() { # step PART NAME LIMIT COMMAND...: run it within LIMIT seconds; its status, or 0 if nobody asked for it
-    local part=$1 name=$2 limit=$3 left=$((end - SECONDS)) status how
+said() { # said FILE PATTERN: the last line that matches, or else the last; of tests also the first that failed, and the one that was under way
+    local line failed under_way
+    line=$({ grep '[^ ]' "$1" | tail -n 1; [ -n "$2" ] && grep -E "$2" "$1"; } | tail -n 1 | sed 's/^=* *//; s/ *=*$//')
+    failed=$(grep -E -m 1 '^(FAILED|ERROR) tests/' "$1" || grep -oE -m 1 '^tests/[^ ]+::.* (FAILED|ERROR)' "$1")
+    under_way=$(grep -oE '^tests/[^ ]+::.*' "$1" | tail -n 1 | sed 's/ *Fatal Python error.*//')
+    [[ -n $under_way && ! $under_way =~ \ (PASSED|FAILED|SKIPPED|ERROR|XFAIL|XPASS) ]] && line="in $under_way"
+    printf '%s' "$line${failed:+; first $failed}"
+}
+
+start() { # start PART NAME LIMIT COMMAND...: run it within LIMIT seconds, beside what runs already; `tell` is for `said`
+    local part=$1 name=$2 limit=$3 left
     shift 3
     wanted "$part" "$name" || return 0
+    while ((${#names[@]} >= jobs)); do one_ends; done
+    left=$((end - SECONDS))
     if [ "$left" -lt 3 ]; then
         row "$name" skipped 0 "no time is left"
         return 0
     fi
-    current=$name began=$SECONDS
-    printf '\n== %s: %s\n' "$name" "$*" >>"$out/log.txt"
-    timeout --kill-after=10 $((limit < left ? limit : left)) "$@" >>"$out/log.txt" 2>&1 &
-    child=$!
-    wait "$child"
-    status=$? child=
-    case $status in
-        0) how=passed ;;
-        124 | 137) how="TOO LONG" ;;
-        *) how="FAILED $status" ;;
-    esac
-    row "$name" "$how" $((SECONDS - began)) "$(tail -n 1 "$out/log.txt" | cut -c1-120)"
-    return "$status"
+    limit=$((limit < left ? limit : left))
+    printf '\n== %s: %s\n' "$name" "${*//$'\n'/ }" >"$running/$name"
+    timeout --signal=ABRT --kill-after=10 "$limit" "$@" >>"$running/$name" 2>&1 & # at SIGABRT, Python says where it is
+    names[$!]=$name began[$!]=$SECONDS limits[$!]=$limit tells[$!]=$tell
+}
+tell=
+
+one_ends() { # wait for one of those that run, and add its line to the table
+    local pid name how seconds code=0
+    while :; do
+        for pid in "${!names[@]}"; do kill -0 "$pid" 2>/dev/null || break 2; done
+        ((${#names[@]} == 1)) && break
+        sleep 0.1
+    done
+    wait "$pid" || code=$?
+    name=${names[$pid]} seconds=$((SECONDS - began[$pid]))
+    how="FAILED $code"
+    [ "$code" = 0 ] && how=passed
+    ((code == 124 || (code == 137 && seconds >= limits[$pid]))) && how="TOO LONG"
+    sed 1,2d "$running/$name" >"$work/said"
+    cat "$running/$name" >>"$log"
+    rm "$running/$name"
+    row "$name" "$how" "$seconds" "$(said "$work/said" "${tells[$pid]}")"
+    status[$name]=$code
+    unset "names[$pid]"
+}
+
+all_end() { while ((${#names[@]})); do one_ends; done; }
+
+step() { # step PART NAME LIMIT COMMAND...: run it alone
+    all_end
+    start "$@"
+    all_end
 }
 
 missing() { # missing PACKAGE...: the first that Python does not import, or nothing
@@ -68,62 +120,90 @@ missing() { # missing PACKAGE...: the first that Python does not import, or noth
     done
 }
 
+{
+    printf '\n-- %s, %s\n' "$(date -u +'%Y-%m-%d %H:%M UTC')" "$(git log -1 --format='commit %h' 2>/dev/null || echo 'no commit known')"
+    nvidia-smi
+} >>"$log" 2>&1
 parts+=" device"
-if ! step device device 120 python3 -c "
+step device device 120 python3 -c "
 import cupy, minidcnn
 d = cupy.cuda.runtime.getDeviceProperties(0)
 minidcnn.use('cupy')
-print(d['name'].decode(), 'compute', d['major'], d['minor'], '| CuPy', cupy.__version__, '| CUDA', cupy.cuda.runtime.runtimeGetVersion())"; then
-    exit 1 # nothing else makes sense
-fi
+print(d['name'].decode(), 'compute', d['major'], d['minor'], '| CuPy', cupy.__version__, '| CUDA', cupy.cuda.runtime.runtimeGetVersion())"
+[ "${status[device]:-}" = 0 ] || exit 1 # nothing else makes sense
 precisions=(float32 tf32 bf16 float16)
-warpgroups=no # whether there is a choice between wgmma and mma.sync
+declare -A value=([mma.sync]=0 [wgmma]=1) # of MINIDCNN_WGMMA
+other=                                    # the tensor-core instructions that are not used, where there is a choice
 if [ "${MINIDCNN_WGMMA:-1}" != 0 ] && python3 -c "
 import cupy
 d = cupy.cuda.runtime.getDeviceProperties(0)
-raise SystemExit((d['major'], d['minor']) != (9, 0))"; then warpgroups=yes; fi
+raise SystemExit((d['major'], d['minor']) != (9, 0))" >/dev/null; then other=mma.sync; fi
 
 # -- tests: those of the simulator, on the device -------------------------------------------------------------------------------------------
-# First the tensor cores' fragments, on which the rest of tf32, bf16 and float16 stands. Warnings of a machine that we do not know are no errors.
-tests=(env MINIDCNN_CUDA=device python3 -m pytest -q -o addopts= -m "not exhaustive" -p no:cacheprovider -W default --maxfail=5 --tb=short)
+# Fragments are what tf32, bf16 and float16 stand on: those of mma.sync in one step, wgmma in another, so that each is judged by itself; the rest is
+# too small for tiles of 128. A file a process, since an illegal access is the end of its process. Warnings of a machine that we do not know are no errors.
+tests=(env MINIDCNN_CUDA=device python3 -m pytest -v -o addopts= -m "not exhaustive" -p no:cacheprovider -W default --maxfail=5 --tb=short)
 lacking=$(missing pytest hypothesis)
 if [ -n "$lacking" ]; then
     wanted tests tests && row tests skipped 0 "$lacking is not installed"
 else
-    if ! step tests fragments 240 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_half_cuda.py \
-        -k "tensor or large_tiles or tiles_of"; then
-        precisions=(float32)
-        row tensor-cores skipped 0 "their fragments are wrong here"
-    fi
-    if ! step tests wgmma 180 "${tests[@]}" tests/test_cuda_wgmma.py; then
-        export MINIDCNN_WGMMA=0 warpgroups=no
-        row without-wgmma set 0 "its results are wrong here: MINIDCNN_WGMMA=0 from here on"
-    fi
-    step tests kernels 300 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
-        tests/test_cuda_optim.py tests/test_cuda_metrics.py tests/test_half_cuda.py \
-        -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"
-    step tests engine 300 "${tests[@]}" tests/test_on_cupy.py tests/test_models_on_cupy.py
-    step tests streams 180 "${tests[@]}" tests/test_cuda_uploads.py tests/test_cuda_graph.py
+    tell='^=.* in [0-9.]+s'
+    start tests fragments 240 env MINIDCNN_WGMMA=0 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py \
+        tests/test_half_cuda.py -k "tensor or large_tiles or tiles_of"
+    start tests wgmma 180 "${tests[@]}" tests/test_cuda_wgmma.py
+    for file in cuda_kernels cuda_conv cuda_linalg half_cuda cuda_training cuda_optim cuda_metrics; do
+        start tests "${file//_/-}" 240 "${tests[@]}" "tests/test_$file.py" \
+            -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"
+    done
+    start tests engine 300 "${tests[@]}" tests/test_on_cupy.py tests/test_models_on_cupy.py
+    start tests streams 180 "${tests[@]}" tests/test_cuda_uploads.py tests/test_cuda_graph.py
+    all_end
+    tell=
 fi
+# Only of tests that failed, pytest's 1, is it known that results are wrong. What hung or crashed would do so again; any other status is of no test.
+hung() { ((${status[$1]:-0} == 124 || ${status[$1]:-0} > 128)); }
+if [ "${status[fragments]:-}" = 1 ]; then
+    row tensor-cores note 0 "fragments do not pass: of what follows in tf32, bf16 and float16, believe times only"
+elif hung fragments; then
+    precisions=(float32)
+    row tensor-cores skipped 0 "fragments hang or crash: only float32 from here on"
+fi
+if [ "${status[wgmma]:-}" = 1 ] || hung wgmma; then
+    export MINIDCNN_WGMMA=0
+    hung wgmma && other=
+    other=${other:+wgmma}
+    row without-wgmma set 0 "wgmma does not pass: MINIDCNN_WGMMA=0 from here on, and by hand in later calls"
+fi
+
+# -- train: the example, and a recorded run ends with the bits of the other one -------------------------------------------------------------
+tell='^best mean IoU'
+for p in "${precisions[@]}"; do
+    example=(python3 examples/train_unet.py --backend cupy --precision "$p" --epochs 2)
+    start train "train-$p" 180 "${example[@]}" --out "$work/train-$p"
+    start train "graph-$p" 180 "${example[@]}" --graph --out "$work/graph-$p"
+done
+all_end
+tell=
+for p in "${precisions[@]}"; do step train "same-bits-$p" 30 cmp "$work/train-$p/best.safetensors" "$work/graph-$p/best.safetensors"; done
 
 # -- bench: kernels against the ceilings of this GPU, then whole steps, beside PyTorch where it is installed --------------------------------
 peer=()
 on_gpu() { # on_gpu NAME LIMIT ARGUMENTS...
     step bench "$1" "$2" python3 -m minidcnn bench --backend cupy "${@:3}"
 }
+for p in "${precisions[@]}"; do on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256; done
+for p in tf32 float16; do
+    [ -n "$other" ] && [ "${#precisions[@]}" -gt 1 ] || continue
+    MINIDCNN_WGMMA=${value[$other]} on_gpu "kernels-$p-$other" 120 --precision "$p" --what kernels --shape 16,3,256,256
+done
 if [[ " $parts " == *" bench "* || " $parts " == *"-"* ]]; then
-    if python3 -c "import torch; assert torch.cuda.is_available()" >/dev/null 2>&1; then
+    if found=$(python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
         peer=(--peer torch)
+        row peer found 0 "$found"
     else
         row peer skipped 0 "no PyTorch that finds the GPU is installed: nothing is compared"
     fi
 fi
-for p in "${precisions[@]}"; do
-    on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256
-    if [[ $warpgroups-$p == yes-tf32 || $warpgroups-$p == yes-float16 ]]; then
-        MINIDCNN_WGMMA=0 on_gpu "kernels-$p-mma.sync" 120 --precision "$p" --what kernels --shape 16,3,256,256
-    fi
-done
 for run in "unet 16,3,256,256" "unet 4,3,512,512" "segnet 16,3,256,256" "fcn8s 16,3,256,256"; do
     read -r net shape <<<"$run"
     name=$net-${shape%%,*} these=(${precisions[*]//float16/}) # float16 with one network only, for the time that all this takes
@@ -136,23 +216,19 @@ for run in "unet 16,3,256,256" "unet 4,3,512,512" "segnet 16,3,256,256" "fcn8s 1
     fi
 done
 
-# -- train: the example, and a recorded run ends with the bits of the other one -------------------------------------------------------------
-for p in "${precisions[@]}"; do
-    example=(python3 examples/train_unet.py --backend cupy --precision "$p" --epochs 2)
-    step train "train-$p" 180 "${example[@]}" --out "$work/train-$p"
-    step train "graph-$p" 180 "${example[@]}" --graph --out "$work/graph-$p"
-    step train "same-bits-$p" 30 cmp "$work/train-$p/best.safetensors" "$work/graph-$p/best.safetensors"
-done
-
 # -- sanitizer: few cases of each kernel, every access watched from outside -----------------------------------------------------------------
 if [ -n "$lacking" ] || ! command -v compute-sanitizer >/dev/null; then
     wanted sanitizer sanitizer && row sanitizer skipped 0 "${lacking:-compute-sanitizer} is not installed"
 else
     for tool in memcheck racecheck initcheck; do
-        step sanitizer "$tool" 240 env MINIDCNN_CUDA_POOL=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
+        start sanitizer "$tool" 240 env MINIDCNN_CUDA_POOL=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
             "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
             tests/test_cuda_optim.py tests/test_cuda_metrics.py -k "large or runs_of or pooling or cross or norm or sgd or adam or counts or clean"
     done
+    all_end
 fi
 
-! grep -qE "^[^ ]+ +(FAILED|TOO LONG)" "$out/table.txt"
+for word in $parts; do
+    [[ $used == *" $word "* ]] || row "$word" FAILED 0 "no such step, or nothing to run it with"
+done
+! tail -n +$((before + 1)) "$table" | grep -qE "^[^ ]+ +(FAILED|TOO LONG)"

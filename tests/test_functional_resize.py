@@ -357,7 +357,7 @@ image = Tensor(np.zeros((2, 3, 4, 5), np.float32))
     (lambda: F.adaptive_avg_pool2d(image, (None, 0)), "adaptive_avg_pool2d: output_size must be at least 1, got [4, 0]"),
     (lambda: F.adaptive_avg_pool2d(image[:, :, :0], 2), "adaptive_avg_pool2d: input (2, 3, 0, 5) has no pixels to average"),
     (lambda: F.adaptive_avg_pool2d(image[0, 0], 2), "adaptive_avg_pool2d: input must be (N, C, H, W) or (C, H, W), got shape (4, 5)"),
-    (lambda: F.adaptive_avg_pool2d(image.astype(np.int64), 2), "adaptive_avg_pool2d: input must be floating-point, got int64; cast with .astype()"),
+    (lambda: F.adaptive_avg_pool2d(image.astype(np.int64), 2), "adaptive_avg_pool2d: input must be floating-point, got int64; convert it with .astype("),
     (lambda: F.pixel_shuffle(image, 2), "pixel_shuffle: 3 channels cannot become sub-pixels of 2x2; upscale_factor^2 = 4 must divide them (input"),
     (lambda: F.pixel_shuffle(image, 0), "pixel_shuffle: the factor must be at least 1, got 0"),
     (lambda: F.pixel_shuffle(image, 1.5), "pixel_shuffle: the factor must be an int, got 1.5"),

@@ -98,9 +98,17 @@ def convolutionalize(classifier: nn.Module) -> nn.Sequential:
             f"convolutionalize: the first linear layer takes {linears[0].in_features} numbers, which are no square map of {channels} channels"
         )
     converted = [
-        _as_conv(layer, side if layer is linears[0] else 1) if isinstance(layer, nn.Linear) else copy.deepcopy(layer) for layer in layers
+        _as_conv(layer, side if layer is linears[0] else 1) if isinstance(layer, nn.Linear) else _on_maps(layer) for layer in layers
     ]
     return nn.Sequential({"features": nn.Sequential(*map(copy.deepcopy, features)), "classifier": nn.Sequential(*converted)})
+
+
+def _on_maps(layer: nn.Module) -> nn.Module:
+    """A copy that does to (N, C, H, W) what the layer does to (N, C): their last axis, over which a softmax may go, is the channels'."""
+    layer = copy.deepcopy(layer)
+    if isinstance(layer, nn.Softmax | nn.LogSoftmax) and layer.dim == -1:
+        layer.dim = 1
+    return layer
 
 
 def _as_conv(linear: nn.Linear, side: int) -> nn.Conv2d:

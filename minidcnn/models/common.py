@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from .. import nn
@@ -32,15 +34,24 @@ def he(network: nn.Module) -> None:
     """Weights from N(0, 2 / fan_in), fan_in the incoming nodes of one neuron; biases 0; batch norm as at its beginning.
 
     He, Zhang, Ren & Sun, "Delving deep into rectifiers", 2015, section 2.2. An output of a transposed convolution sees 1 / stride^2 of
-    the taps. Frozen parameters are left alone.
+    the taps. Frozen parameters are left alone, and the statistics of a batch norm whose weights are frozen.
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
-        if isinstance(module, nn.Conv2d | nn.Linear) and module.weight.requires_grad:
-            init.kaiming_normal_(module.weight, nonlinearity="relu")
-        elif isinstance(module, nn.ConvTranspose2d) and module.weight.requires_grad:
+            if module.weight is None or module.weight.requires_grad:
+                module.reset_running_stats()
+            trained(module.weight, init.ones_)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            trained(module.weight, partial(init.kaiming_normal_, nonlinearity="relu"))
+        elif isinstance(module, nn.ConvTranspose2d):
             taps, steps = math.prod(module.kernel_size), math.prod(module.stride)
-            init.normal_(module.weight, 0.0, math.sqrt(2 * steps / (module.in_channels // module.groups * taps)))
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.ConvTranspose2d) and module.bias is not None:
-            init.zeros_(module.bias)
+            trained(module.weight, partial(init.normal_, std=math.sqrt(2 * steps / (module.in_channels // module.groups * taps))))
+        else:
+            continue
+        trained(module.bias, init.zeros_)
+
+
+def trained(parameter: nn.Parameter | None, fill: Callable[[nn.Parameter], Any]) -> None:
+    """fill(parameter), unless it is frozen or there is none."""
+    if parameter is not None and parameter.requires_grad:
+        fill(parameter)

@@ -11,7 +11,7 @@ from ..nn import init
 from ..tensor import Tensor
 from .alexnet import caffenet_features
 from .classifier import Classifier
-from .common import he, positive, probability
+from .common import he, positive, probability, trained
 from .geometry import Placement, size_behind
 from .segmenter import Segmenter
 from .vgg import vgg_features
@@ -60,6 +60,7 @@ class FCN(Segmenter):
                 self.add_module(f"score_pool{skip}", nn.Conv2d(channels, classes, 1))
             for step, kernel, stride in self.upsampling:
                 up = nn.ConvTranspose2d(classes, classes, kernel, stride, bias=False)
+                init.bilinear_(up.weight)
                 self.add_module(step, up.requires_grad_(options["learn_upsampling"]))
         self.reset_parameters()
         self.offsets = self._offsets()
@@ -74,14 +75,12 @@ class FCN(Segmenter):
             )
 
     def reset_parameters(self) -> None:
-        """He's weights in the trunk, score layers zero, bilinear filters."""
+        """He's weights in the trunk, score layers zero, bilinear filters. Frozen parameters are left alone."""
         he(self)
         for score in [self.score_fr, *(getattr(self, f"score_pool{skip}") for skip in self.skips)]:
-            init.zeros_(score.weight)
+            trained(score.weight, init.zeros_)
         for step, *_ in self.upsampling:
-            init.bilinear_(getattr(self, step).weight)
-        for skip, scale in self.scales.items():
-            init.constant_(getattr(self, f"scale_pool{skip}").weight, scale)
+            trained(getattr(self, step).weight, init.bilinear_)
 
     # -- geometry --------------------------------------------------------------------------------------------------------------
 
@@ -164,8 +163,10 @@ class FCN(Segmenter):
         """Take all weights that a coarser FCN has as well: FCN-16s is trained from FCN-32s, and FCN-8s from FCN-16s (section 4.3).
 
         Layers of its own keep theirs: score layers begin at zero, so that the network begins near the coarser one. Returns this network.
-        ValueError for networks of another width or other classes; nothing has been changed then.
+        ValueError for networks of another width or other classes, TypeError for one that is no FCN; nothing has been changed then.
         """
+        if not isinstance(coarser, FCN):
+            raise TypeError(f"load_coarser: {type(self).__name__} takes the weights of a coarser FCN, got {type(coarser).__name__}")
         self.load_state_dict(coarser.state_dict(), strict=False)
         return self
 
@@ -194,17 +195,8 @@ class _VGG16FCN(FCN):
         positive(type(self).__name__, "width", width)
         with init.skipped():
             features = vgg_features(16, in_channels, width, pad=pad, ceil_mode=True)
-        super().__init__(
-            in_channels,
-            classes,
-            64 * width,
-            features,
-            width=width,
-            pad=pad,
-            fc_kernel=fc_kernel,
-            dropout=dropout,
-            learn_upsampling=learn_upsampling,
-        )
+        more = {"width": width, "pad": pad, "fc_kernel": fc_kernel, "dropout": dropout, "learn_upsampling": learn_upsampling}
+        super().__init__(in_channels, classes, 64 * width, features, **more)
 
 
 class FCN32s(_VGG16FCN):
@@ -259,17 +251,8 @@ class FCNAlexNet(FCN):
         positive("FCNAlexNet", "width", width)
         with init.skipped():
             features = caffenet_features(in_channels, width, pad)
-        super().__init__(
-            in_channels,
-            classes,
-            128 * (width // 3),
-            features,
-            width=width,
-            pad=pad,
-            fc_kernel=fc_kernel,
-            dropout=dropout,
-            learn_upsampling=learn_upsampling,
-        )
+        more = {"width": width, "pad": pad, "fc_kernel": fc_kernel, "dropout": dropout, "learn_upsampling": learn_upsampling}
+        super().__init__(in_channels, classes, 128 * (width // 3), features, **more)
 
 
 class Scale(nn.Module):

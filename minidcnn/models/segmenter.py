@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from .. import functional as F
 from .. import nn
-from ..tensor import Tensor
+from ..tensor import Tensor, not_a_tensor
 from ..window import Pair, pair
 from .common import positive
 
@@ -25,6 +25,8 @@ class Segmenter(nn.Module):
 
     Set `recompute` to True to train in less memory and more time: of the layers' results only those between stages are kept, the others
     are computed again in the backward pass (`functional.checkpoint`). Gradients have the same bits.
+
+    To see maps within, hook layers: a network may run its `features` in pieces, and then hooks on `features` itself are not called.
     """
 
     name: ClassVar[str]
@@ -79,9 +81,7 @@ class Segmenter(nn.Module):
     def check(self, input: Tensor) -> Pair:
         """The (height, width) of an input. ValueError if it is not (N, in_channels, H, W) or of a size that the network does not take."""
         if not isinstance(input, Tensor):
-            raise TypeError(
-                f"{type(self).__name__}: input must be a Tensor, got {type(input).__name__}; wrap arrays as minidcnn.Tensor(array)"
-            )
+            raise not_a_tensor(type(self).__name__, input)
         if input.ndim != 4 or input.shape[1] != self.in_channels:
             raise ValueError(f"{type(self).__name__}: input must be (N, {self.in_channels}, H, W), got shape {input.shape}")
         size = (input.shape[2], input.shape[3])

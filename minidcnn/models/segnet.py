@@ -10,6 +10,7 @@ from .. import functional as F
 from .. import nn
 from ..autograd import no_grad
 from ..nn import init
+from ..nn.module import evaluating
 from ..tensor import Tensor
 from .common import he, positive, probability
 from .segmenter import Segmenter
@@ -78,21 +79,15 @@ class _SegNet(Segmenter):
         if not self.bayesian:
             raise ValueError(f"{name}: monte_carlo samples dropout, of which this network has none; build it with bayesian=True")
         positive(name, "samples", samples)
-        modes = [(module, module.training) for module in self.modules()]
-        try:
-            self.eval()
+        with evaluating(self), no_grad():
             self.dropout.train()
-            with no_grad():
-                mean = F.softmax(self(input), 1)
-                squares = mean * 0.0
-                for i in range(2, samples + 1):  # Welford's running mean, and sum of squared distances to it
-                    step = F.softmax(self(input), 1) - mean
-                    mean = mean + step / i
-                    squares = squares + step * step * ((i - 1) / i)
-                return mean, squares / samples
-        finally:
-            for module, training in modes:
-                module.training = training
+            mean = F.softmax(self(input), 1)
+            squares = mean * 0.0
+            for i in range(2, samples + 1):  # Welford's running mean, and sum of squared distances to it
+                step = F.softmax(self(input), 1) - mean
+                mean = mean + step / i
+                squares = squares + step * step * ((i - 1) / i)
+            return mean, squares / samples
 
 
 class SegNet(_SegNet):

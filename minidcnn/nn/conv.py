@@ -60,7 +60,7 @@ class _Conv(Module):
         else:
             self.padding = pair(padding, f"{name}: padding")
         self.output_padding = pair(output_padding, f"{name}: output_padding")
-        self.padding_mode, self.transposed = padding_mode, transposed
+        self.padding_mode = padding_mode
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         self.weight = Parameter.empty((first, second // groups, *self.kernel_size))
         self.register_parameter("bias", Parameter.empty((out_channels,)) if bias else None)

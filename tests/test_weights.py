@@ -97,13 +97,65 @@ def test_the_documented_conversion_works(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_names_of_data_parallel_and_of_checkpoints(tmp_path: Path) -> None:
     model = small()
-    np.savez(tmp_path / "parallel.npz", **{f"module.{k}": v for k, v in model.state_dict().items()})
-    same(read_weights(tmp_path / "parallel.npz"), model.state_dict())
+    parallel = {f"module.{k}": v for k, v in model.state_dict().items()}
+    np.savez(tmp_path / "parallel.npz", **parallel)
+    same(read_weights(tmp_path / "parallel.npz"), parallel)
+    for source in (tmp_path / "parallel.npz", parallel):
+        other = models.VGG11(5, 2, 2, hidden=7)
+        assert load_weights(other, source).complete
+        same(other.state_dict(), model.state_dict())
+        same(load_classifier(source).state_dict(), model.state_dict())
+    fcn, vgg = (maker(classes=3, in_channels=2, width=1) for maker in (models.FCN32s, models.VGG16))
+    load_trunk(fcn, {f"module.{k}": v for k, v in vgg.state_dict().items()})
+    np.testing.assert_array_equal(fcn.features[2].weight.numpy(), vgg.features[2].weight.numpy())
     unet = models.UNet(1, 2, base=1, depth=1)
     save_checkpoint(
         tmp_path / "last.safetensors", Checkpoint("unet", unet.config, unet.state_dict(), training_tensors={"step": np.zeros(3)})
     )
     same(read_weights(tmp_path / "last.safetensors"), unet.state_dict())
+
+
+class Wrapper(nn.Module):
+    """A network whose only child is called as DataParallel calls its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Linear(2, 3)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.npz"])
+def test_a_child_may_be_called_module(name: str, tmp_path: Path) -> None:
+    network, other = Wrapper(), Wrapper()
+    save_weights(tmp_path / name, network)
+    for source in (tmp_path / name, network.state_dict(), {f"module.{k}": v for k, v in network.state_dict().items()}):
+        nn.init.zeros_(other.module.weight)
+        assert load_weights(other, source).loaded == ("module.weight", "module.bias")
+        same(other.state_dict(), network.state_dict())
+    inner = nn.Linear(2, 3)
+    assert load_weights(inner, tmp_path / name).complete  # and so its weights fit what it wraps
+    same(inner.state_dict(), network.module.state_dict())
+
+
+def test_classifiers_of_other_networks_are_told(tmp_path: Path) -> None:
+    convolutions = {f"features.{i}.weight": np.zeros((8, 3, 3, 3)) for i in (0, 3, 6, 8, 10)}
+    linears = {f"classifier.{i}.weight": np.zeros((8, 8)) for i in (0, 3, 6)}
+    caffenet = {f"features.{i}.weight": np.zeros((8, 3, 3, 3)) for i in (0, 4, 8, 10, 12)}
+    none = r" is of none of AlexNet, CaffeNet and VGG: it has \d+ convolutions in features and {} linear layers in classifier; load_weights"
+    odd: list[tuple[dict[str, np.ndarray], str]] = [
+        ({"features.conv0.weight": np.zeros((64, 3, 7, 7)), "classifier.weight": np.zeros((10, 64))}, none.format(0)),
+        ({**convolutions, "classifier.head.weight": np.zeros((10, 64))}, none.format(0)),
+        ({**convolutions, **linears, "features.0.weight": np.zeros(8)}, none.format(3)),
+        (
+            {**caffenet, **linears},
+            " is of none of AlexNet, CaffeNet and VGG, though named as one: CaffeNet: width must be a multiple of 6 .*, got 8",
+        ),
+        ({**convolutions, **linears, "classifier.0.weight": np.zeros((0, 8))}, " though named as one: "),
+    ]
+    for tensors, message in odd:
+        save_file(tensors, tmp_path / "w.safetensors")
+        for source, where in ((tensors, "the mapping"), (tmp_path / "w.safetensors", re.escape(str(tmp_path / "w.safetensors")))):
+            with pytest.raises(WeightsError, match=f"^{where}.*{message}"):
+                load_classifier(source)
 
 
 @pytest.mark.parametrize("kind", ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"])

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..backend import Array, random_state, set_random_state, to_backend
+from ..backend import Array, to_backend
+from ..nn import init
 from .atomic import write_tensors
 
 if TYPE_CHECKING:
@@ -96,30 +97,21 @@ def model_of(checkpoint: Checkpoint) -> Segmenter:
     """
     from ..models import create_model
 
-    before = random_state()
     try:
-        model = create_model(checkpoint.model, **checkpoint.config)
+        with init.skipped():
+            model = create_model(checkpoint.model, **checkpoint.config)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint's network {checkpoint.model!r} cannot be built: {error}") from error
-    finally:
-        set_random_state(before)
     load_weights(model, checkpoint)
     return model.eval()
 
 
 def load_weights(model: Segmenter, checkpoint: Checkpoint) -> None:
     """Copy a checkpoint's weights into `model`. CheckpointError names the tensors that do not fit, and both shapes."""
-    ours = {name: tuple(array.shape) for name, array in model.state_dict().items()}
-    theirs = {name: tuple(array.shape) for name, array in checkpoint.tensors.items()}
-    differ = [
-        f"{name} is {theirs[name]} in the checkpoint and {ours[name]} in the model"
-        for name in ours
-        if theirs.get(name, ours[name]) != ours[name]
-    ]
     try:
         model.load_state_dict(checkpoint.tensors)
     except ValueError as error:
-        reason = _some(differ) if differ else str(error).partition("not fit ")[2] or str(error)
+        reason = str(error).partition("not fit ")[2] or str(error)
         raise CheckpointError(
             f"the checkpoint's weights do not fit the network {model.name}: {reason}; it was trained as {checkpoint.model} with {_settings(checkpoint.config)}"
         ) from error
@@ -178,10 +170,6 @@ def _about(path: Path, text: str) -> dict[str, Any]:
     if isinstance(number, int) and (number > FORMAT or all(isinstance(about.get(key), kind) for key, kind in kinds.items())):
         return about  # type: ignore[no-any-return]
     raise CheckpointError(f"{path} is damaged: its metadata cannot be read; take another checkpoint, or train again")
-
-
-def _some(items: list[str], most: int = 3) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def _settings(config: Mapping[str, Any]) -> str:

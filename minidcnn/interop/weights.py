@@ -18,6 +18,7 @@ In that file, `torchvision.models.vgg16(weights="DEFAULT").state_dict()` makes `
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +26,13 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, to_backend
+from ..backend import Array
 from ..models import Segmenter
 from ..models.alexnet import AlexNet, CaffeNet
 from ..models.classifier import Classifier
 from ..models.vgg import STAGES, VGG11, VGG13, VGG16, VGG19
 from ..nn import Module, init
+from ..nn.state import some
 from .atomic import replacing, write_tensors
 
 _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}  # of safetensors, real and known to NumPy
@@ -62,27 +64,44 @@ class Loaded:
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
         if self.missing:
-            parts.append(f"{len(self.missing)} missing in the file: {_some(self.missing)}")
+            parts.append(f"{len(self.missing)} missing in the file: {some(self.missing)}")
         if self.unexpected:
-            parts.append(f"{len(self.unexpected)} unknown to the model: {_some(self.unexpected)}")
+            parts.append(f"{len(self.unexpected)} unknown to the model: {some(self.unexpected)}")
         if self.different:
             shapes = [f"{name} is {theirs} in the file and {ours} in the model" for name, theirs, ours in self.different]
-            parts.append(f"{len(self.different)} of another shape: {_some(shapes)}")
+            parts.append(f"{len(self.different)} of another shape: {some(shapes)}")
         return "; ".join(parts)
 
 
 def load_weights(model: Module, source: str | os.PathLike[str] | Mapping[str, Any], strict: bool = True) -> Loaded:
     """Copy weights into the parameters and buffers of the same names, converted to the model's dtype.
 
-    source: a file, see `read_weights`, or a mapping from names to arrays. strict=False copies what fits by name and shape and leaves the
+    source: a file, see `read_weights`, or a mapping from names to arrays; the "module." that torch.nn.DataParallel puts before every name
+    may stand there. strict=False copies what fits by name and shape and leaves the
     rest of the model as it is, for example the last layer where the classes are others; the report says what was left over.
     WeightsError if the file cannot be read; with `strict`, if anything is left over on either side; and always if nothing fits. Then
     nothing has been changed.
     """
-    where = "the mapping" if isinstance(source, Mapping) else str(source)
-    tensors: Mapping[str, Any] = source if isinstance(source, Mapping) else read_weights(source)
-    shapes = {name: tuple(np.shape(array)) for name, array in tensors.items()}
+    return _load(model, *_opened(source), strict)
+
+
+def _opened(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """What messages call the weights, and the weights."""
+    return ("the mapping", source) if isinstance(source, Mapping) else (str(source), read_weights(source))
+
+
+def _alone(tensors: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the "module." that torch.nn.DataParallel puts before every name."""
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): array for name, array in tensors.items()}
+    return tensors
+
+
+def _load(model: Module, where: str, tensors: Mapping[str, Any], strict: bool = True) -> Loaded:
     ours = {name: (tensor.shape, own in owner.optional_state) for name, owner, own, tensor in model.named_state()}
+    if not any(name in ours for name in tensors):
+        tensors = _alone(tensors)
+    shapes = {name: tuple(np.shape(array)) for name, array in tensors.items()}
     fitting = [name for name, (shape, _) in ours.items() if shapes.get(name) == shape]
     report = Loaded(
         loaded=tuple(fitting),
@@ -106,7 +125,7 @@ def save_weights(path: str | os.PathLike[str], model: Module) -> None:
     WeightsError for any other ending, OSError if the disk is full.
     """
     path = Path(path)
-    arrays = {name: np.ascontiguousarray(to_backend(array, "numpy")).reshape(array.shape) for name, array in model.state_dict().items()}
+    arrays = model.state_dict()
     if path.suffix not in (".safetensors", ".npz"):
         raise WeightsError(f"{path} must end in .safetensors or .npz, the two kinds of file that weights are written to")
     if path.suffix == ".safetensors":
@@ -117,8 +136,9 @@ def save_weights(path: str | os.PathLike[str], model: Module) -> None:
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
-    """The tensors of a .safetensors or .npz file by name. What a checkpoint of ours keeps for training is left out, and so is the "module."
-    that torch.nn.DataParallel puts before every name. WeightsError if there is no such file, it is damaged, or of another kind.
+    """The tensors of a .safetensors or .npz file by name, without what a checkpoint of ours keeps for training.
+
+    WeightsError if there is no such file, it is damaged, or of another kind.
     """
     path = Path(path)
     if path.suffix in _PICKLES:
@@ -131,10 +151,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Array]:
         raise WeightsError(f"{path} is no file of weights: its name must end in .safetensors or .npz")
     if not path.is_file():
         raise WeightsError(f"{path} {'is a folder, not a file of weights' if path.is_dir() else 'does not exist'}")
-    tensors = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
-    return tensors
+    return _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
 
 
 def _read_npz(path: Path) -> dict[str, Array]:
@@ -173,30 +190,33 @@ def load_classifier(source: str | os.PathLike[str] | Mapping[str, Any]) -> Class
 
     Which one, its classes, channels and widths are read off the tensors' names and shapes. WeightsError if they are of another network.
     """
-    where = "the mapping" if isinstance(source, Mapping) else str(source)
-    tensors: Mapping[str, Any] = source if isinstance(source, Mapping) else read_weights(source)
+    return _classifier(*_opened(source))
+
+
+def _classifier(where: str, tensors: Mapping[str, Any]) -> Classifier:
+    tensors = _alone(tensors)
     shapes = {name: tuple(np.shape(array)) for name, array in tensors.items()}
     convs = [name for name, shape in shapes.items() if name.startswith("features.") and len(shape) == 4]
-    linears = sorted((int(name.split(".")[1]), name) for name, s in shapes.items() if name.startswith("classifier.") and len(s) == 2)
+    numbered = [name for name, shape in shapes.items() if re.match(r"classifier\.\d+\.", name) and len(shape) == 2]
+    linears = sorted(numbered, key=lambda name: int(name.split(".")[1]))
     kinds: dict[int, Any] = {sum(stages): kind for kind in (VGG11, VGG13, VGG16, VGG19) for stages in [STAGES[kind.layers]]}
     kinds[5] = CaffeNet if "features.4.weight" in shapes else AlexNet
-    if len(convs) not in kinds or len(linears) != 3 or "features.0.weight" not in shapes:
+    if len(convs) not in kinds or len(linears) != 3 or "features.0.weight" not in convs:
         raise WeightsError(
             f"{where} is of none of AlexNet, CaffeNet and VGG: it has {len(convs)} convolutions in features and {len(linears)} linear layers "
             f"in classifier; load_weights loads weights by name into any network"
         )
     width, in_channels = shapes["features.0.weight"][:2]
-    options: dict[str, Any] = {"hidden": shapes[linears[0][1]][0]}
+    options: dict[str, Any] = {"hidden": shapes[linears[0]][0]}
     if len(convs) > 5 and any(name.endswith("running_mean") for name in shapes):
         options["norm"] = "batch"
-    with init.skipped():
-        model: Classifier = kinds[len(convs)](shapes[linears[-1][1]][0], in_channels, width, **options)
     try:
-        load_weights(model, tensors)
-    except WeightsError as error:
-        raise WeightsError(str(error).replace("the mapping", where)) from error
-    model.eval()
-    return model
+        with init.skipped():
+            model: Classifier = kinds[len(convs)](shapes[linears[-1]][0], in_channels, width, **options)
+    except ValueError as error:
+        raise WeightsError(f"{where} is of none of AlexNet, CaffeNet and VGG, though named as one: {error}") from error
+    _load(model, where, tensors)
+    return model.eval()
 
 
 def load_trunk(model: Segmenter, source: str | os.PathLike[str] | Mapping[str, Any]) -> Segmenter:
@@ -206,15 +226,11 @@ def load_trunk(model: Segmenter, source: str | os.PathLike[str] | Mapping[str, A
     """
     if not hasattr(model, "load_trunk"):
         raise WeightsError(f"{type(model).__name__} has no trunk that a classifier's weights could start; FCN and SegNet have")
-    classifier = load_classifier(source)
+    where, tensors = _opened(source)
+    classifier = _classifier(where, tensors)
     try:
         model.load_trunk(classifier)
     except ValueError as error:
-        where = "the mapping" if isinstance(source, Mapping) else str(source)
         theirs = f"weights of {type(classifier).__name__} with width={classifier.state_dict()['features.0.weight'].shape[0]}"
         raise WeightsError(f"{where} cannot be the trunk of {type(model).__name__}: {error}; it holds {theirs}") from error
     return model
-
-
-def _some(items: tuple[str, ...] | list[str], most: int = 4) -> str:
-    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")

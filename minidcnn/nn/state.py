@@ -46,11 +46,11 @@ def load_state(module: Module, state: Mapping[str, Any], strict: bool) -> Incomp
     unexpected = [key for key in state if key not in known]
     complaints = []
     if strict and missing:
-        complaints.append(f"{_count(missing, 'key')} missing: {_some(missing)}")
+        complaints.append(f"{count(missing, 'key')} missing: {some(missing)}")
     if strict and unexpected:
-        complaints.append(f"{_count(unexpected, 'key')} unexpected: {_some(unexpected)}")
+        complaints.append(f"{count(unexpected, 'key')} unexpected: {some(unexpected)}")
     if wrong:
-        complaints.append(f"{_count(wrong, 'shape')} differ{'s' if len(wrong) == 1 else ''}: {_some(wrong)}")
+        complaints.append(f"{count(wrong, 'shape')} differ{'s' if len(wrong) == 1 else ''}: {some(wrong)}")
     if complaints:
         hint = "; pass strict=False to load what fits by name" if strict and not wrong else ""
         raise ValueError(f"load_state_dict: the state does not fit {name}: {'; '.join(complaints)}{hint}")
@@ -70,10 +70,12 @@ def _array(key: str, value: Any) -> Array:
     return array
 
 
-def _count(items: list[str], noun: str) -> str:
+def count(items: list[str], noun: str) -> str:
+    """How many there are of a thing, in words."""
     return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
-def _some(items: Iterable[str]) -> str:
+def some(items: Iterable[str]) -> str:
+    """The first of them, and how many there are more."""
     items = list(map(str, items))
     return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

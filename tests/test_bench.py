@@ -216,6 +216,13 @@ def test_a_process_that_says_much_on_stderr_goes_on_measuring() -> None:
         side.close()
 
 
+def test_warnings_of_a_process_that_measures_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """Slower kernels than those asked for, say: once each, and nothing else of what it says."""
+    code = "import warnings\nfor _ in range(2): warnings.warn('slower kernels are used')\nwarnings.warn('old', FutureWarning)\nprint('{}')"
+    Side([sys.executable, "-W", "always", "-c", code], {}).close()
+    assert capsys.readouterr().err == "warning: slower kernels are used\nwarning: old\n"
+
+
 def test_the_command_prints_words_or_json(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["bench", "--base", "2", "--shape", "1,3,32,32", "--rounds", "1"]
     assert main(arguments) == 0

@@ -302,6 +302,12 @@ def test_of_a_step_that_fails_the_table_says_what_failed_first(box: Box) -> None
     assert table["wgmma"].endswith("; first FAILED tests/test_some.py::test_that_is_wrong - assert (1 + 1) == 3")
 
 
+def test_what_a_benchmark_was_warned_of_stands_beside_its_numbers(box: Box) -> None:
+    box.program("python3", PYTHON.replace('echo "best', 'echo "warning: slower kernels are used"\necho "best'))
+    _, table = box.run("kernels-tf32")
+    assert table["kernels-tf32"].endswith("42 passed in 1s; first warning: slower kernels are used")
+
+
 def test_time_that_is_up_ends_a_step_and_skips_the_rest(box: Box) -> None:
     status, table = box.run("tests train", "4", HANGING="-k tensor or")
     assert status == 1 and table["fragments"].startswith("TOO LONG") and table["fragments"].endswith("it hangs")

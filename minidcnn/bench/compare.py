@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,10 +62,16 @@ class Side:
         return answer
 
     def close(self) -> None:
-        with self.said, self.process:
-            assert self.process.stdin is not None
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
+        """End the process, and pass on what it was warned of: it may be that something else was measured than asked for."""
+        with self.said:
+            with self.process:
+                assert self.process.stdin is not None
+                with contextlib.suppress(OSError):
+                    self.process.stdin.close()
+            self.said.seek(0)
+            warned = (match[1] for line in self.said if (match := re.search(r"Warning: (.+)", line)))
+            for message in dict.fromkeys(warned):
+                print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def _ours(job: dict[str, Any], **environment: str) -> Side:

@@ -59,10 +59,10 @@ wanted() { # wanted PART NAME: whether this step was asked for
     return 1
 }
 
-said() { # said FILE PATTERN: the last line that matches, or else the last; of tests also the first that failed, and the one that was under way
+said() { # said FILE PATTERN: the last line that matches, or else the last; the first test that failed or warning, and the test under way
     local line failed under_way
     line=$({ grep '[^ ]' "$1" | tail -n 1; [ -n "$2" ] && grep -E "$2" "$1"; } | tail -n 1 | sed 's/^=* *//; s/ *=*$//')
-    failed=$(grep -E -m 1 '^(FAILED|ERROR) tests/' "$1" || grep -oE -m 1 '^tests/[^ ]+::.* (FAILED|ERROR)' "$1")
+    failed=$(grep -E -m 1 '^((FAILED|ERROR) tests/|warning: )' "$1" || grep -oE -m 1 '^tests/[^ ]+::.* (FAILED|ERROR)' "$1")
     under_way=$(grep -oE '^tests/[^ ]+::.*' "$1" | tail -n 1 | sed 's/ *Fatal Python error.*//')
     [[ -n $under_way && ! $under_way =~ \ (PASSED|FAILED|SKIPPED|ERROR|XFAIL|XPASS) ]] && line="in $under_way"
     printf '%s' "$line${failed:+; first $failed}"

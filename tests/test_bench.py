@@ -169,6 +169,13 @@ def test_a_graph_is_of_a_step(what: str, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == f"error: --graph launches a training step as one; --what {what} has none: leave it out\n"
 
 
+def test_memory_is_not_that_of_a_graph(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--what", "memory", "--graph", "--backend", "cupy"]) == 2
+    assert capsys.readouterr().err == (
+        "error: --what memory does not see what a recorded step takes, which has memory of its own: leave out --graph\n"
+    )
+
+
 def test_cold_compiles_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

@@ -107,6 +107,8 @@ def measure(job: Job, peer: str | None = None, rounds: int = 7, progress: Progre
     """Everything that `text` reports, as plain values. ValueError if options do not fit together, the peer cannot be had or a process fails."""
     if job.graph and job.what in ("infer", "layers"):
         raise ValueError(f"--graph launches a training step as one; --what {job.what} has none: leave it out")
+    if job.graph and job.what == "memory":
+        raise ValueError("--what memory does not see what a recorded step takes, which has memory of its own: leave out --graph")
     if peer:
         _script(peer)  # before anything is measured
     result: dict[str, Any] = {**job.told(), "peer": peer, "rounds": rounds}

@@ -109,6 +109,37 @@ def test_time_and_memory_are_the_devices_own(cupy: Any) -> None:
     assert machine["name"] == "stand-in" and machine["gflops"] > 0 and machine["gigabytes"] > 0
 
 
+def test_the_ceiling_is_a_product_of_random_numbers(cupy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ones take less power, and an H200 multiplies them an eighth faster than what networks hold."""
+    seen: list[Any] = []
+    multiply = cupy.matmul
+    monkeypatch.setattr(cupy, "matmul", lambda a, b, out: (seen.append((a.get(), b.get())), multiply(a, b, out=out))[1], raising=False)
+    Gpu().machine("float16")
+    for factor in seen[0]:
+        assert factor.dtype == np.float16 and len(np.unique(factor)) > 1000
+        assert abs(factor.mean(dtype=float)) < 0.1 and abs(factor.std(dtype=float) - 1) < 0.1
+    assert (seen[0][0] != seen[0][1]).any()
+
+
+@needs_simulator
+@pytest.mark.usefixtures("cupy")
+def test_layers_multiply_what_the_peer_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normal numbers, not positive ones."""
+    seen: list[Any] = []
+    monkeypatch.setattr(kernels(), "conv2d", lambda *arguments: seen.extend(arguments[:2]))
+    item = {
+        "kind": "conv2d",
+        "x": [2, 8, 9, 11],
+        "y": [2, 16, 9, 11],
+        "kernel": (3, 3),
+        "stride": (1, 1),
+        "padding": (1, 1),
+        "dilation": (1, 1),
+    }
+    layer({**item, "groups": 1})()
+    assert len(seen) == 2 and all(abs(a.get().mean()) < 0.1 and abs(a.get().std() - 1) < 0.1 for a in seen)
+
+
 def test_operations_from_the_arguments_of_a_launch() -> None:
     geometry = (2, 3, 9, 8, 5, 4, 3, 2, 1, 1, 0, 0, 1, 1)
     assert operations("conv_forward", (None, None, None, None, 7, 3, 7, *geometry)) == 2 * (2 * 5 * 4) * 7 * 3 * (3 * 2)

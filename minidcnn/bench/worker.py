@@ -168,13 +168,13 @@ def record(run: Run) -> list[dict[str, Any]]:
 
 
 def layer(item: dict[str, Any]) -> Run:
-    """One convolution, on random numbers."""
+    """One convolution, on normal random numbers, as the peer has: what numbers are decides how fast a GPU is."""
     rng, own = np.random.default_rng(0), kernels()
     window = Window.of(item["kernel"], item["stride"], item["padding"], item["dilation"])
 
     def images(shape: list[int]) -> Array:
         n, c, h, w = shape
-        return to_backend(nchw(rng.random((n, h, w, c), dtype=np.float32).astype(image_dtype(), copy=False)))
+        return to_backend(nchw(rng.standard_normal((n, h, w, c), np.float32).astype(image_dtype(), copy=False)))
 
     x, y, groups = images(item["x"]), images(item["y"]), item["groups"]
     w = images([y.shape[1], x.shape[1] // groups, *window.kernel])

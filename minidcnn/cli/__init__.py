@@ -22,6 +22,7 @@ COMMANDS = {
     "show": "a picture of a data set's images with their masks",
     "predict": "segment images with a trained network",
     "evaluate": "score a trained network on a data set",
+    "export": "write a trained network as an ONNX file, for programs that know nothing of minidcnn",
     "summary": "layers, sizes, parameters and multiply-adds of a network",
     "bench": "how fast networks train and predict here, and PyTorch beside them",
 }

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import atomic, checkpoints, weights
     from .checkpoints import Checkpoint, CheckpointError, load_checkpoint, model_of, save_checkpoint
+    from .onnx.build import Exported
+    from .onnx.checkpoint import export_checkpoint
+    from .onnx.export import export_onnx
+    from .onnx.trace import ExportError
     from .weights import Loaded, WeightsError, load_classifier, load_trunk, load_weights, read_weights, save_weights
 
 _HOME = {
     "Checkpoint": "checkpoints",
     "CheckpointError": "checkpoints",
+    "ExportError": "onnx.trace",
+    "Exported": "onnx.build",
+    "export_checkpoint": "onnx.checkpoint",
+    "export_onnx": "onnx.export",
     "load_checkpoint": "checkpoints",
     "model_of": "checkpoints",
     "save_checkpoint": "checkpoints",
@@ -29,10 +37,14 @@ _MODULES = ("atomic", "checkpoints", "weights")
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "ExportError",
+    "Exported",
     "Loaded",
     "WeightsError",
     "atomic",
     "checkpoints",
+    "export_checkpoint",
+    "export_onnx",
     "load_checkpoint",
     "load_classifier",
     "load_trunk",

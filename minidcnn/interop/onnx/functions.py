@@ -1,0 +1,221 @@
+"""Functions that compute, of any arrays, as ONNX nodes: arithmetic, activations, reductions, products, normalisation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...backend import HALF, sum_dtype
+from ...functional import activation, common, elementwise, linalg, norm, reduce
+from ...functional.shape import Permute
+from .trace import Fixed, Ref
+from .writer import Op, builds
+
+# -- elementwise --------------------------------------------------------------------------------------------------------------
+
+_SAME = {
+    elementwise.Sub: "Sub",
+    elementwise.Mul: "Mul",
+    elementwise.PowerOf: "Pow",
+    elementwise.Maximum: "Max",
+    elementwise.Minimum: "Min",
+    elementwise.Where: "Where",
+    elementwise.Exp: "Exp",
+    elementwise.Log: "Log",
+    elementwise.Sqrt: "Sqrt",
+    elementwise.Abs: "Abs",
+    activation.ReLU: "Relu",
+    activation.Sigmoid: "Sigmoid",
+    activation.Tanh: "Tanh",
+}
+
+
+@builds(*_SAME)
+def same(op: Op) -> str:
+    return op.graph.node(_SAME[type(op.function)], *op.operands())
+
+
+@builds(elementwise.Add)
+def add(op: Op) -> str:
+    """Behind a product with the weight of a linear layer, the bias goes into the product."""
+    product, bias = op.step.inputs[0], op.writer.source(op.step.inputs[1])
+    if product.kind == "step" and len(op.writer.program.main.kind(bias)[0]) == 1 and op.maker()[:1] == [linalg.MatMul()]:
+        factors = _linear(Op(op.writer, product.at))
+        if factors is not None:
+            return op.graph.node("Gemm", *factors, op.writer.value(bias), transB=1)
+    return op.graph.node("Add", *op.operands())
+
+
+@builds(elementwise.Div, elementwise.Scale)
+def divide(op: Op) -> str:
+    """A sum over so many elements as it is divided by is a mean."""
+    g, sums = op.graph, op.maker()
+    if sums and all(type(f) is reduce.Sum and f.axes == sums[0].axes for f in sums) and sums[0].axes:
+        counts = [math.prod(f.source[i] for i in f.axes) for f in sums]
+        if counts == _divisors(op):
+            source = op.writer.program.main.steps[op.step.inputs[0].at].inputs[0]
+            return g.node("ReduceMean", op.writer.value(source), g.ints(*sums[0].axes), keepdims=int(sums[0].keepdim))
+    if any(type(f) is not type(op.function) for f in op.functions):
+        raise Fixed("what is divided by depends on the size")
+    if isinstance(op.function, elementwise.Div):
+        return g.node("Div", *op.operands())
+    factor = op.same("factor")
+    if factor == -1:
+        return g.node("Neg", op.x())
+    if op.dtype != HALF:
+        return g.node("Mul", op.x(), op.number(factor))
+    single = sum_dtype(HALF)  # the factor keeps its digits
+    return g.cast(g.node("Mul", g.cast(op.x(), single), op.number(factor, single)), HALF)
+
+
+def _divisors(op: Op) -> list[float]:
+    """The number that input 0 is divided by in each trace, 0 where it is none."""
+    found = []
+    for step, trace in zip(op.steps, op.writer.program.traces, strict=True):
+        assert step is not None
+        if isinstance(step.function, elementwise.Scale):
+            found.append(1 / step.function.factor if step.function.factor else 0.0)
+        else:
+            array = trace.constants[step.inputs[1].at] if step.inputs[1].kind == "constant" else np.zeros(1)
+            found.append(0.0 if not array.size or any(array.strides) else float(array.flat[0]))
+    return found
+
+
+@builds(elementwise.Power)
+def power(op: Op) -> str:
+    exponent = op.same("exponent")
+    return op.graph.node("Mul", op.x(), op.x()) if exponent == 2 else op.graph.node("Pow", op.x(), op.number(exponent))
+
+
+@builds(elementwise.Log1p)
+def log1p(op: Op) -> str:
+    """x log(u) / (u - 1) with u = 1 + x rounded, and x where u = 1: exact for small x (Higham, "Accuracy and stability", 2002, section 1.14)."""
+    g, one, x = op.graph, op.number(1), op.x()
+    u = g.node("Add", x, one)
+    none = g.node("Equal", u, one)
+    below = g.node("Where", none, one, g.node("Sub", u, one))
+    infinite = g.node("Equal", x, op.number(math.inf))
+    quotient = g.node("Div", g.node("Mul", g.node("Where", infinite, one, x), g.node("Log", u)), g.node("Where", infinite, one, below))
+    return g.node("Where", none, x, quotient)
+
+
+@builds(elementwise.Clamp)
+def clamp(op: Op) -> str:
+    limits = ["" if limit is None else op.number(limit) for limit in op.same("low", "high")]
+    return op.graph.node("Clip", op.x(), *limits)
+
+
+@builds(activation.LeakyReLU)
+def leaky_relu(op: Op) -> str:
+    """LeakyRelu's slope has the digits of float32."""
+    g, slope = op.graph, op.same("slope")
+    if op.dtype != np.float64:
+        return g.node("LeakyRelu", op.x(), alpha=slope)
+    return g.node("Where", g.node("Greater", op.x(), op.number(0)), op.x(), g.node("Mul", op.x(), op.number(slope)))
+
+
+@builds(activation.Softmax, activation.LogSoftmax)
+def softmax(op: Op) -> str:
+    return op.graph.node(type(op.function).__name__, op.x(), axis=op.same("axis"))
+
+
+@builds(common.Cast)
+def cast(op: Op) -> str:
+    return op.graph.cast(op.x(), op.same("dtype"))
+
+
+@builds(common.Move)
+def move(op: Op) -> str:
+    return op.x()
+
+
+# -- reductions ---------------------------------------------------------------------------------------------------------------
+
+
+@builds(reduce.Sum)
+def total(op: Op) -> str:
+    axes, keep = op.same("axes", "keepdim")
+    return op.graph.node("ReduceSum", op.x(), op.graph.ints(*axes), keepdims=int(keep)) if axes else op.x()
+
+
+@builds(reduce.Extremum)
+def extremum(op: Op) -> str:
+    axes, largest = op.same("axes", "largest")
+    return op.graph.node("ReduceMax" if largest else "ReduceMin", op.x(), op.graph.ints(*axes), keepdims=1) if axes else op.x()
+
+
+@builds(reduce.LogSumExp)
+def logsumexp(op: Op) -> str:
+    axes = op.same("axes")
+    return op.graph.node("ReduceLogSumExp", op.x(), op.graph.ints(*axes), keepdims=1) if axes else op.x()
+
+
+# -- products -----------------------------------------------------------------------------------------------------------------
+
+
+@builds(linalg.MatMul)
+def matmul(op: Op) -> str:
+    factors = _linear(op)
+    return op.graph.node("MatMul", op.x(), op.x(1)) if factors is None else op.graph.node("Gemm", *factors, transB=1)
+
+
+def _linear(op: Op) -> tuple[str, str] | None:
+    """(x, weight) of a product of x (N, I) with a transposed matrix (O, I): a linear layer."""
+    turned = op.maker(1)
+    if turned[:1] != [Permute((1, 0))] or len(op.shapes()[0]) != 2:
+        return None
+    weight = op.writer.program.main.steps[op.step.inputs[1].at].inputs[0]
+    return op.x(), op.writer.value(weight)
+
+
+# -- normalisation ------------------------------------------------------------------------------------------------------------
+
+
+@builds(norm.Normalize)
+def normalize(op: Op) -> str:
+    """Batch norm by running statistics, under their own names where they are a layer's."""
+    mean, rstd = (np.asarray(a.get() if hasattr(a, "get") else a) for a in (op.function.mean, op.function.rstd))
+    kind = op.writer.program.main.kind(op.step.inputs[1])[1]
+    eps = 0.0
+    names = [op.graph.array(mean.astype(kind)), op.graph.array((rstd**-2).astype(kind))]
+    own = op.step.inputs[1].at if op.step.inputs[1].kind == "name" else ""
+    layers = sorted(op.writer.modules.items(), key=lambda item: f"{item[0]}.weight" != own)
+    for path, layer in layers:
+        running: Any = [getattr(layer, name, None) for name in ("running_mean", "running_var", "eps")]
+        if any(value is None for value in running) or running[0].shape != mean.shape:
+            continue
+        if np.array_equal(running[0].numpy(), mean) and np.array_equal(
+            1 / np.sqrt(running[1].numpy().astype("float64") + running[2]), rstd
+        ):
+            refs = [Ref("name", f"{path}.{name}" if path else name) for name in ("running_mean", "running_var")]
+            if all(ref.at in op.writer.program.main.named for ref in refs):
+                names, eps = list(map(op.writer.value, refs)), running[2]
+                break
+    return op.graph.node("BatchNormalization", op.x(), op.x(1), op.x(2), *names, epsilon=eps)
+
+
+@builds(norm.BatchNorm, norm.BatchNormReLU)
+def batch_norm(op: Op) -> str:
+    """Batch norm by the batch's own statistics: (x - mean) / sqrt(variance + eps) weight + bias."""
+    g, rank, single = op.graph, len(op.shapes()[0]), sum_dtype(op.dtype)
+    axes = g.ints(0, *range(2, rank))
+    x = op.graph.cast(op.x(), single) if op.dtype == HALF else op.x()
+    centred = g.node("Sub", x, g.node("ReduceMean", x, axes, keepdims=1))
+    variance = g.node("ReduceMean", g.node("Mul", centred, centred), axes, keepdims=1)
+    unit = g.node("Div", centred, g.node("Sqrt", g.node("Add", variance, op.number(op.same("eps"), single))))
+    weight, bias = (g.node("Reshape", op.x(i), g.ints(-1, *(1,) * (rank - 2))) for i in (1, 2))
+    y = g.node("Add", g.node("Mul", unit, weight), bias)
+    y = op.graph.cast(y, HALF) if op.dtype == HALF else y
+    return g.node("Relu", y) if isinstance(op.function, norm.BatchNormReLU) else y
+
+
+@builds(norm.ChannelSum)
+def channel_sum(op: Op) -> str:
+    """The channels shifted by each distance, zeros beyond the ends, added up."""
+    g, (before, after), rank = op.graph, op.same("before", "after"), len(op.shapes()[0])
+    channels = op.lengths(1)[0]
+    padded = g.node("Pad", op.x(), g.ints(0, before, *(0,) * (rank - 2), 0, after, *(0,) * (rank - 2)))
+    shifted = [g.node("Slice", padded, g.ints(k), g.ints(k + channels), g.ints(1)) for k in range(before + after + 1)]
+    return g.node("Sum", *shifted)

@@ -223,6 +223,15 @@ def test_a_process_that_says_much_on_stderr_goes_on_measuring() -> None:
         side.close()
 
 
+def test_processes_get_ready_side_by_side(tmp_path: Path) -> None:
+    """Each waits for the file that the other writes."""
+    code = "import pathlib, sys, time\nown, other = map(pathlib.Path, sys.argv[1:3])\nown.touch()\n"
+    code += "for _ in range(500):\n    if other.exists(): break\n    time.sleep(0.02)\nelse: sys.exit()\nprint('{}')"
+    files = [str(tmp_path / name) for name in "ab"]
+    with compare._sides(*(lambda f=f: Side([sys.executable, "-c", code, *f], {}) for f in (files, files[::-1]))) as sides:  # type: ignore[misc]
+        assert [side.ready for side in sides] == [{}, {}]
+
+
 def test_warnings_of_a_process_that_measures_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     """Slower kernels than those asked for, say: once each, and nothing else of what it says."""
     code = "import warnings\nfor _ in range(2): warnings.warn('slower kernels are used')\nwarnings.warn('old', FutureWarning)\nprint('{}')"

@@ -202,6 +202,18 @@ def test_a_steps_operations_speed_and_ratio(what: str) -> None:
     assert result["machine"] == MACHINE and (result["what"], result["peer"], result["rounds"]) == (what, "torch", 1)
 
 
+def test_a_graph_is_timed_when_it_has_been_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two turns run as they are, the third records, all later ones only launch: those count, however few are asked for."""
+    times = iter([9.0, 8.0, 50.0, 2.0, 3.0, 4.0])
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr(compare.Side, "__init__", lambda *_, **__: None)
+    monkeypatch.setattr(compare.Side, "ready", {"layers": LAYERS}, raising=False)
+    monkeypatch.setattr(compare.Side, "ask", lambda self, command: MACHINE if command == "machine" else {"seconds": next(times)})
+    monkeypatch.setattr(compare.Side, "close", lambda self: None)
+    result = measure(Job("step", "unet", (2, 3, 32, 48), 8, backend="cupy", graph=True), rounds=3, progress=lambda *at: seen.append(at))
+    assert result["seconds"] == 3.0 and seen[-1] == (6, 6)
+
+
 @pytest.mark.usefixtures("told")
 def test_each_kind_of_layer_is_measured_once_and_counted_as_often_as_it_occurs() -> None:
     result = measure(Job("layers", "unet", (2, 3, 32, 48), 8), "torch", 1)

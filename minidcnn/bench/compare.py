@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ..backend.cuda.graph import WARM_UP
 from .job import Job
 
 PEERS = Path(__file__).resolve().parent.parent.parent / "tests" / "peers"  # of a checkout: the product itself knows no other library
@@ -24,7 +25,7 @@ Progress = Callable[[int, int], None]  # turns done, turns in all
 
 
 class Side:
-    """One process that measures on request."""
+    """One process that measures on request. It gets ready while others do."""
 
     def __init__(self, command: list[str], job: dict[str, Any], **environment: str) -> None:
         self.said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # a pipe that nobody empties would stop it
@@ -32,13 +33,14 @@ class Side:
             [*command, json.dumps(job)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True,
             env={**os.environ, **environment},
         )  # fmt: skip
-        try:
+
+    def wait(self) -> None:
+        """Until it is `ready`, which is what it says then. ValueError if it never will be."""
+        if not hasattr(self, "ready"):
             self.ready = self._answer()
-        except BaseException:
-            self.close()
-            raise
 
     def ask(self, command: str) -> dict[str, Any]:
+        self.wait()
         assert self.process.stdin is not None
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
@@ -100,6 +102,8 @@ def _sides(*makers: Callable[[], Side]) -> Iterator[list[Side]]:
             side = make()
             stack.callback(side.close)
             sides.append(side)
+        for side in sides:  # before anything is measured
+            side.wait()
         yield sides
 
 
@@ -147,16 +151,17 @@ def _ratios(ours: list[float], theirs: list[list[float]]) -> dict[str, Any]:
 def _turns(job: Job, peer: str | None, rounds: int, progress: Progress, roofline: bool = True) -> dict[str, Any]:
     makers = _makers(job.told(record=True), peer)
     stays = job.what == "infer" and job.backend == "numpy"  # then once more with weights that stay
+    first = WARM_UP + 1 if job.graph else 1  # turns that warm up; the last of a graph's records it
     if stays:
         makers.append(lambda: _ours(job.told(constant=True)))
     with _sides(*makers) as sides:
         times: list[list[float]] = [[] for _ in sides]
-        for turn in range(rounds + 1):
+        for turn in range(first + rounds):
             for side, of_side in zip(sides, times, strict=True):
                 seconds = side.run()
-                if turn:  # the first one warms up
+                if turn >= first:
                     of_side.append(seconds)
-            progress(turn + 1, rounds + 1)
+            progress(turn + 1, first + rounds)
         gflop = sum(map(operations, sides[0].ready["layers"])) / 1e9
         constant = times.pop() if stays else None
         values = _ratios(times[0], times[1:])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders, read_lines
+from .images import Source
 from .labels import LabelTable, infer_table, scan
 from .palette import default_palette
 from .sample import DataError, Value
@@ -38,7 +39,8 @@ class Folder(FileDataset):
     wanted, its gray value or three numbers of its colour); else "background", "class 1", ... Background is a class, too.
     values: the gray value or colour (r, g, b) of each class. ignored: values whose pixels don't count (255 beside indices does so anyway).
     channels, white: see `read_image`. suffix: the masks' ending. strict: False leaves incomplete pairs out, for `check` to report.
-    `guessed` holds those of classes, values, ignored and suffix that were found out or invented.
+    `guessed` holds those of classes, values, ignored and suffix that were found out or invented; `transparent` is the first mask found to have
+    transparent pixels, which count as black.
     """
 
     def __init__(
@@ -60,12 +62,13 @@ class Folder(FileDataset):
         folders = _find_layout(root)
         split = choose_split(split, ("train", "val", "all") if "all" in folders else (*folders, "all"), f"Folder {root}")
         self.guessed: dict[str, Any] = {}
+        self.transparent: Source | None = None
         pairs: dict[str, list[Entry]] = {}
         problems: list[str] = []
         endings: set[str] = set()
         for part, (images, masks) in folders.items():
-            pairs[part], found, ending = pair_folders(images, masks, suffix)
-            problems += found
+            pairs[part], complaints, ending = pair_folders(images, masks, suffix)
+            problems += complaints
             endings.add(ending)
         if suffix is None and len(endings) == 1:
             self.guessed["suffix"] = ending
@@ -75,7 +78,9 @@ class Folder(FileDataset):
         names, values = _names_and_values(root, classes, values)
         ignored = None if ignored is None else _tuples(ignored, "ignored")
         if values is None:
-            table = infer_table(scan([entry.mask for entry in everything], strict), names, ignored, root)
+            found = scan([entry.mask for entry in everything], strict)
+            table = infer_table(found, names, ignored, root)
+            self.transparent = found.transparent
             self.guessed |= {"values": table.values} | ({} if ignored is not None else {"ignored": table.ignored})
         else:
             table = LabelTable(values, (255,) if ignored is None and _may_ignore_255(values) else ignored or ())

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from .sample import Array, DataError
 
@@ -65,7 +65,7 @@ _large = _Large(2**32)  # Pillow takes much less for an attack, but here the use
 
 
 @contextmanager
-def opened(source: Source | Path) -> Iterator[Image.Image]:
+def opened(source: Source | Path) -> Iterator[ImageFile.ImageFile]:
     """The file, opened by Pillow and at the source's page. DataError if it is missing or no image, also while it is read; MemoryError names it."""
     source = source if isinstance(source, Source) else Source(source)
     try:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -105,6 +106,7 @@ class Scan:
     example: dict[Value, Source] = field(default_factory=dict)
     alike: dict[frozenset[Value], list[Source]] = field(default_factory=dict)  # files by the values they hold, if these are few
     unread: list[str] = field(default_factory=list)  # complaints of the files that could not be read
+    transparent: Source | None = None  # a file with transparent pixels, which count as black
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -112,25 +114,36 @@ class Scan:
         return tuple(sorted(self.pixels, key=pack))
 
 
+class _Counted(NamedTuple):
+    """What one mask holds: its values, packed if `colour`, and the number of pixels of each."""
+
+    colour: bool
+    keys: Array
+    counts: Array
+    transparent: bool
+
+
 def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
     """Reads all masks once. With `strict` the first bad file raises its DataError, else the complaint is kept in `unread`."""
 
-    def count(source: Source, colour: bool) -> tuple[bool, Array, Array] | DataError:
+    def count(source: Source, colour: bool) -> _Counted | DataError:
         try:
             raw = read_raw(source, colour)
         except DataError as error:
             return error
         if raw.values.dtype == np.uint8:
-            counts = np.bincount(raw.values.ravel(), minlength=256)
-            keys = np.flatnonzero(counts)
-            return raw.colour, keys, counts[keys]
-        return raw.colour, *np.unique(raw.values, return_counts=True)
+            every = np.bincount(raw.values.ravel(), minlength=256)
+            keys = np.flatnonzero(every)
+            counts = every[keys]
+        else:
+            keys, counts = np.unique(raw.values, return_counts=True)
+        return _Counted(raw.colour, keys, counts, raw.transparent)
 
     with ThreadPoolExecutor() as threads:  # decoding runs outside Python's lock
         found = list(threads.map(lambda s: count(s, False), sources))
-        result = Scan(colour=any(not isinstance(f, DataError) and f[0] for f in found))
+        result = Scan(colour=any(isinstance(f, _Counted) and f.colour for f in found))
         if result.colour:  # gray and palette files among colour masks stand for their colours
-            again = [i for i, f in enumerate(found) if not isinstance(f, DataError) and not f[0]]
+            again = [i for i, f in enumerate(found) if isinstance(f, _Counted) and not f.colour]
             for i, f in zip(again, threads.map(lambda i: count(sources[i], True), again), strict=True):
                 found[i] = f
     for source, f in zip(sources, found, strict=True):
@@ -139,10 +152,12 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
                 raise f
             result.unread.append(str(f))
             continue
-        held = [unpack(key, result.colour) for key in f[1].tolist()]
+        if f.transparent and result.transparent is None:
+            result.transparent = source
+        held = [unpack(key, result.colour) for key in f.keys.tolist()]
         if len(held) <= _MOST_GUESSED:
             result.alike.setdefault(frozenset(held), []).append(source)
-        for value, number in zip(held, f[2].tolist(), strict=True):
+        for value, number in zip(held, f.counts.tolist(), strict=True):
             result.pixels[value] = result.pixels.get(value, 0) + number
             result.example.setdefault(value, source)
     return result
@@ -193,6 +208,7 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
     if len(values) == 1:
         raise DataError(
             f"{where}: all masks hold the one value {value_text(values[0])}: nothing can be learned from them; were they exported right?"
+            + (f" (transparent pixels, as in {found.transparent}, count as black)" if found.transparent else "")
         )
     return LabelTable(values, ignored)
 

@@ -124,4 +124,6 @@ def proposed(dataset: Dataset, report: Report) -> list[str]:
     if rare and "values" in shown and len(dataset.classes) - len(rare) > 1:
         held, ignored = " or ".join(map(value_text, rare)), option_text("ignored", (*dataset.mask_ignored, *rare))
         notes.append(f"few pixels hold {held}: if that is no class, leave it out with {ignored}")
+    if dataset.transparent:
+        notes.append(f"transparent pixels of masks, as in {dataset.transparent}, count as black, whatever colour is hidden there")
     return notes

@@ -237,7 +237,7 @@ def test_layers(name: str, dtype: str) -> None:
 def test_linear_layers_are_gemm(tmp_path: Any) -> None:
     model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3, bias=False))
     exported = agree(model, normal((4, 6)), others=[(normal((1, 6), 1),)])
-    assert str(exported) == "input (batch, 6) float32 -> output (batch, 3) float32; batch may be any that the network takes"
+    assert str(exported) == "input (batch, 6) float32 -> output (batch, 3) float32; batch may have any size that the model takes"
 
 
 FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     path = args.checkpoint / "best.safetensors" if (args.checkpoint / "best.safetensors").is_file() else args.checkpoint
     if args.file.suffix.lower() != ".onnx":
-        raise ValueError(f"{args.file} must end in .onnx")
+        raise ValueError(f"{args.file}: the name of an ONNX file ends in .onnx; call it {args.file.with_suffix('.onnx')}")
     new_files([args.file], args)
     checkpoint, _ = open_checkpoint(path, "numpy")
     args.file.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,10 @@ class Exported:
         def side(values: Sequence[tuple[str, tuple[Size, ...], str]]) -> str:
             return ", ".join(f"{name} ({', '.join(map(str, shape))}) {dtype}" for name, shape, dtype in values)
 
-        sizes = f"{' and '.join(self.open)} may be any that the network takes" if self.open else "all sizes are fixed"
+        *first, last = self.open or ("",)
+        sizes = (
+            f"{', '.join(first)}{' and ' if first else ''}{last} may have any size that the model takes" if last else "all sizes are fixed"
+        )
         return f"{side(self.inputs)} -> {side(self.outputs)}; {sizes}"
 
 

@@ -141,14 +141,12 @@ class Op:
 
     def operands(self) -> list[str]:
         """The inputs of an elementwise function, before they were broadcast, where broadcasting them at once gives the same."""
-        refs = [self.writer.source(ref) for ref in self.step.inputs]
-        program = self.writer.program
-        shapes = [
-            [plain(program.main.constants[r.at]).shape] * len(program.traces) if r.kind == "constant" else program.shapes(r) for r in refs
-        ]
+        refs, program = [self.writer.source(ref) for ref in self.step.inputs], self.writer.program
+        constants = {ref: self.writer.constant(ref) for ref in refs if ref.kind == "constant"}  # Fixed if they depend on the size
+        shapes = [[constants[r].shape] * len(program.traces) if r in constants else program.shapes(r) for r in refs]
         if [np.broadcast_shapes(*each) for each in zip(*shapes, strict=True)] != self.made():
             return [self.writer.value(ref) for ref in self.step.inputs]
-        return [self.graph.array(self.writer.constant(ref)) if ref.kind == "constant" else self.writer.value(ref) for ref in refs]
+        return [self.graph.array(constants[ref]) if ref in constants else self.writer.value(ref) for ref in refs]
 
     def number(self, value: float, dtype: Any = None) -> str:
         """A constant without axes, in the output's dtype unless said otherwise."""

@@ -294,7 +294,7 @@ def test_wrong_checkpoints(command: Command, checkpoint: Path, photos: Path, tmp
     assert "is a folder, not a checkpoint file; did you mean" in said(checkpoint.parent)
     assert "is no checkpoint, or was damaged or cut short" in said(tmp_path / "text.safetensors")
     assert "is a safetensors file but no checkpoint of minidcnn" in said(tmp_path / "bare.safetensors")
-    assert "(2, 3, 3, 3) in the checkpoint and (3, 3, 3, 3) in the model" in said(tmp_path / "other.safetensors")
+    assert "is (2, 3, 3, 3), the model's is (3, 3, 3, 3)" in said(tmp_path / "other.safetensors")
     assert "vnet" in said(tmp_path / "unknown.safetensors")
     save_checkpoint(tmp_path / "plain.safetensors", Checkpoint("unet", loaded.config, loaded.tensors))
     assert "does not say the classes that it was trained with" in said(tmp_path / "plain.safetensors")

@@ -111,6 +111,17 @@ def test_a_move_that_changes_nothing_leaves_the_graph_as_it_is() -> None:
         result.backward()
 
 
+def test_values_that_numpy_does_not_take_are_named() -> None:
+    class Foreign:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise RuntimeError("it requires grad")
+
+    with pytest.raises(
+        TypeError, match=r"^load_state_dict: weight is no array that NumPy can take \(it requires grad\); convert it first$"
+    ):
+        nn.Linear(3, 2).load_state_dict({"bias": np.zeros(2), "weight": Foreign()})
+
+
 def test_a_module_is_no_part_of_itself() -> None:
     parent = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh()))
     for holder in (parent, parent[1], parent[1][0]):

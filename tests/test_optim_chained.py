@@ -155,7 +155,7 @@ def test_the_parts_of_a_sequence_keep_their_own_base_rates() -> None:
             schedule.step()
             again.step()
     with pytest.raises(ValueError, match="the state is for 1 schedules one after the other, this SequentialLR has 2"):
-        again.load_state_dict({**again.state_dict(), "schedulers": [{}]})
+        again.load_state_dict({**again.state_dict(), "_schedulers": [{}]})
 
 
 @pytest.mark.parametrize("names", [(name,) for name in FOLLOWING] + [("linear", "plateau")])
@@ -193,7 +193,7 @@ def test_a_group_added_between_the_parts_of_a_sequence() -> None:
         schedule.step()
         seen.append([g["lr"] for g in o.param_groups])
     assert seen == [[0.75, pytest.approx(0.15)], [1, 0.1], [1, 0.1], [0.5, 0.05], [0.5, 0.05]]
-    assert [g["initial_lr"] for g in o.param_groups] == [1, 0.1] and len(schedule.state_dict()["schedulers"][0]["base_lrs"]) == 2
+    assert [g["initial_lr"] for g in o.param_groups] == [1, 0.1] and len(schedule.state_dict()["_schedulers"][0]["base_lrs"]) == 2
 
 
 @pytest.mark.parametrize("make, message", [
@@ -212,6 +212,43 @@ def test_settings_for_each_group_do_not_fit_one_more(make: Callable[[Any], Any],
             schedule.step(*metric)
             schedule.step(*metric)
         assert str(caught.value) == message and [g["lr"] for g in o.param_groups] == before
+
+
+@pytest.mark.parametrize("name", [name for name in MAKERS if "one-cycle" not in name])  # whose marks torch keeps in the groups
+@pytest.mark.parametrize("stop", [0, 3, 4, 7])
+def test_states_go_over_to_torch_and_back(name: str, stop: int) -> None:
+    for first, second in ((optim, torch.optim), (torch.optim, optim)):
+        if second is torch.optim and (name == "lambda" or (name == "plateau" and not stop)):
+            continue  # it wants its own functions, and a best metric of infinity, which JSON lacks
+        began, goes_on = Run(first, (name,)), Run(second, (name,))
+        for t in range(stop):
+            began.step(t)
+        state = began.schedules[0].state_dict()
+        goes_on.schedules[0].load_state_dict(copy.deepcopy(state))
+        for mine, group in zip(began.rates, goes_on.optimizer.param_groups, strict=True):
+            group["lr"] = mine  # torch's schedules leave that to the state of the optimizer
+        for t in range(stop, stop + 6):
+            assert goes_on.rates == pytest.approx(began.rates, rel=1e-11, abs=1e-15), t
+            began.step(t)
+            goes_on.step(t)
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_group_taken_away_is_forgotten(name: str, which: int) -> None:
+    ours, theirs = Run(optim, (name,)), Run(torch.optim, (name,))
+    for t in range(4):
+        for run in (ours, theirs):
+            if t == 2:
+                del run.optimizer.param_groups[which]
+            run.step(t)
+        agree(ours, theirs, t)
+    again = Run(optim, (name,), 1)
+    again.load(ours.saved(), (0, 1))
+    for t in range(4, 8):
+        again.step(t)
+        ours.step(t)
+        assert again.rates == ours.rates
 
 
 def test_a_longer_run_keeps_what_was_changed() -> None:

@@ -64,7 +64,10 @@ def _array(key: str, value: Any) -> Array:
     """The value of a state dict as an array of numbers."""
     if isinstance(value, Tensor):
         return value._array
-    array: Array = value if is_cupy(value) else np.asarray(value)
+    try:
+        array: Array = value if is_cupy(value) else np.asarray(value)
+    except (TypeError, RuntimeError) as error:  # what torch says of bfloat16, of another device and of what requires gradients
+        raise TypeError(f"load_state_dict: {key} is no array that NumPy can take ({error}); convert it first") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"load_state_dict: {key} holds {array.dtype} values instead of numbers")
     return array

@@ -194,13 +194,13 @@ class SequentialLR(LRScheduler):
         self._last_lr = part.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "schedulers": [schedule.state_dict() for schedule in self.schedulers]}
+        return {**super().state_dict(), "_schedulers": [schedule.state_dict() for schedule in self.schedulers]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        self._check_state(state_dict, "base_lrs", "formula", "last_epoch", "schedulers")
-        ours, theirs = len(self.schedulers), len(state_dict["schedulers"])
+        self._check_state(state_dict, "last_epoch", "_schedulers")
+        ours, theirs = len(self.schedulers), len(state_dict["_schedulers"])
         if ours != theirs:
             raise ValueError(f"load_state_dict: the state is for {theirs} schedules one after the other, this SequentialLR has {ours}")
-        for schedule, state in zip(self.schedulers, state_dict["schedulers"], strict=True):
+        for schedule, state in zip(self.schedulers, state_dict["_schedulers"], strict=True):
             schedule.load_state_dict(state)
-        super().load_state_dict(state_dict)
+        self._resume(state_dict)

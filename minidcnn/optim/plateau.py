@@ -84,10 +84,10 @@ class ReduceLROnPlateau(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         names = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
-        return {**{name: getattr(self, name) for name in names}, "lr": self.get_lr()}
+        return {**{name: getattr(self, name) for name in names}, "_last_lr": self.get_lr()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self._check_state(state_dict, "best", "last_epoch", "num_bad_epochs", "cooldown_counter")
         self.best, self.last_epoch = state_dict["best"], state_dict["last_epoch"]
         self.num_bad_epochs, self.cooldown_counter = state_dict["num_bad_epochs"], state_dict["cooldown_counter"]
-        self._set(state_dict["lr"])
+        self._set(state_dict["_last_lr"])

@@ -77,10 +77,10 @@ class LRScheduler:
         return self._formula
 
     def _join(self) -> None:
-        """Take in the groups that were added since."""
-        late = self.optimizer.param_groups[len(self.base_lrs) :]
-        if late:
-            self.base_lrs += [float(group.setdefault("initial_lr", group["lr"])) for group in late]
+        """Take in the groups that were added since, and forget those that were taken away."""
+        groups, known = self.optimizer.param_groups, len(self.base_lrs)
+        if len(groups) != known:
+            self.base_lrs[len(groups) :] = [float(group.setdefault("initial_lr", group["lr"])) for group in groups[known:]]
             self._formula = [float(lr) for lr in self.get_lr()]
 
     def _follow(self, before: Sequence[float], after: Sequence[float]) -> None:
@@ -96,29 +96,31 @@ class LRScheduler:
             group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the schedule has come, in numbers and lists fit for JSON: steps, base rates, present rates and the formula's.
-
-        Settings such as total_iters are left to the constructor.
+        """How far the schedule has come, in numbers and lists fit for JSON: steps, base rates, present rates and, where torch has none, the
+        formula's. Settings such as total_iters are left to the constructor.
         """
         self._join()
-        return {
-            "last_epoch": self.last_epoch,
-            "base_lrs": list(self.base_lrs),
-            "lr": present(self.optimizer),
-            "formula": list(self._formula),
-        }
+        rates = {"base_lrs": list(self.base_lrs), "_last_lr": present(self.optimizer), "formula": list(self._formula)}
+        return {"last_epoch": self.last_epoch, **rates}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Go on from where state_dict() was taken; sets the optimizer's learning rates too. ValueError for a state that does not fit."""
-        self._check_state(state_dict, "base_lrs", "formula", "last_epoch")
+        """Go on from where state_dict(), here or in torch, was taken; sets the optimizer's learning rates too.
+
+        ValueError for a state that does not fit.
+        """
+        self._check_state(state_dict, "base_lrs", "last_epoch")
         self.base_lrs = [float(base) for base in state_dict["base_lrs"]]
-        before, now = state_dict["formula"], self._go(int(state_dict["last_epoch"]))  # which settings of the constructor may have changed
-        self._set([lr if a == b else self._next(lr, b, a) for lr, b, a in zip(state_dict["lr"], before, now, strict=True)])
+        self._resume(state_dict)
+
+    def _resume(self, state: Mapping[str, Any]) -> None:
+        now = self._go(max(0, int(state["last_epoch"])))  # torch counts from -1 what SequentialLR has not begun
+        before = state.get("formula", now)  # other settings of the constructor make another formula
+        self._set([lr if a == b else self._next(lr, b, a) for lr, b, a in zip(state["_last_lr"], before, now, strict=True)])
 
     def _check_state(self, state: Mapping[str, Any], *keys: str) -> None:
-        """ValueError unless `state` has "lr", with a number for each group, and the other keys."""
-        complete(f"{type(self).__name__}.load_state_dict", state, "lr", *keys)
-        ours, theirs = len(self.optimizer.param_groups), len(state["lr"])
+        """ValueError unless `state` has "_last_lr", with a number for each group, and the other keys."""
+        complete(f"{type(self).__name__}.load_state_dict", state, "_last_lr", *keys)
+        ours, theirs = len(self.optimizer.param_groups), len(state["_last_lr"])
         if ours != theirs:
             raise ValueError(f"load_state_dict: the schedule's state is for {theirs} parameter groups, the optimizer has {ours}")
 

@@ -74,7 +74,7 @@ def test_pytorch_takes_turns_at_every_layer() -> None:
     table = measure(Job("layers", "unet", (1, 3, 32, 32), 2), "torch", rounds=1)
     assert sum(item["times"] for item in table["layers"]) == 68
     assert all(item["ratio"] > 0 and item["gflops"] > 0 for item in table["layers"])
-    assert len(text(table).splitlines()) == 3 + len(table["layers"])
+    assert len(text(table).splitlines()) == 4 + len(table["layers"])
 
 
 def test_inference_counts_the_convolutions_of_training() -> None:

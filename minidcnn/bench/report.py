@@ -58,6 +58,11 @@ def _table(result: dict[str, Any]) -> list[str]:
         window = "{}x{}/{} p{}".format(*v["kernel"], v["stride"][0], v["padding"][0])
         line = f"{v['kind']:<17} {x + ' -> ' + y:<40} {window:<14} {v['times']:>5} {1e3 * v['seconds']:>8.2f} {v['gflops']:>8.0f}"
         lines.append(line + (f" {1e3 * v['peer_seconds']:>8.2f} {v['ratio']:>6.2f}" if "ratio" in v else ""))
+    ours, theirs = (sum(v.get(side, 0) * v["times"] for v in result["layers"]) for side in ("seconds", "peer_seconds"))
+    lines.append(
+        f"all of them: {1e3 * ours:.2f} ms"
+        + (f"; {result['peer']}: {1e3 * theirs:.2f} ms, ours are {theirs / ours:.2f} times as fast" if result["peer"] else "")
+    )
     return lines
 
 

@@ -162,3 +162,149 @@ def test_gray_among_colours_is_a_colour_or_refused(tmp_path: Path) -> None:
         DataError, match=r"deep\.png holds 300, which is no gray of 8 bits, but other masks hold colours; save all masks alike"
     ):
         read_raw(Source(tmp_path / "deep.png"), colour=True)
+
+
+# -- what Pillow does not hand out ----------------------------------------------------------------------------------------------------
+
+DEEP = rng.integers(0, 65536, (4, 6, 4)).astype(np.uint16)
+
+
+def write_tiff(
+    path: Path,
+    samples: np.ndarray,
+    photometric: int = 1,
+    extra: int | None = None,
+    order: str = "<",
+    planar: bool = False,
+    deflate: bool = False,
+) -> None:
+    """A TIFF of (H, W) or (H, W, C) samples of any kind, which Pillow cannot write. order: "<" or ">", of its bytes."""
+    height, width, channels = (*samples.shape, 1)[:3]
+    planes = samples.transpose(2, 0, 1) if planar else samples[None]
+    strips = [plane.astype(samples.dtype.newbyteorder(order)).tobytes() for plane in planes]
+    strips = [zlib.compress(strip) for strip in strips] if deflate else strips
+    file = bytearray(b"II*\0" if order == "<" else b"MM\0*") + bytes(4)
+
+    def put(data: bytes) -> int:
+        at = len(file)
+        file.extend(data + bytes(len(data) % 2))
+        return at
+
+    short, long = 3, 4
+    tags = {
+        256: (long, [width]), 257: (long, [height]), 258: (short, [8 * samples.itemsize] * channels), 259: (short, [8 if deflate else 1]),
+        262: (short, [photometric]), 273: (long, [put(strip) for strip in strips]), 277: (short, [channels]), 278: (long, [height]),
+        279: (long, [len(strip) for strip in strips]), 284: (short, [2 if planar else 1]), 338: (short, [] if extra is None else [extra]),
+        339: (short, [{"u": 1, "i": 2, "f": 3}[samples.dtype.kind]] * channels),
+    }  # fmt: skip
+    entries = b""
+    for number, (kind, values) in tags.items():
+        packed = struct.pack(f"{order}{len(values)}{'H' if kind == short else 'I'}", *values)
+        if len(packed) > 4:
+            packed = struct.pack(f"{order}I", put(packed))
+        entries += struct.pack(f"{order}HHI", number, kind, len(values)) + packed.ljust(4, b"\0") if values else b""
+    count = len(entries) // 12
+    file[4:8] = struct.pack(f"{order}I", put(struct.pack(f"{order}H", count) + entries + bytes(4)))
+    path.write_bytes(bytes(file))
+
+
+@pytest.mark.parametrize("name", ["rgb.png", "rgba.png", "la.png", "rgb.tif", "rgb_big.tif", "planes.tif", "rgb.ppm"])
+def test_colours_of_sixteen_bits_are_refused_not_cut(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    match name:
+        case "rgb.png" | "rgba.png" | "la.png":
+            channels, colour_type = {"rgb.png": (3, 2), "rgba.png": (4, 6), "la.png": (2, 4)}[name]
+            write_png(path, DEEP[:, :, :channels], 16, colour_type)
+        case "rgb.ppm":
+            path.write_bytes(b"P6\n6 4\n65535\n" + DEEP[:, :, :3].astype(">u2").tobytes())
+        case _:
+            write_tiff(path, DEEP[:, :, :3], 2, order=">" if "big" in name else "<", planar="planes" in name)
+    said = (
+        r" holds 16 bits per channel, of which only 8 can be read: save it with 8, or its channels as pages of one gray TIFF, or as \.npy$"
+    )
+    for read in (read_image, lambda p: read_raw(Source(p))):
+        with pytest.raises(DataError, match=name.replace(".", r"\.") + said):
+            read(path)
+
+
+def test_the_way_out_of_sixteen_bits_is_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", DEEP[:, :, :3])
+    pages = [Image.fromarray(DEEP[:, :, i].copy()) for i in range(3)]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    expected = DEEP[:, :, :3].transpose(2, 0, 1) * np.float32(1 / 65535)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.npy"), expected)
+    np.testing.assert_array_equal(read_image(Source(tmp_path / "x.tif", None)), expected)
+
+
+def test_channels_beside_gray_are_refused_not_left_out(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "two.tif", DEEP[:, :, :2].astype(np.uint8), 1, extra=0)
+    for read in (read_image, lambda p: read_raw(Source(p))):
+        with pytest.raises(
+            DataError, match=r"two\.tif has 2 channels, of which only the first can be read: save them as pages of one gray"
+        ):
+            read(tmp_path / "two.tif")
+
+
+@pytest.mark.parametrize("name", ["x.gif", "x.png", "x.webp"])
+def test_animations_are_refused_not_cut(name: str, tmp_path: Path) -> None:
+    first, second = (Image.fromarray(DEEP[:, :, i].astype(np.uint8)) for i in (0, 1))
+    first.save(tmp_path / name, save_all=True, append_images=[second], **({"lossless": True} if "webp" in name else {}))
+    for read in (read_image, lambda p: read_raw(Source(p))):
+        with pytest.raises(
+            DataError, match="is an animation, of which only the first picture can be read: save its pictures as pages of one TIFF"
+        ):
+            read(tmp_path / name)
+    first.save(tmp_path / name, **({"lossless": True} if "webp" in name else {}))
+    np.testing.assert_array_equal(read_raw(Source(tmp_path / name), colour=True).values, np.asarray(first).astype(int) * 0x010101)
+
+
+@pytest.mark.parametrize("deflate", [False, True])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.uint16])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_tiffs_of_both_byte_orders(order: str, dtype: type, deflate: bool, tmp_path: Path) -> None:
+    stored = np.array([[0, 1, 2, 200], [7, 7, 1, 0]], dtype)
+    write_tiff(tmp_path / "x.tif", stored, order=order, deflate=deflate)
+    np.testing.assert_array_equal(read_raw(Source(tmp_path / "x.tif")).values, stored)
+    np.testing.assert_allclose(read_image(tmp_path / "x.tif", white=200)[0], stored / 200, rtol=1e-6)
+
+
+# -- masks that lose their labels ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind"),
+    [
+        ("x.tif", {"compression": "jpeg"}, "a TIFF compressed as JPEG"),
+        ("x.webp", {"quality": 80}, "a lossy WebP"),
+        ("alpha.webp", {"quality": 80}, "a lossy WebP"),
+    ],
+)
+def test_masks_of_lossy_files_are_refused(name: str, options: dict[str, object], kind: str, tmp_path: Path) -> None:
+    pixels = np.dstack([DEEP.astype(np.uint8)[:, :, :3]] + ([DEEP.astype(np.uint8)[:, :, 3]] if "alpha" in name else []))
+    Image.fromarray(pixels).save(tmp_path / name, **options)
+    with pytest.raises(DataError, match=f"is {kind}, whose compression changes label values; export the masks as PNG"):
+        read_raw(Source(tmp_path / name))
+    assert read_image(tmp_path / name).shape == (3, 4, 6)  # as an image, it is one
+    if "webp" in name:
+        Image.fromarray(pixels).save(tmp_path / name, lossless=True, exact=True)
+        hidden = pixels[:, :, 3] == 0 if "alpha" in name else np.zeros(pixels.shape[:2], bool)
+        expected = np.where(hidden, 0, pixels[:, :, :3].astype(np.int32) @ [0x10000, 0x100, 1])
+        np.testing.assert_array_equal(read_raw(Source(tmp_path / name)).values, expected)
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
+def test_masks_of_other_colours_are_refused(mode: str, tmp_path: Path) -> None:
+    Image.fromarray(DEEP[:, :, :3].astype(np.uint8)).convert("RGB").convert(mode).save(tmp_path / "x.tif")
+    with pytest.raises(DataError, match=rf"x\.tif stores colours as {mode}, not as red, green and blue; export the masks as PNG"):
+        read_raw(Source(tmp_path / "x.tif"))
+
+
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize("most", [2, 3, 15, 255, 256, 4095, 65535])
+def test_the_numbers_of_a_pgm_are_not_stretched(most: int, plain: bool, tmp_path: Path) -> None:
+    values = np.array([[0, 1, 2], [2, most, 1]])
+    head = f"{'P2' if plain else 'P5'}\n3 2\n{most}\n".encode()
+    body = " ".join(map(str, values.ravel())).encode() if plain else values.astype(">u2" if most > 255 else "u1").tobytes()
+    (tmp_path / "x.pgm").write_bytes(head + body)
+    np.testing.assert_array_equal(read_raw(Source(tmp_path / "x.pgm")).values, values)
+    np.testing.assert_allclose(read_image(tmp_path / "x.pgm")[0], values / most, atol=1 / 255 if most < 256 else 1 / 65535)

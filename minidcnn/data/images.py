@@ -10,8 +10,9 @@ from pathlib import Path
 from threading import Lock
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from .pillow import keep_byte_order, lost
 from .sample import Array, DataError
 
 SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .npy".split())
@@ -73,11 +74,17 @@ def opened(source: Source | Path) -> Iterator[ImageFile.ImageFile]:
         with _large, source.path.open("rb") as file, Image.open(file) as image:
             if source.page:
                 image.seek(source.page)
+            keep_byte_order(image)
             yield image
     except FileNotFoundError:
         raise DataError(f"{source.path} does not exist") from None
     except DataError:
         raise
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{source} cannot be read as an image (it is none, or of a variant that Pillow does not know); export it again, as PNG or TIFF of 8 or "
+            f"16 bits, or take it out of the folder"
+        ) from None
     except MemoryError as error:
         raise MemoryError(f"while reading {source}{f': {error}' if str(error) else ''}") from error
     except Exception as error:  # of damaged files Pillow raises nearly anything
@@ -106,10 +113,12 @@ def read_image(source: Source | Path | str, channels: int | None = None, white: 
     """A file as (C, H, W) float32.
 
     source: PNG, JPEG, TIFF and the like, or a NumPy .npy file of (H, W) or (H, W, C), for any number of channels. Gray, RGB, RGBA, palette,
-    black-and-white, CMYK, 16-bit and floating-point files are understood; a photograph is turned upright as its EXIF tag says.
+    black-and-white and CMYK files of 8 bits are understood, gray ones of 16 bits and of floating-point numbers, too; a photograph is turned
+    upright as its EXIF tag says.
     channels: None takes what the file has (colour without alpha); 1 turns colour into luminance, 3 repeats gray, 4 keeps alpha.
     white: the value that becomes 1.0. None means 255 for 8-bit, 65535 for 16-bit files; other files must then lie in [0, 1].
-    DataError if the file cannot be read, does not have the channels asked for, or has no known range.
+    DataError if the file cannot be read, or not all of it (16-bit colours, animations), does not have the channels asked for, or has no known
+    range.
     """
     source = source if isinstance(source, Source) else Source(Path(source))
     raw = load_npy(source.path) if source.path.suffix.lower() == ".npy" else _load_pixels(source, alpha=channels == 4)
@@ -130,7 +139,10 @@ def _load_pixels(source: Source, alpha: bool) -> Array:
         if len({layer.shape for layer in stack}) > 1:
             raise DataError(f"{source.path} has pages of different sizes, so that they cannot be channels of one image")
         return np.concatenate(stack, axis=2)
-    with opened(source) as image:
+    with opened(source) as file:
+        if loss := lost(file):
+            raise DataError(f"{source} {loss}")
+        image: Image.Image = file
         has_alpha = "transparency" in image.info or image.mode in ("RGBA", "LA", "PA")
         if alpha and has_alpha:
             image = image.convert("RGBA")
@@ -140,6 +152,8 @@ def _load_pixels(source: Source, alpha: bool) -> Array:
         elif image.mode != "RGB":
             image = image.convert("RGB")
         pixels = np.asarray(ImageOps.exif_transpose(image))
+    if file.format == "PPM" and file.mode == "I":  # 16 bits, which Pillow keeps in 32
+        pixels = pixels.astype(np.uint16)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from .images import Source, load_npy, opened
+from .pillow import lossy, lost, maxval
 from .sample import Array, DataError, Value
 
 
@@ -24,6 +25,7 @@ class RawMask:
     transparent: bool = False
 
 
+_MODES = ("1", "L", "LA", "La", "P", "PA", "I", "F", "RGB", "RGBA", "RGBX")
 _BLACK_AND_WHITE = np.array([0, 0xFFFFFF], np.int32)  # the colours of a file of one bit
 
 
@@ -41,7 +43,7 @@ def read_raw(source: Source, colour: bool = False) -> RawMask:
     """Reads a mask file. `colour` asks for colours even if the file holds gray values or palette indices.
 
     An RGB file whose pixels are all gray counts as gray, and pixels that are transparent throughout as black, whatever colour is hidden there.
-    DataError for JPEG files (their compression changes labels), fractions, and files that cannot be read.
+    DataError for what cannot be read exactly: JPEG and other lossy files, 16-bit colours, fractions, damaged files.
     """
     raw = _read_npy(source) if source.path.suffix.lower() == ".npy" else _read_image(source)
     return _in_colours(raw, source) if colour and not raw.colour else raw
@@ -56,12 +58,16 @@ def _read_npy(source: Source) -> RawMask:
 
 def _read_image(source: Source) -> RawMask:
     with opened(source) as image:
-        if image.format in ("JPEG", "MPO", "JPEG2000"):
+        if kind := lossy(image, source.path):
             raise DataError(
-                f"{source} is a JPEG, whose compression changes label values; export the masks as PNG from the labelling tool "
-                f"(saving this JPEG as PNG does not repair it)"
+                f"{source} is {kind}, whose compression changes label values; export the masks as PNG from the labelling tool "
+                f"(saving this file as PNG does not repair it)"
             )
-        mode, clear = image.mode, _clear_gray(image)
+        if loss := lost(image):
+            raise DataError(f"{source} {loss}")
+        if image.mode not in _MODES and not image.mode.startswith("I;16"):
+            raise DataError(f"{source} stores colours as {image.mode}, not as red, green and blue; export the masks as PNG")
+        mode, clear, most = image.mode, _clear_gray(image), maxval(image)
         ImageOps.exif_transpose(image, in_place=True)
         if mode == "P" or (mode == "PA" and image.getchannel("A").getextrema()[0]):
             indices = image if mode == "P" else image.getchannel("P")
@@ -72,6 +78,8 @@ def _read_image(source: Source) -> RawMask:
             return RawMask(values, colour=False, transparent=transparent)
         if mode in ("1", "L", "I", "F") or mode.startswith("I;16"):
             values = _integers(np.asarray(image), source)
+            if most:  # a PGM of 0 to `most`, stretched to 8 or 16 bits
+                values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(np.uint16)
             values, transparent = _blackened(values, values == clear) if clear is not None else (values, False)
             return RawMask(values, colour=False, palette=_BLACK_AND_WHITE if mode == "1" else None, transparent=transparent)
         pixels = np.asarray(image if mode == "RGBA" else image.convert("RGBA"))

@@ -32,8 +32,9 @@ class Folder(FileDataset):
     An image and its mask have the same name; masks may share an ending such as "_mask", or a beginning. Also: image, imgs, img; mask, labels, label,
     annotations. A TIFF with pages is a sample per page if its mask has as many, or an image with a channel per page if the mask has one.
 
-    Masks hold class indices, or 0 and 255, or other gray values, palette indices or colours. All masks of all splits are read once to find
-    the values, so that every split has the same classes; `classes` and `mask_values` tell what was found. Naming `values` skips that.
+    Masks hold class indices, or 0 and 255, or other gray values, palette indices or colours; palettes whose order differs from file to file are
+    read as colours. All masks of all splits are read once to find the values, so that every split has the same classes; `classes` and
+    `mask_values` tell what was found. Naming `values` skips that.
 
     split: "train", "val", "test" or "all". classes: names, or their number; else classes.txt in root (one name a line, after it, if
     wanted, its gray value or three numbers of its colour); else "background", "class 1", ... Background is a class, too.

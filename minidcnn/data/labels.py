@@ -17,7 +17,7 @@ import numpy as np
 from .images import Source
 from .masks import RawMask, pack, read_raw, unpack
 from .sample import IGNORE, Array, DataError, Value
-from .written import value_text
+from .written import option_text, value_text
 
 _COLOURS = "; a colour is one value: values=[(255, 0, 0), ...] (--values 255/0/0,...)"
 _MOST_CLASSES = 255  # indices 0 to 254: a mask must fit an 8-bit PNG, and 255 means "ignore"
@@ -107,6 +107,7 @@ class Scan:
     alike: dict[frozenset[Value], list[Source]] = field(default_factory=dict)  # files by the values they hold, if these are few
     unread: list[str] = field(default_factory=list)  # complaints of the files that could not be read
     transparent: Source | None = None  # a file with transparent pixels, which count as black
+    disagree: str = ""  # how palettes contradict each other, so that neither indices nor colours are certain
 
     @property
     def values(self) -> tuple[Value, ...]:
@@ -121,6 +122,7 @@ class _Counted(NamedTuple):
     keys: Array
     counts: Array
     transparent: bool
+    colours: Array | None  # of palette indices, as in `RawMask.palette`
 
 
 def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
@@ -137,15 +139,18 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
             counts = every[keys]
         else:
             keys, counts = np.unique(raw.values, return_counts=True)
-        return _Counted(raw.colour, keys, counts, raw.transparent)
+        return _Counted(raw.colour, keys, counts, raw.transparent, None if raw.palette is None else raw.palette[keys])
 
     with ThreadPoolExecutor() as threads:  # decoding runs outside Python's lock
         found = list(threads.map(lambda s: count(s, False), sources))
-        result = Scan(colour=any(isinstance(f, _Counted) and f.colour for f in found))
+        by_colour, disagree = _palettes(sources, found)
+        result = Scan(by_colour or any(isinstance(f, _Counted) and f.colour for f in found))
         if result.colour:  # gray and palette files among colour masks stand for their colours
             again = [i for i, f in enumerate(found) if isinstance(f, _Counted) and not f.colour]
             for i, f in zip(again, threads.map(lambda i: count(sources[i], True), again), strict=True):
                 found[i] = f
+        else:
+            result.disagree = disagree
     for source, f in zip(sources, found, strict=True):
         if isinstance(f, DataError):
             if strict:
@@ -163,6 +168,38 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
     return result
 
 
+def _palettes(sources: Sequence[Source], found: Sequence[_Counted | DataError]) -> tuple[bool, str]:
+    """Whether palette indices stand for their colours alone, since each file has an order of its own; or how palettes disagree otherwise.
+
+    Each has its own order if an index has two colours and a colour two indices, but no file two indices of one colour.
+    """
+    colour_of: dict[int, tuple[int, Source]] = {}
+    index_of: dict[int, int] = {}
+    disagree, moved, double = "", False, False
+    for source, f in zip(sources, found, strict=True):
+        if isinstance(f, DataError) or f.colours is None:
+            continue
+        opaque = [colour for colour in f.colours.tolist() if colour >= 0]
+        double = double or len(set(opaque)) < len(opaque)
+        for index, colour in zip(f.keys.tolist(), np.maximum(f.colours, 0).tolist(), strict=True):
+            before, first = colour_of.setdefault(index, (colour, source))
+            if before != colour and not disagree:
+                shown, other = (value_text(unpack(c, True)) for c in (before, colour))
+                disagree = f"in {first} index {index} is {shown}, in {source} {other}"
+            moved = moved or index_of.setdefault(colour, index) != index
+    if not disagree or (moved and not double):
+        return bool(disagree), ""
+    colours, indices = [unpack(c, True) for c in sorted(index_of)], sorted(colour_of)
+    return False, (
+        f"the palettes of the masks disagree: {disagree}; say what stands for each class, either the colours, {_values_option(colours)}, or the "
+        f"indices, {_values_option(indices)}"
+    )
+
+
+def _values_option(values: Sequence[Value]) -> str:
+    return f"values=... ({option_text('values', tuple(values[:_MOST_GUESSED]))}{'' if len(values) <= _MOST_GUESSED else ',...'})"
+
+
 def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Value] | None, where: object) -> LabelTable:
     """The table for the values found.
 
@@ -170,9 +207,11 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
        1, 2, ...) and beside indices that `names` covers; in masks of 0 and 255 it is a class.
     2. Values that all lie below the number of names are indices, even where some don't occur.
     3. Otherwise every value is a class, in ascending order (colours by red, green, blue: black first).
-    DataError if the number of names does not fit, only one value occurs, there are too many to be classes, or masks of 0 and 1 are mixed
-    with masks of 0 and 255: taken for indices, the latter would lose their objects.
+    DataError if the number of names does not fit, only one value occurs, there are too many to be classes, palettes contradict each other, or
+    masks of 0 and 1 are mixed with masks of 0 and 255: taken for indices, the latter would lose their objects.
     """
+    if found.disagree:
+        raise DataError(f"{where}: {found.disagree}")
     values = tuple(v for v in found.values if v not in (ignored or ()))
     grays = [v for v in values if isinstance(v, int)]
     rest = [v for v in grays if v != IGNORE]

@@ -122,12 +122,18 @@ def test_values_that_numpy_does_not_take_are_named() -> None:
         nn.Linear(3, 2).load_state_dict({"bias": np.zeros(2), "weight": Foreign()})
 
 
-def test_a_module_is_no_part_of_itself() -> None:
-    parent = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh()))
-    for holder in (parent, parent[1], parent[1][0]):
+def test_the_names_of_a_module_that_holds_itself_have_no_end() -> None:
+    for at in range(3):
+        network = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(2, 3)))
+        part = [network, network[1], network[1][0]][at]
+        part.parent = network
+        assert len(list(network.parameters())) == 2 and len(list(network.modules())) == 4
         with pytest.raises(
-            ValueError, match=r"\.parent: a module cannot be a part of itself; keep the one that holds it in a list: \[module\]"
+            RecursionError, match=rf"^Sequential: {('', '1.', '1.0.')[at]}parent is a module that holds it; keep such a one in a list"
         ):
-            holder.parent = parent
-    parent[1].parent = [parent]
-    assert not parent.state_dict() and len(list(parent.modules())) == 4
+            network.state_dict()
+        del part.parent
+        part.parent = [network]
+        assert list(network.state_dict()) == ["1.0.weight", "1.0.bias"]
+    network.append(network[1])  # the same part twice is no ring
+    assert len(network.state_dict()) == 4

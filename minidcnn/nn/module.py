@@ -129,10 +129,6 @@ class Module:
 
     def _put(self, table: str, name: str, value: Any) -> None:
         """Set an attribute in its table, at its old place there if it had one."""
-        if isinstance(value, Module) and any(module is self for module in value.modules()):
-            raise ValueError(
-                f"{type(self).__name__}.{name}: a module cannot be a part of itself; keep the one that holds it in a list: [module]"
-            )
         self._forget(name, but=table)
         getattr(self, table)[name] = value
 
@@ -175,17 +171,21 @@ class Module:
     # -- walking the tree ----------------------------------------------------------------------------------------------
 
     def named_modules(self, prefix: str = "", remove_duplicate: bool = True) -> Iterator[tuple[str, Module]]:
-        """This module (named `prefix`) and all below it, parents first, each once."""
+        """This module (named `prefix`) and all below it, parents first, each once; or under every name it has, RecursionError if there is
+        no end to them.
+        """
         seen: set[int] = set()
-        stack: list[tuple[str, Module]] = [(prefix, self)]
+        stack: list[tuple[str, Module, tuple[int, ...]]] = [(prefix, self, ())]
         while stack:
-            name, module = stack.pop()
+            name, module, above = stack.pop()
             if remove_duplicate and id(module) in seen:
                 continue
+            if id(module) in above:
+                raise RecursionError(f"{type(self).__name__}: {name} is a module that holds it; keep such a one in a list: [module]")
             seen.add(id(module))
             yield name, module
-            dot = f"{name}." if name else ""
-            stack.extend((dot + key, child) for key, child in reversed(module._modules.items()) if child is not None)
+            dot, path = f"{name}." if name else "", above if remove_duplicate else (*above, id(module))
+            stack.extend((dot + key, child, path) for key, child in reversed(module._modules.items()) if child is not None)
 
     def modules(self) -> Iterator[Module]:
         """This module and all below it, each once."""

@@ -96,8 +96,9 @@ class LRScheduler:
             group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
-        """How far the schedule has come, in numbers and lists fit for JSON: steps, base rates, present rates and, where torch has none, the
-        formula's. Settings such as total_iters are left to the constructor.
+        """How far the schedule has come, in numbers and lists fit for JSON: steps taken, base rates, present rates and the formula's.
+
+        Settings such as total_iters are left to the constructor.
         """
         self._join()
         rates = {"base_lrs": list(self.base_lrs), "_last_lr": present(self.optimizer), "formula": list(self._formula)}

@@ -206,9 +206,10 @@ def test_a_trained_network_answers_as_predict_does(model: Callable[[], Segmenter
 
 
 def test_metadata_says_what_classes_are_and_how_images_are_prepared(tmp_path: Path) -> None:
-    stored = checkpoint(models.UNet(1, 2, base=1, padding="same", depth=1), white=4095.0)
+    stored = checkpoint(models.UNet(1, 2, base=1, padding="same", depth=1), white=4095.0, held_out=["a name that is nobody's business"])
     export_checkpoint(stored, tmp_path / "a.onnx")
     said = {p.key: p.value for p in onnx.load(tmp_path / "a.onnx").metadata_props}
+    assert "business" not in str(said)
     assert json.loads(said["classes"]) == ["class 0", "class 1"] and json.loads(said["palette"])[1] == [1, 2, 255]
     assert said["model"] == "unet" and json.loads(said["config"])["padding"] == "same"
     assert said["input"] == "image: (N, 1, H, W), gray, from 0 to 1 (divide pixel values by 4095); any size; it is normalised inside"
@@ -238,6 +239,8 @@ def test_what_is_not_recorded_is_noticed() -> None:
     assert recorded in refused(lambda x: F.sign(x) * x)
     assert recorded in refused(lambda x: x.argmax(1))
     assert "depends on the values of its input" in refused(lambda x: F.exp(x) if float(x.numpy()[0, 0, 0, 0]) < 0.126 else x * 2)
+    assert "an argument of Scale is computed from the input" in refused(lambda x: x * float(x.numpy().max()))
+    assert "an argument of Index is computed from the input" in refused(lambda x: x[:, :, int(x.numpy().argmax() % 4)])
     assert "the module returned a float" in refused(lambda x: float(x.numpy().sum()))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
-from ...backend import kernels
+from ...backend import is_cupy, kernels, to_backend
+from ...functional.norm import BatchNorm
 from ...nn import Module
 from ...nn.shapes import ShapeKernels
 from ...tensor import Tensor
@@ -182,7 +183,7 @@ class _Runs:
         most = max(len(t.steps) for t in traces)
         main = min((k for k, t in enumerate(traces) if len(t.steps) == most), key=lambda k: sum(sizes[k].values()))
         real = [self.real(sizes[main])]
-        _same_constants(real[0], self.real(sizes[main], 1))
+        _same_numbers(real[0], self.real(sizes[main], 1))
         if symbols:
             real.append(self.real(sizes[0 if main else 1], 2))
         program = Program(real[0], [*real[1:], *(t for k, t in enumerate(traces) if k != main)])
@@ -191,18 +192,35 @@ class _Runs:
         return Built(graph, program, writer.write(), symbols)
 
 
-def _same_constants(a: Trace, b: Trace) -> None:
-    """ExportError unless two runs at the same sizes, with other numbers, use the same constants."""
+def _same_numbers(a: Trace, b: Trace) -> None:
+    """ExportError unless two runs at the same sizes, with other numbers, use the same constants: those are what the file will hold."""
     try:
         place = Program(a, [b]).places[1]
     except Fixed:
         raise ExportError(
             "export_onnx: what the model computes depends on the values of its input, and a graph of nodes has no branches"
         ) from None
+    said = (
+        "is computed from the input by something that is not recorded, such as a comparison, sign, argmax, .item() or a cast to integers; "
+        "leave it out of the exported module"
+    )
     for i, array in enumerate(a.constants):
         other = place.get(Ref("constant", i))
-        if other is not None and not np.array_equal(array, b.constants[other.at], equal_nan=array.dtype.kind == "f"):
-            raise ExportError(
-                f"export_onnx: an array of shape {array.shape} ({array.dtype}) is computed from the input by something that is not recorded, such as a "
-                f"comparison, sign, argmax or a cast to integers; leave it out of the exported module"
-            )
+        if other is not None and not _equal(array, b.constants[other.at]):
+            raise ExportError(f"export_onnx: an array of shape {array.shape} ({array.dtype}) {said}")
+    for step, there in zip(a.steps, b.steps, strict=True):
+        if not isinstance(step.function, BatchNorm) and not _equal(step.function, there.function):  # that by the batch is computed anew
+            raise ExportError(f"export_onnx: an argument of {type(step.function).__name__} {said}")
+
+
+def _equal(a: Any, b: Any) -> bool:
+    """Whether two arguments of functions are the same, down to the arrays in them."""
+    if a is b:
+        return True
+    if isinstance(a, np.ndarray) or is_cupy(a):
+        return np.array_equal(to_backend(a, "numpy"), to_backend(b, "numpy"), equal_nan=a.dtype.kind == "f")
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    if is_dataclass(a):
+        return type(a) is type(b) and all(_equal(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
+    return bool(a == b)

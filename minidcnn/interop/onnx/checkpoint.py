@@ -29,14 +29,18 @@ OUTPUTS = {
     "classes": "(N, H, W) int64, the index of the most probable class at each pixel",
 }
 
+#: What a checkpoint says that an ONNX file says, too.
+TOLD = ("classes", "palette", "channels", "mean", "std", "white", "epoch", "scores")
+
 
 def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], output: str = "probabilities") -> Exported:
     """Write the network of a checkpoint to an ONNX file. Returns what the file takes and gives; print it.
 
     Its input "image" is (N, channels, H, W) with pixel values from 0 (black) to 1 (white), of any N, H and W. Its output is called as
     `output` says: "probabilities" (N, classes, H, W), "scores" (the same before softmax), or "classes" (N, H, W) int64; all at the images'
-    size, as `segmentation.scores` and `predict_mask` give them without tiles. Among the metadata are, as JSON, "classes" and "palette" and
-    all else that the checkpoint says of its images, and "input", a sentence about how to prepare one.
+    size, as `segmentation.scores` and `predict_mask` give them without tiles. The metadata hold, as JSON, what the checkpoint says of "classes",
+    "palette", "channels", "mean", "std", "white", "epoch" and "scores", and the network's "config"; "model", its name; and "input", a
+    sentence about how to prepare an image.
 
     CheckpointError if the checkpoint does not say how its images are normalised; ValueError for another `output`; ImportError without the
     package onnx.
@@ -80,7 +84,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], outp
         y = graph.node("Softmax", y, axis=1)
     elif output == "classes":
         y, made = graph.node("ArgMax", y, axis=1, keepdims=0), (("batch", "height", "width"), np.int64)
-    about = {name: json.dumps(value, ensure_ascii=False) for name, value in info.items()}
+    about = {name: json.dumps(info[name], ensure_ascii=False) for name in TOLD if info.get(name) is not None}
     about |= {"model": checkpoint.model, "config": json.dumps(checkpoint.config), "input": _preparation(model, info)}
     doc = f"{checkpoint.model}, trained with minidcnn; {about['input']}"
     return done.save(path, ["image"], [y], [output], about, doc, [made])

@@ -9,6 +9,7 @@ import numpy as np
 from ...backend import HALF, sum_dtype
 from ...functional import conv, pool
 from ...functional.pad import Pad
+from ...window import Window
 from .graph import END, Size
 from .trace import Fixed, Ref
 from .writer import Op, builds
@@ -16,7 +17,7 @@ from .writer import Op, builds
 # -- convolution --------------------------------------------------------------------------------------------------------------
 
 
-def _attributes(window: Any, groups: int, ends: tuple[int, int] | None = None) -> dict[str, Any]:
+def _attributes(window: Window, groups: int, ends: tuple[int, int] | None = None) -> dict[str, Any]:
     """`ends`: padding below and on the right, where it is not that above and on the left."""
     attributes = {
         "kernel_shape": window.kernel,
@@ -79,7 +80,7 @@ def max_pool2d(op: Op) -> str:
     g, window = op.graph, op.same("window")
     attributes = {"kernel_shape": window.kernel, "strides": window.stride, "dilations": window.dilation}
     height, width = g.length(op.x(), 2), g.length(op.x(), 3)
-    if _directly(op):
+    if _directly(window):
         pads = (*window.padding, *window.padding)
         y, at = g.several("MaxPool", op.x(), outputs=2, **attributes, pads=pads, ceil_mode=int(window.ceil_mode))
         plane = g.node("Mod", at, g.once("Mul", height, width))
@@ -95,15 +96,11 @@ def max_pool2d(op: Op) -> str:
     return y
 
 
-def _directly(op: Op) -> bool:
-    """Whether onnxruntime takes the window as it is: less padding than taps; with ceil_mode no window behind the image, and none larger."""
-    window = op.function.window
+def _directly(window: Window) -> bool:
+    """Whether onnxruntime takes the window as it is: with less padding than taps, and with ceil_mode none that begins behind the image."""
     if any(p >= k for p, k in zip(window.padding, window.kernel, strict=True)):
         return False
-    for axis, (span, s, p) in enumerate(zip(window.span, window.stride, window.padding, strict=True), 2):
-        if window.ceil_mode and (span < s + p or any(n + 2 * p < span for n in op.lengths(axis))):
-            return False
-    return True
+    return not window.ceil_mode or all(span >= s + p for span, s, p in zip(window.span, window.stride, window.padding, strict=True))
 
 
 @builds(pool.Scatter)

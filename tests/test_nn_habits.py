@@ -37,6 +37,22 @@ def test_a_forward_set_on_a_layer_runs_with_and_without_gradients(at: int, train
         np.testing.assert_allclose(network(x).numpy(), before, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.BatchNorm2d, nn.ReLU])
+def test_a_forward_set_on_a_class_runs_with_and_without_gradients(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x, usual = nn.Sequential(nn.Conv2d(2, 3, (1, 3)), nn.BatchNorm2d(3), nn.ReLU()).eval(), images(2, 2, 5, 6), kind.forward
+    runs: list[nn.Module] = []
+
+    def watched(module: nn.Module, input: Tensor, *more: Any, **named: Any) -> Any:
+        runs.append(module)
+        return usual(module, input, *more, **named)
+
+    monkeypatch.setattr(kind, "forward", watched)
+    network(x)
+    with no_grad():
+        network(x)
+    assert runs == [m for m in network if type(m) is kind] * 2
+
+
 # -- hooks -------------------------------------------------------------------------------------------------------------------------------
 
 

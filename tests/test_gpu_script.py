@@ -253,6 +253,11 @@ def test_a_name_that_does_not_occur_is_a_failure(parts: str, box: Box) -> None:
     assert ("passed" in table.get("fragments", "")) == (wrong == "kernels-bf61")
 
 
+def test_a_step_may_be_named_beside_its_part(box: Box) -> None:
+    status, table = box.run("train graph-bf16 same-bits-bf16")
+    assert status == 0 and len(table) == 1 + 12 and "passed" in table["same-bits-bf16"]
+
+
 def test_a_folder_lies_where_the_caller_stands(box: Box) -> None:
     process = subprocess.run(
         ["bash", str(SCRIPT), "some/folder", "device"], cwd=box.folder, capture_output=True, check=False,

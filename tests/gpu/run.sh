@@ -26,7 +26,7 @@ PATH=$PATH:/usr/local/cuda/bin
 ulimit -c 0
 declare -A names=() began=() limits=() tells=() # by process: its step, first second, seconds that it may take, and what its most telling line matches
 declare -A status=()                            # by step that has ended
-used=" "                                        # names of steps and parts that exist
+known=" "                                       # names of parts and steps that were asked about
 cores=$(nproc) jobs=${JOBS:-}
 jobs=${jobs:-$((cores < 4 ? 1 : cores > 12 ? 6 : cores / 2))}
 
@@ -52,11 +52,8 @@ row() { # row NAME HOW SECONDS [WORDS]: a line of the table
 }
 
 wanted() { # wanted PART NAME: whether this step was asked for
-    local word
-    for word in "$1" "$2"; do
-        [[ " $parts " == *" $word "* ]] && used+="$word " && return 0
-    done
-    return 1
+    known+="$1 $2 "
+    [[ " $parts " == *" $1 "* || " $parts " == *" $2 "* ]]
 }
 
 said() { # said FILE PATTERN: the last line that matches, or else the last; the first test that failed or warning, and the test under way
@@ -187,32 +184,37 @@ tell=
 for p in "${precisions[@]}"; do step train "same-bits-$p" 30 cmp "$work/train-$p/best.safetensors" "$work/graph-$p/best.safetensors"; done
 
 # -- bench: kernels against the ceilings of this GPU, then whole steps, beside PyTorch where it is installed --------------------------------
-peer=()
 on_gpu() { # on_gpu NAME LIMIT ARGUMENTS...
     step bench "$1" "$2" python3 -m minidcnn bench --backend cupy "${@:3}"
+}
+peer=unknown
+compared() { # the same, beside PyTorch if there is one, which is found out once
+    local found
+    if [ "$peer" = unknown ] && wanted bench "$1"; then
+        if found=$(python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
+            peer="--peer torch"
+            row peer found 0 "$found"
+        else
+            peer=
+            row peer skipped 0 "no PyTorch that finds the GPU is installed: nothing is compared"
+        fi
+    fi
+    on_gpu "$@" $peer
 }
 for p in "${precisions[@]}"; do on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256; done
 for p in tf32 float16; do
     [ -n "$other" ] && [ "${#precisions[@]}" -gt 1 ] || continue
     MINIDCNN_WGMMA=${value[$other]} on_gpu "kernels-$p-$other" 120 --precision "$p" --what kernels --shape 16,3,256,256
 done
-if [[ " $parts " == *" bench "* || " $parts " == *"-"* ]]; then
-    if found=$(python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
-        peer=(--peer torch)
-        row peer found 0 "$found"
-    else
-        row peer skipped 0 "no PyTorch that finds the GPU is installed: nothing is compared"
-    fi
-fi
 for run in "unet 16,3,256,256" "unet 4,3,512,512" "segnet 16,3,256,256" "fcn8s 16,3,256,256"; do
     read -r net shape <<<"$run"
     name=$net-${shape%%,*} these=(${precisions[*]//float16/}) # float16 with one network only, for the time that all this takes
     [ "$name" = unet-16 ] && these=("${precisions[@]}")
-    for p in "${these[@]}"; do on_gpu "$name-$p" 240 --precision "$p" --net "$net" --shape "$shape" "${peer[@]}"; done
+    for p in "${these[@]}"; do compared "$name-$p" 240 --precision "$p" --net "$net" --shape "$shape"; done
     for p in "${these[@]}"; do on_gpu "$name-$p-graph" 120 --precision "$p" --net "$net" --shape "$shape" --graph; done
-    for p in "${these[@]}"; do on_gpu "$name-$p-memory" 240 --precision "$p" --net "$net" --shape "$shape" --what memory "${peer[@]}"; done
+    for p in "${these[@]}"; do compared "$name-$p-memory" 240 --precision "$p" --net "$net" --shape "$shape" --what memory; done
     if [ "$name" = unet-16 ]; then
-        for p in "${these[@]}"; do on_gpu "layers-$p" 240 --precision "$p" --what layers --shape "$shape" "${peer[@]}"; done
+        for p in "${these[@]}"; do compared "layers-$p" 240 --precision "$p" --what layers --shape "$shape"; done
     fi
 done
 
@@ -220,15 +222,14 @@ done
 if [ -n "$lacking" ] || ! command -v compute-sanitizer >/dev/null; then
     wanted sanitizer sanitizer && row sanitizer skipped 0 "${lacking:-compute-sanitizer} is not installed"
 else
-    for tool in memcheck racecheck initcheck; do
-        start sanitizer "$tool" 240 env MINIDCNN_CUDA_POOL=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
+    for tool in memcheck racecheck initcheck; do # one by one: they might take each other for their own process
+        step sanitizer "$tool" 240 env MINIDCNN_CUDA_POOL=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
             "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
             tests/test_cuda_optim.py tests/test_cuda_metrics.py -k "large or runs_of or pooling or cross or norm or sgd or adam or counts or clean"
     done
-    all_end
 fi
 
 for word in $parts; do
-    [[ $used == *" $word "* ]] || row "$word" FAILED 0 "no such step, or nothing to run it with"
+    [[ $known == *" $word "* ]] || row "$word" FAILED 0 "no such step, or nothing to run it with"
 done
 ! tail -n +$((before + 1)) "$table" | grep -qE "^[^ ]+ +(FAILED|TOO LONG)"

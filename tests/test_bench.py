@@ -232,6 +232,35 @@ def test_processes_get_ready_side_by_side(tmp_path: Path) -> None:
         assert [side.ready for side in sides] == [{}, {}]
 
 
+def test_a_format_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """torch.compile, where it does not work: the other formats are compared all the same. What is not optional ends the comparison."""
+    code = "print('{}', flush=True)\nfor _ in sys.stdin: print('{\"seconds\": 2, \"peak\": 5}', flush=True)"
+    broken = "print('{}', flush=True); sys.stdin.readline(); raise RuntimeError('no compiler')"
+
+    def side(job: dict[str, Any]) -> Side:
+        made = Side([sys.executable, "-c", "import sys\n" + (broken if job["format"] == "compiled" else code)], {})
+        made.optional = job["format"] == "compiled"
+        return made
+
+    told = {"backend": "cupy"}
+    monkeypatch.setattr(compare, "_ours", lambda job: side({"format": "ours"}))
+    monkeypatch.setattr(compare, "_theirs", lambda peer, job: side(job))
+    monkeypatch.setattr(compare, "_script", lambda peer: None)
+    monkeypatch.setattr(Job, "told", lambda self, **more: {**told, **more})
+    with compare._sides(*compare._makers(told, "torch")) as sides:
+        times = [[s.run(), s.run()] for s in sides]
+    assert times[:3] == [[2, 2]] * 3 and times[3] == [float("inf")] * 2
+    assert compare._ratios(times[0], times[1:])["peer_format"] == "contiguous"
+    assert measure(Job("memory", backend="cupy"), "torch")["peer_peak"] == 5
+    said = "warning: one side is left out: bench: the process that measures failed: RuntimeError: no compiler\n"
+    assert capsys.readouterr().err == said * 2
+    with (
+        pytest.raises(ValueError, match="no compiler"),
+        compare._sides(lambda: Side([sys.executable, "-c", "import sys\n" + broken], {})) as (one,),
+    ):
+        one.run()
+
+
 def test_warnings_of_a_process_that_measures_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     """Slower kernels than those asked for, say: once each, and nothing else of what it says."""
     code = "import warnings\nfor _ in range(2): warnings.warn('slower kernels are used')\nwarnings.warn('old', FutureWarning)\nprint('{}')"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import subprocess
@@ -25,7 +26,12 @@ Progress = Callable[[int, int], None]  # turns done, turns in all
 
 
 class Side:
-    """One process that measures on request. It gets ready while others do."""
+    """One process that measures on request. It gets ready while others do.
+
+    optional: if it fails, it is left out with a warning, as if it took for ever.
+    """
+
+    optional = failed = False
 
     def __init__(self, command: list[str], job: dict[str, Any], **environment: str) -> None:
         self.said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  # a pipe that nobody empties would stop it
@@ -47,8 +53,15 @@ class Side:
         return self._answer()
 
     def run(self, which: int = 0) -> float:
-        """Seconds of one turn."""
-        return float(self.ask(f"run {which}")["seconds"])
+        """Seconds of one turn; infinite from the turn on in which an optional one failed."""
+        try:
+            return math.inf if self.failed else float(self.ask(f"run {which}")["seconds"])
+        except (ValueError, BrokenPipeError) as error:
+            if not self.optional:
+                raise
+            self.failed = True
+            print(f"warning: one side is left out: {error}", file=sys.stderr, flush=True)
+            return math.inf
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -82,7 +95,9 @@ def _ours(job: dict[str, Any], **environment: str) -> Side:
 
 
 def _theirs(peer: str, job: dict[str, Any]) -> Side:
-    return Side([sys.executable, str(_script(peer))], job)
+    side = Side([sys.executable, str(_script(peer))], job)
+    side.optional = job["format"] == GPU_FORMATS[-1]  # torch.compile needs more than PyTorch does: Triton, a C compiler
+    return side
 
 
 def _script(peer: str) -> Path:
@@ -226,7 +241,7 @@ def _memory(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict
         with _sides(make) as (side,):
             for _ in range(3):
                 side.run()
-            peaks.append(side.ask("memory")["peak"])
+            peaks.append(math.inf if side.failed else side.ask("memory")["peak"])
         progress(k + 1, len(makers))
     values: dict[str, Any] = {"peak": peaks[0]}
     if peer:

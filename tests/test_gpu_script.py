@@ -253,6 +253,21 @@ def test_a_name_that_does_not_occur_is_a_failure(parts: str, box: Box) -> None:
     assert ("passed" in table.get("fragments", "")) == (wrong == "kernels-bf61")
 
 
+def test_what_fails_beside_pytorch_is_measured_alone(box: Box) -> None:
+    status, table = box.run("unet-16-bf16 layers-bf16 kernels-bf16", FAILING="--peer torch", CODE="2")
+    assert status == 1 and list(table) == [
+        "device",
+        "kernels-bf16",
+        "peer",
+        *(f"{n}-bf16{e}" for n in ("unet-16", "layers") for e in ("", "-alone")),
+    ]
+    assert all(
+        ("FAILED 2" if name in ("unet-16-bf16", "layers-bf16") else "passed") in row for name, row in table.items() if name != "peer"
+    )
+    alone = [words for words in box.asked() if "bench" in words and "--peer" not in words]
+    assert [words[-2:] for words in alone][1:] == [["--shape", "16,3,256,256"]] * 2 and "layers" in alone[2]
+
+
 def test_a_step_may_be_named_beside_its_part(box: Box) -> None:
     status, table = box.run("train graph-bf16 same-bits-bf16")
     assert status == 0 and len(table) == 1 + 12 and "passed" in table["same-bits-bf16"]

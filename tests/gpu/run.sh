@@ -188,7 +188,7 @@ on_gpu() { # on_gpu NAME LIMIT ARGUMENTS...
     step bench "$1" "$2" python3 -m minidcnn bench --backend cupy "${@:3}"
 }
 peer=unknown
-compared() { # the same, beside PyTorch if there is one, which is found out once
+compared() { # the same, beside PyTorch if there is one, which is found out once; if that fails, ours alone
     local found
     if [ "$peer" = unknown ] && wanted bench "$1"; then
         if found=$(python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
@@ -200,6 +200,10 @@ compared() { # the same, beside PyTorch if there is one, which is found out once
         fi
     fi
     on_gpu "$@" $peer
+    if [ -n "$peer" ] && [ "${status[$1]:-0}" != 0 ]; then
+        parts+=" $1-alone"
+        on_gpu "$1-alone" 120 "${@:3}"
+    fi
 }
 for p in "${precisions[@]}"; do on_gpu "kernels-$p" 120 --precision "$p" --what kernels --shape 16,3,256,256; done
 for p in tf32 float16; do

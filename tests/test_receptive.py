@@ -152,8 +152,9 @@ def test_sub_pixels_change_the_jump() -> None:
 
 
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("size", [(11, 13), (5, 6)])
 @pytest.mark.parametrize("padding", [((2, 2), (2, 2)), ((3, 1), (0, 4)), ((1, -1), (-2, 2))])
-def test_the_modes_of_padding_shift_alike(mode: str, padding: tuple[tuple[int, int], tuple[int, int]]) -> None:
+def test_the_modes_of_padding_shift_alike(mode: str, padding: tuple[tuple[int, int], tuple[int, int]], size: tuple[int, int]) -> None:
     """A window of 5 on a padded image, beside the image itself and beside the same of zeros."""
 
     class Beside(nn.Module):
@@ -166,9 +167,25 @@ def test_the_modes_of_padding_shift_alike(mode: str, padding: tuple[tuple[int, i
             y = F.pad(x, (*columns, *rows), "constant" if mode == "zeros" else mode)
             return self.end(F.conv2d(y, self.conv.weight)[:, :, : x.shape[2] - 4, : x.shape[3] - 4] + self.conv(x)[:, :, 2:-2, 2:-2])
 
-    field = nn.summary(Beside(), (1, 1, 11, 13)).rows[-1].field
+    field = nn.summary(Beside(), (1, 1, *size)).rows[-1].field
     assert field is not None
     assert field.size == tuple(5 + abs(before) for before, _ in padding) and field.jump == (1, 1)
+
+
+@pytest.mark.parametrize("mode", ["replicate", "circular"])
+def test_a_border_as_wide_as_the_image_is_one(mode: str) -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mirrored = nn.Conv2d(1, 1, (5, 3), padding=(2, 1), padding_mode=mode)
+            self.zeros = nn.Conv2d(1, 1, (5, 3), padding=(2, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.mirrored(x) + self.zeros(x))
+
+    for size in ((2, 1), (3, 2)):
+        rows = nn.summary(nn.Sequential(Both(), nn.Conv2d(1, 1, 1)), (1, 1, *size)).rows
+        assert rows[-1].field is not None and rows[-1].field.size == (5, 3)
 
 
 def test_a_unet_that_interpolates_has_the_jump_of_its_input() -> None:

@@ -186,9 +186,9 @@ def _joined(sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _before(taps: AxisMap) -> int:
-    """How many pixels of its own a padding puts before an image: the image itself is the longest run of pixels that rise by one."""
+    """How many pixels of its own a padding puts before an image: the image is the longest run of pixels that rise by one, in the middle."""
     runs = np.split(np.arange(taps.outputs), np.flatnonzero(np.diff(taps.indices) != 1) + 1)
-    first = max(runs, key=len)[:1]
+    first = max(runs, key=lambda run: (len(run), -abs(run.sum() / max(1, len(run)) - (taps.outputs - 1) / 2)))[:1]
     return int(first[0] - taps.indices[first[0]]) if len(first) else 0
 
 

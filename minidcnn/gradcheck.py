@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,7 +79,7 @@ def check_grads(
         try:
             _check(point, order, step, rtol, np.random.default_rng(seed))
         except AssertionError:
-            point.demand_repeatable(_host(point.apply(point.tensors())), 8, rtol * step)
+            point.demand_repeatable(_host(point.apply(point.tensors())), 8, rtol)
             raise
 
 
@@ -99,23 +99,26 @@ def _check(
     if not np.isfinite(out).all():
         at = _index(~np.isfinite(out))
         raise ValueError(f"check_grads: {p.name} is {out[at]} at index {at}; choose inputs at which it is finite")
+    atol = rtol * step * max(1.0, *(_largest(a) for a in p.arrays))
     if expected is None:
-        p.demand_repeatable(out, 1, rtol * step)
+        p.demand_repeatable(out, 1, atol)
     v = np.asarray(rng.standard_normal(out.shape))
     along = [_reach(a) * rng.standard_normal(a.shape) for a in p.arrays]
     # the other points before the backward pass: a vjp that keeps state finds that of the last one
     slopes = [p.slope(i, along[i], v, out, step, rtol) for i in every]
-    grads = p.gradients(tensors, output, v, every)
-    if expected is None:
-        noises = [noise for _, noise in slopes]
-        p.demand_linear(grads, v, rtol, noises)
-        p.demand_alone(grads, v, rtol, noises)
-    for i, (g, (slope, noise)) in enumerate(zip(grads, slopes, strict=True)):
+    p.demand_kept(p.name, output, out)
+    held = p.gradients(tensors, output, v, every)
+    grads = [_host(g) for g in held]
+    for name, g, (slope, _) in zip(p.names, grads, slopes, strict=True):
         if not np.isfinite(g).all():
             at = _index(~np.isfinite(g))
-            raise AssertionError(
-                f"check_grads: d{p.name}/d{p.names[i]} is {g[at]} at index {at}; differences give {slope!r} along a direction"
-            )
+            raise AssertionError(f"check_grads: d{p.name}/d{name} is {g[at]} at index {at}; differences give {slope!r} along a direction")
+    if expected is None:
+        noises = [noise for _, noise in slopes]
+        p.demand_linear(out, grads, v, rtol, noises, atol)
+        p.demand_alone(grads, v, rtol, noises)
+    for i, (g, (slope, noise)) in enumerate(zip(grads, slopes, strict=True)):
+        p.demand_kept(f"d{p.name}/d{p.names[i]}", held[i], g)
         exact = float(_dot(g, along[i]))
         size = max(abs(exact), _norm(g) * float(np.abs(along[i]).max(initial=0)))
         if abs(slope - exact) <= rtol * size + noise + blur < math.inf:
@@ -143,11 +146,13 @@ class _Point:
     names: list[str]
     name: str
 
-    def tensors(self, tracked: Iterable[int] = (), i: int = -1, move: Any = 0.0) -> list[Tensor]:
-        """The inputs, of which those `tracked` require gradients, with input i moved."""
+    def tensors(self, tracked: Iterable[int] = (), i: int = -1, move: Any = 0.0, otherwise: bool = False) -> list[Tensor]:
+        """The inputs, of which those `tracked` require gradients, with input i moved, or with all lying `otherwise` in memory."""
+        arrays = [np.asarray(a + move) if j == i else a for j, a in enumerate(self.arrays)]
+        if otherwise:
+            arrays = [np.array(a, order="C" if a.flags.f_contiguous else "F") for a in arrays]
         return [
-            Tensor(to_backend(np.asarray(a + move) if j == i else a, place), requires_grad=j in tracked)
-            for j, (a, place) in enumerate(zip(self.arrays, self.places, strict=True))
+            Tensor(to_backend(a, place), requires_grad=j in tracked) for j, (a, place) in enumerate(zip(arrays, self.places, strict=True))
         ]
 
     def apply(self, tensors: list[Tensor]) -> Tensor:
@@ -180,6 +185,11 @@ class _Point:
                 f"check_grads: {self.name} has other values where gradients are recorded than where not, {_apart(out, plain)}"
             )
 
+    def demand_kept(self, name: str, tensor: Tensor, before: Array) -> None:
+        """AssertionError if a result has changed since."""
+        if not np.array_equal(_host(tensor), before):
+            raise AssertionError(f"check_grads: {name} lies in memory that a later call writes into; return a new array each time")
+
     def slope(self, i: int, along: Array, v: Array, out: Array, step: float, rtol: float) -> tuple[float, float]:
         """The central difference of <f, v> along a direction of input i, and what rounding may have done to it."""
         up, down, up2, down2 = (_host(self.apply(self.tensors((), i, h * along))) for h in (step, -step, 2 * step, -2 * step))
@@ -192,14 +202,13 @@ class _Point:
             rough = _norm(v * (up2 + down2 - 4 * (up + down) + 6 * out))  # 0 but for rounding, if f is smooth; more at corners, so limited
         if not math.isfinite(slope):
             return slope, 0.0
-        x = self.arrays[i]
-        least = 7e-15 * size + 2e-15 * np.abs(x).max(initial=0, where=np.isfinite(x))
+        least = 7e-15 * size + 2e-15 * _largest(self.arrays[i])
         return slope, float(min((least + 4 * rough) / step, max(5e-14 * size / step, 1e-3 * rtol)))
 
-    def gradients(self, tensors: list[Tensor], output: Tensor, v: Array, tracked: Sequence[int]) -> list[Array]:
+    def gradients(self, tensors: list[Tensor], output: Tensor, v: Array, tracked: Sequence[int]) -> list[Tensor]:
         """The gradients of <f, v>. AssertionError if one is not float64, or if a vjp writes into what it is given."""
         if not output.requires_grad:
-            return [np.zeros(tensors[i].shape) for i in tracked]
+            return [Tensor(np.zeros(tensors[i].shape)) for i in tracked]
         seed = Tensor.wrap(to_backend(v, output.backend))
         kept = [("g", seed, _host(seed)), ("the output", output, _host(output))]
         grads = grad(output, [tensors[i] for i in tracked], seed, allow_unused=True)
@@ -214,35 +223,45 @@ class _Point:
                 raise AssertionError(
                     f"check_grads: {self.name} changes {what} in place, in forward or in a vjp; others may need it, so compute a new array"
                 )
-        return [_host(g) for g in grads]
+        return list(grads)
 
-    def demand_linear(self, grads: list[Array], v: Array, rtol: float, noises: list[float]) -> None:
-        """AssertionError if the gradients are others with -1024 g, which lies in memory with gaps and its axes in reverse."""
+    def demand_linear(self, out: Array, grads: list[Array], v: Array, rtol: float, noises: list[float], atol: float) -> None:
+        """AssertionError if gradients are others for -1024 g, in two parts with zeros, or where g and the inputs lie otherwise in memory."""
         every = range(len(self.arrays))
-        gaps = np.full([2 * n for n in v.shape[::-1]], np.nan).T[tuple(slice(0, None, 2) for _ in v.shape)] if v.ndim else v.copy()
-        gaps[...] = -1024 * v
+        odd = np.arange(v.size).reshape(v.shape) % 2 == 1
+        parts = [np.where(odd, -1024 * v, 0), np.where(odd, 0, -1024 * v)]
+        trials: tuple[tuple[str, int, list[Array], bool], ...] = (
+            ("when it is taken again: a vjp must keep no state and change nothing in place", 1, [v], False),
+            ("times -1024 for g times -1024: a vjp must be linear in g", -1024, [-1024 * v], False),
+            ("in sum for two g, each 0 where the other is not: a vjp must be linear in g", -1024, parts, False),
+            ("for a g that lies otherwise in memory: read it by its strides", -1024, [_with_gaps(part) for part in parts], False),
+            ("for inputs that lie otherwise in memory: read them by their strides", -1024, [_with_gaps(part) for part in parts], True),
+        )
 
-        def differing(factor: int, seed: Array) -> Iterator[tuple[int, Array]]:
-            tensors = self.tensors(every)
-            for i, g in enumerate(self.gradients(tensors, self.apply(tensors), seed, every)):
-                if np.isfinite(grads[i]).all() and not _close(g / factor, grads[i], rtol, noises[i]):
-                    yield i, g / factor
+        def differing(factor: int, seeds: list[Array], otherwise: bool) -> str:
+            totals = [np.zeros(g.shape) for g in grads]
+            for seed in seeds:
+                tensors = self.tensors(every, otherwise=otherwise)
+                output = self.apply(tensors)
+                if not _close(_host(output), out, 1e-12, atol):
+                    return f"{self.name} is another, {_apart(_host(output), out)},"
+                totals = [t + _host(g) / factor for t, g in zip(totals, self.gradients(tensors, output, seed, every), strict=True)]
+            for name, g, total, noise in zip(self.names, grads, totals, noises, strict=True):
+                if not _close(total, g, rtol, noise):
+                    return f"d{self.name}/d{name} is another, {_apart(total, g)},"
+            return ""
 
-        for _ in differing(-1024, gaps):
-            for reason, factor, seed in (
-                ("when it is taken again: a vjp must keep no state and change nothing in place", 1, v),
-                ("times -1024 for g times -1024: a vjp must be linear in g", -1024, -1024 * v),
-                ("for a g that lies otherwise in memory: read it by its strides", -1024, gaps),
-            ):
-                for i, other in differing(factor, seed):
-                    raise AssertionError(f"check_grads: d{self.name}/d{self.names[i]} is another {reason}, {_apart(grads[i], other)}")
+        if what := differing(*trials[-1][1:]):
+            found = ((differing(*trial[1:]), trial[0]) for trial in trials)  # the first that differs says why
+            what, reason = next((pair for pair in found if pair[0]), (what, trials[0][0]))
+            raise AssertionError(f"check_grads: {what} {reason}")
 
     def demand_alone(self, grads: list[Array], v: Array, rtol: float, noises: list[float]) -> None:
         """AssertionError if an input has another gradient where it alone requires one."""
         for i, g in enumerate(grads if len(grads) > 1 else []):
             tensors = self.tensors((i,))
-            (alone,) = self.gradients(tensors, self.apply(tensors), v, (i,))
-            if np.isfinite(g).all() and not _close(alone, g, rtol, noises[i]):
+            alone = _host(self.gradients(tensors, self.apply(tensors), v, (i,))[0])
+            if not _close(alone, g, rtol, noises[i]):
                 raise AssertionError(
                     f"check_grads: d{self.name}/d{self.names[i]} is another where no other input requires gradients, {_apart(alone, g)}"
                 )
@@ -290,13 +309,26 @@ class _Point:
                 f"fast (pass a smaller step), or compute in less than float64 inside"
             )
         if not g.any():
-            return ". Is something cut off by .numpy(), .detach() or no_grad()? What is to be differentiated must be functions of Tensors"
+            return ". Does .numpy(), .detach() or no_grad() cut it off, or a vjp return None? Use differentiable functions of Tensors only"
         return ""
 
 
 def _reach(a: Array) -> Array:
     """How far to move: 1 for ordinary numbers, a thousandth of large ones, whose own rounding would else be as large as a step."""
     return np.maximum(1.0, np.abs(np.where(np.isfinite(a), a, 0)) / 1e3)
+
+
+def _largest(a: Array) -> float:
+    return float(np.abs(a).max(initial=0, where=np.isfinite(a)))
+
+
+def _with_gaps(a: Array) -> Array:
+    """The same numbers with the axes in reverse in memory, and NaN between them."""
+    if not a.ndim:
+        return a
+    view = np.full([2 * n for n in a.shape[::-1]], np.nan).T[tuple(slice(0, None, 2) for _ in a.shape)]
+    view[...] = a
+    return view
 
 
 def _wide(name: str, given: Any) -> Array:

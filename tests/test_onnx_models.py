@@ -239,6 +239,10 @@ def test_what_is_not_recorded_is_noticed() -> None:
     assert recorded in refused(lambda x: F.sign(x) * x)
     assert recorded in refused(lambda x: x.argmax(1))
     assert "depends on the values of its input" in refused(lambda x: F.exp(x) if float(x.numpy()[0, 0, 0, 0]) < 0.126 else x * 2)
+    with pytest.raises(ExportError, match="input 1 does not reach the result, or only by something that is not recorded, such as a cast"):
+        agree(lambda x, y: x * 2, images(1, 2), images(1, 3))
+    with pytest.raises(ExportError, match=recorded):
+        agree(lambda x: x.astype("float32") / 255, np.full((2, 3, 4, 5), 9, np.uint8))
     assert "an argument of Scale is computed from the input" in refused(lambda x: x * float(x.numpy().max()))
     assert "an argument of Index is computed from the input" in refused(lambda x: x[:, :, int(x.numpy().argmax() % 4)])
     assert "the module returned a float" in refused(lambda x: float(x.numpy().sum()))

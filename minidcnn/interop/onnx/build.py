@@ -77,9 +77,9 @@ class Built:
     ) -> Exported:
         """Write the file: `results` under `names`. outputs: shapes and dtypes of the results, if they are not the program's."""
         main, graph = self.program.main, self.graph
-        if taken := [name for name in (*inputs, *names) if name in graph.initializers or [*inputs, *names].count(name) > 1]:
-            raise ExportError(f"export_onnx: two values would be called {taken[0]!r}; choose other input_names or output_names")
         own = {name for node in graph.nodes for name in node.output}
+        if taken := [name for name in (*inputs, *names) if name in own or name in graph.initializers or [*inputs, *names].count(name) > 1]:
+            raise ExportError(f"export_onnx: two values would be called {taken[0]!r}; choose other input_names or output_names")
         ends = [r if r in own and r not in results[:i] else graph.node("Identity", r) for i, r in enumerate(results)]
         rename(graph.nodes, dict(zip(ends, names, strict=True)))
         given = [(name, self.shape(Ref("input", i), name), main.inputs[i][1]) for i, name in enumerate(inputs)]
@@ -143,10 +143,10 @@ class _Runs:
         """The model with numbers, at larger sizes. With seed 0 they are the example's where these have its sizes, else random ones."""
         rng, inputs = np.random.default_rng(seed), []
         for shape, t in zip(enlarged(self.shapes, by), self.examples, strict=True):
-            if (seed == 0 or t.dtype.kind != "f") and shape == t.shape:
+            if seed == 0 and shape == t.shape:
                 inputs.append(t)
             else:
-                values = rng.standard_normal(shape) if t.dtype.kind == "f" else np.zeros(shape)
+                values = rng.standard_normal(shape) if t.dtype.kind == "f" else rng.integers(0, int(t._array.max(initial=0)) + 1, shape)
                 inputs.append(Tensor(values.astype(t.dtype)).to(t.backend))
         return trace(self.model, inputs, self.named, self.kernels)
 
@@ -211,6 +211,11 @@ def _same_numbers(a: Trace, b: Trace) -> None:
     for step, there in zip(a.steps, b.steps, strict=True):
         if not isinstance(step.function, BatchNorm) and not _equal(step.function, there.function):  # that by the batch is computed anew
             raise ExportError(f"export_onnx: an argument of {type(step.function).__name__} {said}")
+    used = {ref for step in a.steps for ref in step.inputs} | {ref for _, ref in a.results}
+    if unused := [i for i in range(len(a.inputs)) if Ref("input", i) not in used]:
+        raise ExportError(
+            f"export_onnx: input {unused[0]} does not reach the result, or only by something that is not recorded, such as a cast"
+        )
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import HALF, sum_dtype
+from ...backend import HALF, sum_dtype, to_backend
 from ...functional import activation, common, elementwise, linalg, norm, reduce
 from ...functional.shape import Permute
+from .graph import plain
 from .trace import Fixed, Ref
 from .writer import Op, builds
 
@@ -78,8 +79,9 @@ def _divisors(op: Op) -> list[float]:
         if isinstance(step.function, elementwise.Scale):
             found.append(1 / step.function.factor if step.function.factor else 0.0)
         else:
-            array = trace.constants[step.inputs[1].at] if step.inputs[1].kind == "constant" else np.zeros(1)
-            found.append(0.0 if not array.size or any(array.strides) else float(array.flat[0]))
+            ref = step.inputs[1]
+            array = to_backend(plain(trace.constants[ref.at]), "numpy") if ref.kind == "constant" else np.zeros(0)
+            found.append(float(array.flat[0]) if array.size == 1 else 0.0)
     return found
 
 
@@ -176,7 +178,7 @@ def _linear(op: Op) -> tuple[str, str] | None:
 @builds(norm.Normalize)
 def normalize(op: Op) -> str:
     """Batch norm by running statistics, under their own names where they are a layer's."""
-    mean, rstd = (np.asarray(a.get() if hasattr(a, "get") else a) for a in (op.function.mean, op.function.rstd))
+    mean, rstd = (to_backend(a, "numpy") for a in (op.function.mean, op.function.rstd))
     kind = op.writer.program.main.kind(op.step.inputs[1])[1]
     eps = 0.0
     names = [op.graph.array(mean.astype(kind)), op.graph.array((rstd**-2).astype(kind))]

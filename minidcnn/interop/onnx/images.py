@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import HALF, sum_dtype
+from ...backend import HALF, sum_dtype, to_backend
 from ...functional import conv, pool
 from ...functional.pad import Pad
 from ...window import Window
@@ -134,7 +134,8 @@ def gather(op: Op) -> str:
 def avg_pool2d(op: Op) -> str:
     """Means where all windows have as many pixels; else divided by the same mean of ones, or times what is known for one size."""
     g, window = op.graph, op.same("window")
-    factors = [np.asarray(f.weight.get() if hasattr(f.weight, "get") else f.weight) * window.taps for f in op.functions]
+    weights = [to_backend(f.weight, "numpy") for f in op.functions]
+    factors = [weight * window.taps for weight in weights]
     attributes = {"kernel_shape": window.kernel, "strides": window.stride}
     if window.ceil_mode:
         y = _cut(op, g.node("AveragePool", _roomy(op, 0), **attributes))
@@ -145,8 +146,8 @@ def avg_pool2d(op: Op) -> str:
         return y if np.isclose(low, 1, rtol=1e-6) else g.node("Mul", y, op.number(low))
     if all(f.shape == factors[0].shape for f in factors):
         return g.node("Mul", y, g.array(factors[0].astype(op.dtype)))
-    for f in op.functions:  # padding does not count: all means of ones are 1
-        if not np.allclose(f.forward(np.ones((1, 1, *f.size))), 1):
+    for f, weight in zip(op.functions, weights, strict=True):  # padding does not count: all means of ones are 1
+        if not np.allclose(pool.AvgPool2d(window, weight, f.size).forward(np.ones((1, 1, *f.size))), 1):
             raise Fixed("an average pooling with ceil_mode counts padding, whose share at the border is known for the size given only")
     ones = g.node("Expand", op.number(1), g.ints(1, 1, g.length(op.x(), 2), g.length(op.x(), 3)))
     return g.node("Div", y, _cut(op, g.node("AveragePool", _roomy(op, 0, ones), **attributes)))

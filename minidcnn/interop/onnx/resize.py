@@ -124,7 +124,7 @@ def _resize(op: Op, x: str, axis: int, factor: Fraction | None, size: Size | Non
 def _bordered(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
     """Pixels of the image around it; where all sizes are known, positions say it as well."""
     g, more = op.graph, {m - n for n, m in sizes}
-    if len(sizes) == 1 or len(more) > 1 or max(more) < 0:
+    if len(set(sizes)) == 1 or len(more) > 1 or max(more) < 0:
         return None
     total = more.pop()
     for mode in MODES[1:]:
@@ -144,7 +144,7 @@ def _bordered(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[
 def _averaged(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
     """Means over windows that divide the image evenly: a matrix that is made for its size while the model runs."""
     g, m = op.graph, sizes[0][1]
-    if len(sizes) == 1 or len({m for _, m in sizes}) > 1 or not _all(maps, pool.even_windows):
+    if len(set(sizes)) == 1 or len({m for _, m in sizes}) > 1 or not _all(maps, pool.even_windows):
         return None
     n, i = g.length(op.x(), axis), np.arange(m)[:, None]
     starts = g.node("Div", g.node("Mul", g.array(i), n), g.ints(m))
@@ -158,7 +158,7 @@ def _averaged(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[
 def _nearest(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
     """Nearest of any sizes, or by a factor: the positions as float32 computes them, while the model runs."""
     g, factor, single = op.graph, _factor(sizes), op.graph.onnx.TensorProto.FLOAT
-    if len(sizes) == 1:
+    if len(set(sizes)) == 1:
         return None
     n = g.length(op.x(), axis)
     if _all(maps, resize.nearest):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ...backend import to_backend
 from ...functional import common, shape
 from .graph import END, Size
 from .trace import ExportError, Fixed
@@ -106,7 +107,7 @@ def _parts(index: Any, rank: int) -> list[Any]:
     found: list[Any] = []
     for i in items:
         if getattr(i, "ndim", 0):
-            positions = np.asarray(i.get() if hasattr(i, "get") else i)
+            positions = np.asarray(to_backend(i, "numpy"))
             found.append(np.flatnonzero(positions) if positions.dtype.kind == "b" else positions.astype(np.int64))
         else:
             found.append(i if i is None or isinstance(i, slice) else int(i))

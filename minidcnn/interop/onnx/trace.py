@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
 from ... import autograd
 from ...autograd import Function, enable_grad
-from ...backend import Array, Kernels, random_state, set_random_state, to_backend, use_kernels
+from ...backend import Array, Kernels, random_state, set_random_state, use_kernels
 from ...functional.pool import MaxPool2d
 from ...nn import Module
 from ...tensor import Tensor
@@ -91,6 +91,7 @@ class _Node(autograd.Node):
         self.outputs: tuple[tuple[Shape, Any], ...] = ()
 
     def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        super().save(inputs, outputs)
         self.outputs = tuple((t.shape, t.dtype) for t in outputs)
         if isinstance(self.function, MaxPool2d):
             self.poolings.append((outputs[1]._array, self))
@@ -119,23 +120,42 @@ def trace(call: Callable[..., Any], inputs: Sequence[Tensor], named: Mapping[str
             _Node.poolings.clear()
 
 
-def _following(kernels: Kernels) -> tuple[Kernels, dict[int, tuple[Array, Array]]]:
-    """`kernels`, and what they will turn winning taps into: the memory of the indices, by id, with the indices and the taps."""
-    followed, winners = copy.copy(kernels), {}
+Winners: TypeAlias = dict[
+    int, tuple[Array, Array]
+]  # flat plane indices by the id of their array, and of those that it is a view of; and their taps
+
+
+def _following(kernels: Kernels) -> tuple[Kernels, Winners]:
+    """`kernels`, and what they will turn winning taps into."""
+    followed, winners = copy.copy(kernels), Winners()
 
     def plane_indices(taps: Array, *rest: Any) -> Array:
         indices = kernels.plane_indices(taps, *rest)
-        winners[id(autograd._root(indices))] = indices, taps
+        winners.update({id(array): (array, taps) for array in _owners(indices)})
         return indices
 
     def within(indices: Array, count: int) -> tuple[Array, Array]:
         inside, wrong = kernels.within(indices, count)
-        if (found := winners.get(id(autograd._root(indices)))) is not None:
-            winners[id(autograd._root(inside))] = inside, found[1]
+        if (taps := _taps(indices, winners)) is not None:
+            winners[id(inside)] = inside, taps
         return inside, wrong
 
     vars(followed).update(plane_indices=plane_indices, within=within)
     return followed, winners
+
+
+def _owners(array: Array) -> Iterator[Array]:
+    """An array, and those that it is a view of."""
+    owner: Any = array
+    while hasattr(owner, "dtype"):
+        yield owner
+        owner = owner.base
+
+
+def _taps(indices: Array, winners: Winners) -> Array | None:
+    """The winning taps that an array tells the places of, if it does."""
+    found = (winners[id(owner)][1] for owner in _owners(indices) if id(owner) in winners)
+    return next((taps for taps in found if taps.size == indices.size), None)
 
 
 def _flat(result: Any, name: str | None = None) -> list[tuple[str | None, Tensor]]:
@@ -149,16 +169,13 @@ def _flat(result: Any, name: str | None = None) -> list[tuple[str | None, Tensor
     raise ExportError(f"export_onnx: the module returned a {type(result).__name__}, and only tensors can be an ONNX model's outputs")
 
 
-def _collected(
-    outputs: list[tuple[str | None, Tensor]], leaves: list[Tensor], named: Mapping[str, Tensor], winners: dict[int, tuple[Array, Array]]
-) -> Trace:
+def _collected(outputs: list[tuple[str | None, Tensor]], leaves: list[Tensor], named: Mapping[str, Tensor], winners: Winners) -> Trace:
     """The steps behind `outputs`, in the order in which they ran."""
     makers = {id(taps): node for taps, node in _Node.poolings}
 
     def pooling(t: Tensor) -> _Node | None:
         """The max-pooling whose winners `t` holds, as flat plane indices."""
-        indices, taps = winners.get(id(autograd._root(t._array)), (None, None))
-        return makers.get(id(taps)) if indices is not None and indices.size == t.size else None
+        return makers.get(id(_taps(t._array, winners)))
 
     reached: dict[int, _Node] = {}
     stack = [t for _, t in outputs]
@@ -184,7 +201,7 @@ def _collected(
             return Ref("indices", number[id(found)], t.ndim)
         if id(t._array) not in arrays:
             arrays[id(t._array)] = len(result.constants)
-            result.constants.append(to_backend(t._array, "numpy"))
+            result.constants.append(t._array)
         return Ref("constant", arrays[id(t._array)])
 
     result.steps += [Step(node.function, tuple(map(ref, node.inputs)), node.outputs) for node in nodes]

@@ -65,9 +65,8 @@ class Writer:
 
     def constant(self, ref: Ref, of: Callable[[Array], Array] = plain) -> Array:
         """The numbers of a constant, once `of` has looked at them. Fixed if they depend on the size."""
-        arrays = [
-            of(trace.constants[place.get(ref, ref).at]) for trace, place in zip(self.program.traces, self.program.places, strict=True)
-        ][: self.real]
+        pairs = list(zip(self.program.traces, self.program.places, strict=True))[: self.real]
+        arrays = [to_backend(of(trace.constants[place.get(ref, ref).at]), "numpy") for trace, place in pairs]
         if any(a.shape != arrays[0].shape or not np.array_equal(a, arrays[0], equal_nan=True) for a in arrays[1:]):
             raise Fixed("numbers that are computed from the size are stored in the model")
         return arrays[0]

@@ -9,7 +9,7 @@
 //                   no multiplication by inserted zeros. Grid (tiles of one phase's pixels, tiles of channels, groups x phases).
 // conv_weight       rows: output channels; columns: (tap, input channel); k = positions, split into parts that are added up in order by
 //                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts x groups).
-// Bias, the scale and offset of batch norm in inference, and ReLU are applied on the way to memory and move nothing more.
+// A bias, or in conv_forward batch norm's scale and offset in inference and ReLU, are applied on the way to memory and move nothing more.
 //
 // Operations: 2 N OH OW O KH KW C/G each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and
 // columns of both operands over all of k, (BM + BN) K numbers, an image's pixel KH KW times, nearly all of them from the L2 cache; results are
@@ -160,12 +160,12 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
         }
 }
 
-// y (N, OH, OW, O), w (O, KH, KW, C/G), scale and offset (C,) or null -> x (N, H, W, C).
+// y (N, OH, OW, O), w (O, KH, KW, C/G), bias (C,) or null -> x (N, H, W, C).
 extern "C" __global__ void __launch_bounds__(256, ASYNC ? ProductOf<Gradients, PhaseWeights>::BLOCKS : 1 + SMALL)
-conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
-                Real* __restrict__ x, int channels, int relu, GROUP_PARAMETERS, GEOMETRY_PARAMETERS) {
+conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ bias, Real* __restrict__ x, int channels,
+                GROUP_PARAMETERS, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    const Finish finish{scale, offset, relu};
+    const Finish finish{nullptr, bias, 0};
     GROUP;
     const int phases = g.sh * g.sw, group = GROUPED ? blockIdx.z / phases : 0, phase = blockIdx.z - group * phases;
     const Phase ph(phase / g.sw, g.h, g.kh, g.sh, g.ph, g.dh), pw(phase % g.sw, g.w, g.kw, g.sw, g.pw, g.dw);

@@ -2,7 +2,8 @@
 //
 // A block of conv.cu has 64 x 64 results of one group. With fewer than 8 channels in and out, less than an eighth of them would be real, with one a
 // sixty-fourth (of a weight's gradient still less), and what it fetches of a pixel would be shorter than the 32 bytes that memory gives at a time.
-// Here a thread has one result and its neighbours those of the next channels, whatever their group: a warp reads and writes runs of memory.
+// Here a thread has one result and its neighbours those of the next channels, whatever their group: a warp reads and writes runs of memory. It is
+// also what is left for more groups, times phases of a stride, than the third axis of a grid of tiles has room for.
 // Weights lie in (KH, KW, channels of a group that are summed over, channels of the result), so that they are read in runs as well.
 //
 // direct_forward      a block for a row of y, threads (channels, columns), 32 x 8 for 32 channels and more, as in pool.cu.
@@ -42,12 +43,12 @@ direct_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum
     }
 }
 
-// y (N, OH, OW, O), w (KH, KW, O/G, C), scale and offset (C,) or null -> x (N, H, W, C).
+// y (N, OH, OW, O), w (KH, KW, O/G, C), bias (C,) or null -> x (N, H, W, C).
 extern "C" __global__ void __launch_bounds__(256, 4)
-direct_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ scale, const Sum* __restrict__ offset,
-                  Real* __restrict__ x, int channels, int relu, int inputs, int outputs, GEOMETRY_PARAMETERS) {
+direct_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ bias, Real* __restrict__ x, int channels,
+                  int inputs, int outputs, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
-    const Finish finish{scale, offset, relu};
+    const Finish finish{nullptr, bias, 0};
     const int image = (int)blockIdx.x / g.h * g.oh;
     const Touching rows((int)blockIdx.x % g.h + g.ph, g.sh, g.oh);
     FOR_EACH_COLUMN(j, g.w) {

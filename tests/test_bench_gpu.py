@@ -146,7 +146,7 @@ def test_operations_from_the_arguments_of_a_launch() -> None:
     assert operations("conv_weight", (None, None, None, 7, 999, 3, 7, *geometry)) == 2 * (2 * 5 * 4) * 7 * 3 * (3 * 2)
     in_groups = (2, 30, *geometry[2:])
     for kernel in ("conv_transposed", "direct_transposed"):
-        assert operations(kernel, (None, None, None, None, None, 60, False, 5, 10, *in_groups)) == 2 * (2 * 5 * 4) * 60 * 5 * (3 * 2)
+        assert operations(kernel, (None, None, None, None, 60, 5, 10, *in_groups)) == 2 * (2 * 5 * 4) * 60 * 5 * (3 * 2)
     assert operations("relu", (None, None, 5)) == 0
 
 

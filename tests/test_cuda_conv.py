@@ -1,4 +1,4 @@
-"""The inside of the GPU's convolutions: operands that are copied by 16 bytes or number by number, groups, and what finishes the sums."""
+"""The inside of the GPU's convolutions: operands that are copied by 16 bytes or number by number, and groups."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from test_cuda_kernels import REFERENCE, same
 
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import conv as cuda_conv
-from minidcnn.backend.cuda.base import geometry
 from minidcnn.backend.cuda.source import source
 from minidcnn.window import Window
 
@@ -272,29 +271,3 @@ def test_a_depthwise_gradient_in_many_parts() -> None:
     exact = Kernels(np).conv2d_weight(x.astype(np.float64), y.astype(np.float64), window, 70)
     size = Kernels(np).conv2d_weight(abs(x).astype(np.float64), abs(y).astype(np.float64), window, 70)
     assert (abs(results[0] - exact) <= 3 * 17 * 9 * 2.0**-24 * size).all()
-
-
-# -- what finishes the sums -----------------------------------------------------------------------------------------------------------------
-
-
-@given(case=convs(), relu=st.booleans(), seed=seeds)
-def test_the_transposed_kernel_finishes_as_the_forward_one(case: Conv, relu: bool, seed: int) -> None:
-    """Scale, offset and ReLU of conv_transposed, which has the same finish, although no layer of ours asks for it yet."""
-    case = dataclasses.replace(case, batch=2)
-    y, w = integers(case.y, seed, np.float32), integers(case.w, seed + 1, np.float32)
-    scale, offset = integers((case.channels,), seed + 2, np.float32), integers((case.channels,), seed + 3, np.float32)
-    kernels = simulated(mode="check")
-    launch = kernels.launcher.launch
-
-    def finished(grid: Any, block: Any, file: str, kernel: str, dtype: Any, *arguments: Any, **named: Any) -> None:
-        x, at = arguments[4:6], arguments[7:]
-        assert at[2:] == geometry(2, case.channels, case.window, case.size, case.y[2:])
-        launch(grid, block, file, kernel, dtype, *arguments[:2], *map(there, (scale, offset)), *x, relu, *at, **named)
-
-    there = kernels.launcher.xp.asarray
-    kernels.launcher.launch = finished
-    result = kernels.conv_transpose2d(y, w, None, case.window, case.size, case.groups)
-    plain = REFERENCE.conv_transpose2d(y, w, None, case.window, case.size, case.groups) * scale.reshape(1, -1, 1, 1) + offset.reshape(
-        1, -1, 1, 1
-    )
-    same(result, np.maximum(plain, 0) if relu else plain)

@@ -80,7 +80,7 @@ class CudaConv(CudaBase):
         if self._directly(groups, inputs, outputs, phases):
             parted = w.reshape(groups, outputs, inputs, *window.kernel)
             w = self.plain(parted.transpose(3, 4, 1, 0, 2))  # (KH, KW, O/G, G, C/G)
-            self.over_rows((n * size[0], size[1], c), DIRECT, "direct_transposed", y.dtype, y, w, None, bias, x, o, False, *at)
+            self.over_rows((n * size[0], size[1], c), DIRECT, "direct_transposed", y.dtype, y, w, bias, x, o, *at)
             return nchw(x)
         w = self._weight(w)
         pixels = n * math.prod(-(-m // s) for m, s in zip(size, window.stride, strict=True))  # of the largest phase
@@ -91,7 +91,7 @@ class CudaConv(CudaBase):
             parted = w.reshape(groups, outputs, *window.kernel, inputs)
             w, defines = self.plain(parted.transpose(0, 4, 2, 3, 1)), (*defines, "TURNED=1")
         grid = -(-pixels // down), -(-inputs // across), groups * phases
-        self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, y, w, None, bias, x, o, False, *at, defines=defines)
+        self.launcher.launch(grid, (256,), FILE, "conv_transposed", y.dtype, y, w, bias, x, o, *at, defines=defines)
         return nchw(x)
 
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:

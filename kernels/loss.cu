@@ -17,7 +17,7 @@ __device__ __forceinline__ float exponential(float v) { return expf(v); }
 __device__ __forceinline__ double exponential(double v) { return exp(v); }
 
 // Labels as the kernels below want them, in place: -1 for `ignored` and for what is no class; the least index of the latter goes to `first`, which
-// begins as -1. Nobody has to wait for that number: the host reads it when it reads a result. Traffic: 16 P bytes.
+// begins as -1. Nobody has to wait for that number: the host reads it when it reads a result.
 extern "C" __global__ void __launch_bounds__(256)
 clean_target(long long* __restrict__ target, int* __restrict__ first, int classes, long long ignored, int pixels) {
     FOR_EACH(p, pixels) {

@@ -14,8 +14,8 @@
 // for 32 channels and more; a thread has up to four channels of a column. Tried before: a thread for each element of the whole image. It took two or
 // three divisions to know its place and in pool_scatter two for each tap, some 280 instructions an element by the listing for sm_90a where now 70 to
 // 115 do (2 x 2 windows), with 5 bytes to move meanwhile. scatter_sum: blocks of 256, a thread for each element, at most 65536 blocks, which go round:
-// it has nothing to divide. Neighbouring threads have neighbouring channels. Bound by memory. Not tried: several channels a thread. Nothing here has
-// been timed.
+// it has nothing to divide. Neighbouring threads have neighbouring channels. Bound by memory. Not tried: loads of 16 bytes, that is,
+// of neighbouring channels by one thread. Nothing here has been timed.
 #include "common.cuh"
 #ifndef TAP
 #define TAP unsigned char

@@ -13,8 +13,8 @@
 //     ASYNC=0  number by number through registers, read while one stage is multiplied, written behind it: for any operand and device
 //     ASYNC=1  16 bytes at a time by cp.async, two steps ahead, without a register: compute capability 8.0 and up, and operands whose runs of
 //              16 bytes are whole: data on 16 bytes, and channels (or whatever runs along memory) a multiple of RUN. The launcher knows.
-// Per step a block reads (BM + BN) BK numbers and does 2 BM BN BK operations: with 128 x 128 tiles 64 operations a number read from device
-// memory or cache. Shared memory: 16 KiB a stage at 128 x 128 (64 bytes of every row), so three stages are just within the static limit.
+// Per step a block reads (BM + BN) BK numbers and does 2 BM BN BK operations: with 128 x 128 tiles 128 operations a number read from device
+// memory or cache. Shared memory: 16 KiB a stage at 128 x 128 (64 bytes of every row), so the three of ASYNC=1 are just within the static limit.
 //
 // A third multiplier is wgmma's, of compute capability 9.0 (WGMMA=1, wgmma.cuh): it begins a product that goes on by itself, so the loop below begins
 // products, fetches, and lets what has begun end before the next barrier.

@@ -264,6 +264,36 @@ def test_ignored_values(tmp_path: Path) -> None:
     assert np.array_equal(data[0].mask.ravel()[:4], [0, 1, 255, 255])
 
 
+@pytest.mark.parametrize(
+    ("values", "in_masks"), [((0, 128), (0, 128, 255)), ((0,), (0, 255)), ((128, 0), (0, 128, 255)), ((0, 2), (0, 2, 255))]
+)
+def test_255_beside_other_values_than_indices_is_not_left_out_unasked(
+    values: tuple[int, ...], in_masks: tuple[int, ...], tmp_path: Path
+) -> None:
+    put_pairs(tmp_path, values=in_masks)
+    with pytest.raises(
+        DataError, match=r"holds 255 at row 0, column \d, which is no class; .*leave its pixels out with ignored=\.\.\. \(--ignored\)"
+    ):
+        Folder(tmp_path, "all", values=values)[0]
+    assert 255 in Folder(tmp_path, "all", values=values, ignored=[255])[0].mask
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2), (2, 0, 1), (1, 2), (1, 2, 3)])
+def test_255_beside_indices_is_ignored(values: tuple[int, ...], tmp_path: Path) -> None:
+    data = Folder(put_pairs(tmp_path, values=(*values, 255)), "all", values=values)
+    assert data.mask_ignored == (255,)
+    np.testing.assert_array_equal(data[0].mask.ravel(), np.array([*range(len(values)), 255])[np.arange(54) % (len(values) + 1)])
+
+
+def test_white_beside_0_and_1_is_ignored_only_if_a_mask_holds_all_three(tmp_path: Path) -> None:
+    put_pairs(tmp_path, ("a", "b"), values=(0, 1))
+    put_mask(tmp_path / "masks" / "b.png", (0, 255))
+    with pytest.raises(DataError, match=r"b\.png holds 255 at row 0, column 1, which is no class"):
+        Folder(tmp_path, "all", values=(0, 1))[1]
+    put_mask(tmp_path / "masks" / "a.png", (0, 1, 255))
+    assert Folder(tmp_path, "all", values=(0, 1)).mask_ignored == (255,)
+
+
 def test_jpeg_masks(tmp_path: Path) -> None:
     put_pairs(tmp_path)
     (tmp_path / "masks" / "2.png").unlink()

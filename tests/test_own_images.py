@@ -327,7 +327,7 @@ def test_the_part_held_out_is_refused_where_data_is_divided() -> None:
         ("--classes sky,road,ball --values 0,255", "(--classes) has 3 (sky, road, ball) but values=... (--values) 2 (0, 255); each class needs one value"),
         ("--values 0,128,255", "7 at row 0, column 0, which is no class; the known values are 0, 128, 255; name it in values=... (--values), or leave"),
         ("--values 0,128,255 --ignored 9", "the known values are 0, 128, 255 and, ignored, 9; name it"),
-        ("--values 0,128,128", "got 0, 128, 128 and, ignored, 255; name each once; a colour is one value: values=[(255, 0, 0), ...] (--values 255/0/0,...)"),
+        ("--values 0,128,128", "got 0, 128, 128; name each once; a colour is one value: values=[(255, 0, 0), ...] (--values 255/0/0,...)"),
         ("--values 0,128,255 --ignored 0", "can mean one class only, or be ignored, got 0, 128, 255 and, ignored, 0"),
         ("--values 0/0/0,255", "mask values must be all gray values or all colours, got 0/0/0, 255; mend values=... or ignored=... (--values, --ignored)"),
         ("--values 0/0/0,9/9/9", "holds 7/7/7 at row 0, column 0, which is no class; the known values are 0/0/0, 9/9/9"),
@@ -471,3 +471,18 @@ def test_the_options_of_a_run_survive_json(values: tuple[Value, ...], tmp_path: 
     assert config.classes == ("a", "b", "c") and config.values == values and config.ignored == values[:1] and config.suffix is None
     assert TrainConfig.from_json(config.to_json()) == config
     assert config.data_options() == {"val_fraction": 0.2, "classes": ("a", "b", "c"), "values": values, "ignored": values[:1]}
+
+
+def test_a_run_goes_on_with_what_an_older_version_found_out(cli: Run, tmp_path: Path) -> None:
+    root = put_folder(tmp_path / "mydata", (0, 128), 255)
+    where = ("--data", "folder", "--root", "mydata", "--values", "0,128")
+    assert cli("unet", *where, "--ignored", "255", *TINY, "--out", "run")[0] == 0
+    config = tmp_path / "run" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"values": None, "ignored": None}))  # as if both had been found out
+    assert cli("evaluate", "run/best.safetensors")[0] == 0
+    again = ("unet", "--out", "run", "--resume", "--epochs", "2")
+    assert "with the classes background,foreground, now they are background,class 1,class 2: put the data back" in cli(*again)[2]
+    assert "with the mask values 0,128, now they are 0,255: put the data back" in cli(*again, "--values", "0,255", "--ignored", "128")[2]
+    assert cli(*again, "--values", "0,128", "--ignored", "255")[0] == 0
+    assert json.loads(config.read_text())["ignored"] == [255] and Folder(root, "all").mask_values == (0, 128, 255)
+    assert cli("unet", "--out", "run", "--resume", "--epochs", "3")[0] == 0

@@ -38,7 +38,8 @@ class Folder(FileDataset):
 
     split: "train", "val", "test" or "all". classes: names, or their number; else classes.txt in root (one name a line, after it, if
     wanted, its gray value or three numbers of its colour); else "background", "class 1", ... Background is a class, too.
-    values: the gray value or colour (r, g, b) of each class. ignored: values whose pixels don't count (255 beside indices does so anyway).
+    values: the gray value or colour (r, g, b) of each class. ignored: values whose pixels don't count (255 beside indices 0, 1, ... does so
+    anyway, beside 0 and 1 if a mask holds all three).
     channels, white: see `read_image`. suffix: the masks' ending. strict: False leaves incomplete pairs out, for `check` to report.
     `guessed` holds those of classes, values, ignored and suffix that were found out or invented; `transparent` is the first mask found to have
     transparent pixels, which count as black.
@@ -84,7 +85,8 @@ class Folder(FileDataset):
             self.transparent = found.transparent
             self.guessed |= {"values": table.values} | ({} if ignored is not None else {"ignored": table.ignored})
         else:
-            table = LabelTable(values, (255,) if ignored is None and _may_ignore_255(values) else ignored or ())
+            unasked = (255,) if ignored is None and _ignores_255(values, everything) else ()
+            table = LabelTable(values, ignored or unasked)
         table = replace(table, way_out=_WAY_OUT)
         if names is None or isinstance(classes, int):
             names = names or _invented_names(len(table.values), table.values[0] in (0, (0, 0, 0)))
@@ -204,8 +206,16 @@ def _twice(names: Sequence[str]) -> str:
     return next(name for name in names if names.count(name) > 1)
 
 
-def _may_ignore_255(values: tuple[Value, ...]) -> bool:
-    return 255 not in values and all(isinstance(v, int) for v in values)
+def _ignores_255(values: tuple[Value, ...], entries: Sequence[Entry]) -> bool:
+    """Whether 255 may be taken for pixels that don't count, though nobody said so: beside indices, 0, 1, ... or 1, 2, ... in any order.
+
+    Beside 0 and 1 it may be the white of masks of another kind: only if some mask holds both it and 1. For that alone all masks are read.
+    """
+    numbers = sorted(v for v in values if isinstance(v, int))
+    first = numbers[0] if numbers else -1
+    if len(values) < 2 or first not in (0, 1) or numbers != list(range(first, first + len(values))):
+        return False
+    return numbers != [0, 1] or any({1, 255} <= held for held in scan([e.mask for e in entries], strict=False).alike)
 
 
 def _invented_names(count: int, background: bool) -> tuple[str, ...]:

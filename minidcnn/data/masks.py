@@ -113,8 +113,8 @@ def _palette(image: Image.Image) -> Array:
     bytes_of = np.zeros((256, 4), np.uint8)
     bytes_of[: len(colours), 1:] = colours
     packed = bytes_of.view(">i4")[:, 0].astype(np.int32)
-    clear = image.info.get("transparency", b"")  # one index, or the alpha of the first ones
-    packed[clear if isinstance(clear, int) else np.flatnonzero(np.frombuffer(clear, np.uint8) == 0)] = -1
+    if (clear := image.info.get("transparency")) is not None:  # one index, or the alpha of the first ones
+        packed[clear if isinstance(clear, int) else np.flatnonzero(np.frombuffer(clear, np.uint8) == 0)] = -1
     return packed
 
 

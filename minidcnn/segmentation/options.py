@@ -16,6 +16,7 @@ from .config import TrainConfig, defaults
 from .runs import RunFolder
 
 AddOptions = Callable[[Any], None]  # gets the argument group of the network's own options
+FOUND_OUT = ("values", "ignored")  # may be given with --resume if they were not: to go on with what an older version found out
 CHANGEABLE = ("epochs", "root", "backend", "prefetch", "recompute", "graph")  # may be given anew with --resume
 
 
@@ -66,12 +67,12 @@ def resumed(folder: RunFolder, given: Mapping[str, Any], own: Sequence[str]) -> 
     config = folder.read_config()
     for name, value in given.items():
         before = config.network_options.get(name) if name in own else getattr(config, name)
-        if name not in CHANGEABLE and value != before:
+        if name not in CHANGEABLE and value != before and not (name in FOUND_OUT and before is None):
             raise ValueError(
                 f"--{name.replace('_', '-')} is {_text(value, name)} now, but the run in {folder} was started {_with(before, name)}: leave it out "
                 f"to resume, or start a new run with another --out"
             )
-    return replace(config, **{name: value for name, value in given.items() if name in CHANGEABLE})
+    return replace(config, **{name: value for name, value in given.items() if name in CHANGEABLE + FOUND_OUT})
 
 
 def make_parser(

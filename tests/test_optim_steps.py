@@ -207,7 +207,8 @@ def test_state_dict_is_arrays_and_json() -> None:
     train(parameters, o, range(2))
     state = o.state_dict()
     assert state["param_groups"] == [
-        {"lr": 0.1, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False, "decoupled_weight_decay": False, "params": [0, 1]}
+        {"lr": 0.1, "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.0, "amsgrad": False}
+        | {"decoupled_weight_decay": False, "params": [0, 1]}
     ]
     assert list(state["state"]) == [0, 1] and state["state"][0]["step"] == 2
     for i, p in enumerate(parameters):

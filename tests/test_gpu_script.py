@@ -109,18 +109,20 @@ def test_everything_in_an_order_that_wastes_nothing(box: Box) -> None:
 
 
 def test_mma_sync_and_wgmma_are_judged_apart(box: Box) -> None:
-    """On a GPU that has both, tiles of 128 would be wgmma's: so fragments are tested without it, and all else with it."""
+    """On a GPU that has both, tiles of 128 would be wgmma's: so fragments are tested without it, and wgmma with it, whatever is set elsewhere."""
     box.run("tests bench")
     without = [words for wgmma, words in box.asked_with() if wgmma == "0"]
     assert len(without) == 3 and any("tensor or large_tiles" in word for word in without[0])
     assert [words[words.index("--precision") + 1] for words in without[1:]] == ["tf32", "float16"]
-    assert {wgmma for wgmma, words in box.asked_with() if words not in without} == {""}
+    assert {wgmma for wgmma, words in box.asked_with() if words not in without and "tests/test_cuda_wgmma.py" not in words} == {""}
+    box.run("fragments wgmma engine", MINIDCNN_WGMMA="0")
+    assert [wgmma for wgmma, words in box.asked_with() if "pytest" in words][-3:] == ["0", "1", "0"]
 
 
 def test_what_is_not_timed_goes_on_side_by_side(box: Box) -> None:
     """A step that hangs keeps nobody from the end, and benchmarks begin when all others have ended."""
     box.program("compute-sanitizer")
-    status, table = box.run("fragments cuda-conv cuda-optim engine kernels-float32", "5", JOBS="3", HANGING="-k tensor or")
+    status, table = box.run("fragments cuda-conv cuda-optim engine kernels-float32", "6", JOBS="3", HANGING="-k tensor or")
     assert status == 1 and next(iter(table)) == "device" and set(list(table)[1:4]) == {"cuda-conv", "cuda-optim", "engine"}
     assert table["fragments"].startswith("TOO LONG") and table["kernels-float32"].endswith("no time is left")
 
@@ -306,7 +308,7 @@ def test_of_a_step_that_hangs_the_table_says_where_and_what_had_failed(box: Box)
     (box.folder / "tests" / "test_some.py").write_text(SOME_TESTS)
     real = f'cd "{box.folder}"; exec {sys.executable} "${{@:1:12}}" tests/test_some.py'
     box.program("python3", PYTHON.replace("[[", f'[[ "$*" == *test_cuda_wgmma.py* ]] && {{ {real}; }}\n[[', 1))
-    status, table = box.run("wgmma", "5", PYTHONPATH="")
+    status, table = box.run("wgmma", "8", PYTHONPATH="")
     assert status == 1 and table["wgmma"].startswith("TOO LONG")
     assert table["wgmma"].endswith("in tests/test_some.py::test_that_never_ends; first tests/test_some.py::test_that_is_wrong FAILED")
     assert 'test_some.py", line 7 in test_that_never_ends' in (box.out / "log.txt").read_text()

@@ -147,7 +147,7 @@ else
     tell='^=.* in [0-9.]+s'
     start tests fragments 240 env MINIDCNN_WGMMA=0 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py \
         tests/test_half_cuda.py -k "tensor or large_tiles or tiles_of"
-    start tests wgmma 180 "${tests[@]}" tests/test_cuda_wgmma.py
+    start tests wgmma 180 env MINIDCNN_WGMMA=1 "${tests[@]}" tests/test_cuda_wgmma.py
     for file in cuda_kernels cuda_conv cuda_linalg half_cuda cuda_training cuda_optim cuda_metrics; do
         start tests "${file//_/-}" 240 "${tests[@]}" "tests/test_$file.py" \
             -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+from cupy_stand_in import make_module
+from simulated import ON_DEVICE
 
+import minidcnn
 from minidcnn import Function, Tensor, check_adjoint, check_grads, no_grad
 from minidcnn import functional as F
+from minidcnn.backend import switch, to_backend
 from minidcnn.recording import is_grad_enabled
 
 X = np.array([0.7, -1.2, 2.0])
@@ -411,3 +416,30 @@ def test_products_that_float64_does_not_hold() -> None:
         check_adjoint(lambda v: v * 2, lambda v: v * 2, X * size, X * size)
         with pytest.raises(AssertionError, match=rf"e\{'-' if size < 1 else '+'}(399|400|401) but"):
             check_adjoint(lambda v: v * 2, lambda v: v * 3, X * size, X * size)
+
+
+# -- on CuPy --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_arrays_of_cupy_are_checked_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not ON_DEVICE:
+        monkeypatch.setitem(sys.modules, "cupy", make_module())
+    monkeypatch.setattr(switch, "_made", {})
+    where = []
+
+    def f(x: Tensor, y: Tensor) -> Tensor:
+        where.append((x.backend, y.backend))
+        return F.exp(x) * y
+
+    with minidcnn.use_kernels("reference"):
+        there = to_backend(X, "cupy")
+        check_grads(f, [there, to_backend(X[::-1].copy(), "cupy")], 3)
+        with pytest.raises(AssertionError, match=r"at index \(\d,\) alone"):
+            check_grads(Wrong(0.1), [there])
+        check_adjoint(lambda v: v * 2, lambda v: v * 2, there, there)
+        minidcnn.use("cupy")
+        try:
+            check_grads(f, [X, X[::-1]], 2)
+        finally:
+            minidcnn.use("numpy")
+    assert set(where) == {("cupy", "cupy")}

@@ -54,7 +54,8 @@ def add_data_options(parser: ArgumentParser, *, data: str | None = None, split: 
     )  # fmt: skip
     own.add_argument(
         "--ignored", type=mask_values, metavar="VALUES",
-        help="mask values of pixels that don't count, such as 7 or 255/255/255 (default: 255 beside class indices 0, 1, ...; where they are only 0 and 1, if a mask holds all three)",
+        help="mask values of pixels that don't count, such as 7 or 255/255/255 (default: 255 beside class indices 0, 1, ...; beside 0 and 1 alone, "
+        "if a mask holds all three)",
     )  # fmt: skip
     own.add_argument(
         "--suffix",

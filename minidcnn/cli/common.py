@@ -61,11 +61,6 @@ def open_data(args: argparse.Namespace, split: str, **more: Any) -> Dataset:
     return open_dataset(args.data, args.root, split, **more | given)
 
 
-def splits(args: argparse.Namespace, default: Sequence[str]) -> list[str]:
-    """The split asked for, or those of `default`."""
-    return [args.split] if args.split else list(default)
-
-
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:

@@ -110,11 +110,11 @@ def split_name(split: str) -> str:
     return {"valid": "val", "validation": "val", "training": "train", "testing": "test"}.get(split, split)
 
 
-def choose_split(split: str, known: Sequence[str], owner: str) -> str:
-    """`split_name(split)`. DataError if it is not known."""
+def choose_split(split: str, known: Sequence[str], owner: str, way_out: str = "") -> str:
+    """`split_name(split)`. DataError, with `way_out`, if it is not known."""
     split = split_name(split)
     if split not in known:
-        raise DataError(f"{owner}: there is no split {split!r}; this data set has {', '.join(known)}")
+        raise DataError(f"{owner}: there is no split {split!r}; this data set has {', '.join(known)}{way_out}")
     return split
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders, read_lines
-from .images import Source
+from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders, read_lines, split_name
+from .images import Source, list_images
 from .labels import LabelTable, infer_table, scan
 from .palette import default_palette
 from .sample import DataError, Value
@@ -25,7 +25,7 @@ _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "valid
 class Folder(FileDataset):
     """Images and masks of one's own, in one of three layouts:
 
-        root/images/*, root/masks/*                       divided into "train" and "val" at random (val_fraction, seed)
+        root/images/*, root/masks/*                       divided into "train" and "val" at random (val_fraction, seed); test/ may lie beside
         root/train/images/*, root/train/masks/*           and root/val/..., root/test/... alike
         root/images/train/*, root/masks/train/*           and val, test alike
 
@@ -62,7 +62,12 @@ class Folder(FileDataset):
     ) -> None:
         root = existing_folder(root, "Folder")
         folders = _find_layout(root)
-        split = choose_split(split, ("train", "val", "all") if "all" in folders else (*folders, "all"), f"Folder {root}")
+        undivided = "all" in folders
+        known = ("train", "val", *(part for part in folders if part != "all"), "all") if undivided else (*folders, "all")
+        way_out = f"; put images/ and masks/ into {root}/{split_name(split)}" if split_name(split) in _SPLIT_FOLDERS else ""
+        if way_out and not undivided:
+            way_out += f", or for a division at random all of them straight into {root}"
+        split = choose_split(split, known, f"Folder {root}", way_out)
         self.guessed: dict[str, Any] = {}
         self.transparent: Source | None = None
         pairs: dict[str, list[Entry]] = {}
@@ -97,19 +102,22 @@ class Folder(FileDataset):
                 f"{len(table.values)} ({', '.join(map(value_text, table.values[:5]))}); each class needs one value, in the same order"
             )
 
-        if "all" in folders and split != "all":
-            at = divide(len(everything), val_fraction, seed, f"Folder {root}")[("train", "val").index(split)]
-            entries = [everything[i] for i in at]
+        if undivided and split in ("train", "val"):
+            at = divide(len(pairs["all"]), val_fraction, seed, f"Folder {root}")[("train", "val").index(split)]
+            entries = [pairs["all"][i] for i in at]
+        elif split == "all":  # the same names may occur in train and in val
+            plain = pairs.keys() if len(pairs) == 1 else {"all"}
+            entries = [e if part in plain else replace(e, name=f"{part}-{e.name}") for part, part_of in pairs.items() for e in part_of]
         else:
-            several = len(pairs) > 1  # the same names may occur in train and in val
-            named = [replace(e, name=f"{part}-{e.name}") if several else e for part, part_of in pairs.items() for e in part_of]
-            entries = named if split == "all" else pairs[split]
+            entries = pairs[split]
         palette = default_palette(len(names)) if not table.colour else np.array(table.values, np.uint8)
-        super().__init__(f"{root.name} {split}", entries, table, names, channels=channels, white=white, palette=palette, problems=problems)
+        super().__init__(
+            f"{root.resolve().name} {split}", entries, table, names, channels=channels, white=white, palette=palette, problems=problems
+        )
 
 
 def _find_layout(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Split -> (image folder, mask folder); the only split is "all" if the root isn't divided."""
+    """Split -> (image folder, mask folder). Images that lie beside no train folder are to be divided, and called "all"; or "train" beside val."""
     images, masks = _first_folder(root, _IMAGES), _first_folder(root, _MASKS)
     found: dict[str, tuple[Path, Path]] = {}
     for split, names in _SPLIT_FOLDERS.items():
@@ -120,10 +128,10 @@ def _find_layout(root: Path) -> dict[str, tuple[Path, Path]]:
             a, b = (images and _first_folder(images, names)), (masks and _first_folder(masks, names))
         if a and b:
             found[split] = (a, b)
+    if images and masks and "train" not in found and (not found or list_images(images)):
+        return {"train" if "val" in found else "all": (images, masks), **found}
     if found:
         return found
-    if images and masks:
-        return {"all": (images, masks)}
     inside = ", ".join(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))) or "no folders"
     raise DataError(
         f"Folder: {root} should hold images/ and masks/, or train/ and val/ with images/ and masks/ in each, but holds {inside}"

@@ -1,0 +1,106 @@
+"""`check` says ok only where training starts: how images are divided, and which of them are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minidcnn.cli import main
+from minidcnn.data import DataError, Folder
+from minidcnn.segmentation import prepare
+from minidcnn.segmentation.config import TrainConfig
+
+rng = np.random.default_rng(0)
+
+
+def put(folder: Path, names: Sequence[str], values: Sequence[int] = (0, 255)) -> None:
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (6, 9), np.uint8)).save(folder / "images" / f"{name}.png")
+        Image.fromarray(rng.choice(np.array(values, np.uint8), (6, 9))).save(folder / "masks" / f"{name}.png")
+
+
+def starts(root: Path, **options: object) -> bool:
+    """Whether training gets past its data."""
+    config = TrainConfig("unet", data="folder", root=str(root), crop=(8, 8), **options)
+    try:
+        train, val = prepare.open_data(config)
+        prepare.look_over(train, val, config, None, lambda warning: None)  # type: ignore[arg-type]
+    except DataError:
+        return False
+    return True
+
+
+def checked(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
+    code = main(["check", "--data", "folder", "--root", str(root), *options])
+    return code, capsys.readouterr().out
+
+
+def test_images_to_be_divided_with_a_test_folder_beside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, [str(i) for i in range(8)])
+    put(tmp_path / "test", ["0", "b"])
+    code, out = checked(tmp_path, capsys)
+    assert code == 0 and "10 images" in out and out.endswith("\nok\n") and starts(tmp_path)
+    parts = {split: [s.name for s in Folder(tmp_path, split)] for split in ("train", "val", "test", "all")}
+    assert (len(parts["train"]), len(parts["val"]), parts["test"]) == (6, 2, ["0", "b"])
+    assert sorted(parts["train"] + parts["val"]) == [str(i) for i in range(8)]
+    assert parts["all"] == [*(str(i) for i in range(8)), "test-0", "test-b"]
+
+
+def test_images_beside_a_validation_folder_are_those_to_train_on(tmp_path: Path) -> None:
+    put(tmp_path, ["a", "b", "c"])
+    put(tmp_path / "val", ["d"])
+    assert [len(Folder(tmp_path, split)) for split in ("train", "val", "all")] == [3, 1, 4] and starts(tmp_path)
+
+
+def test_nested_test_images_and_others_to_be_divided(tmp_path: Path) -> None:
+    put(tmp_path, ["a", "b", "c"])
+    for part in ("images", "masks"):
+        (tmp_path / part / "test").mkdir()
+        (tmp_path / part / "c.png").rename(tmp_path / part / "test" / "c.png")
+    assert [len(Folder(tmp_path, split)) for split in ("train", "val", "test", "all")] == [1, 1, 1, 3]
+
+
+def test_a_train_folder_hides_what_lies_beside_it(tmp_path: Path) -> None:
+    put(tmp_path, ["a"])
+    put(tmp_path / "train", ["b", "c"])
+    put(tmp_path / "val", ["d"])
+    assert [s.name for s in Folder(tmp_path, "all")] == ["train-b", "train-c", "val-d"]
+
+
+@pytest.mark.parametrize(("there", "missing"), [("train", "val"), ("test", "train"), ("test", "val")])
+def test_a_split_that_is_missing_is_an_error(there: str, missing: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path / there, ["a", "b"])
+    code, out = checked(tmp_path, capsys)
+    assert code == 1 and not starts(tmp_path)
+    assert (
+        f"error: Folder {tmp_path}: there is no split {missing!r}; this data set has {there}, all; put images/ and masks/ into {tmp_path}/{missing}, "
+        f"or for a division at random all of them straight into {tmp_path}\n"
+    ) in out
+    assert checked(tmp_path, capsys, "--split", there)[0] == 0  # that part is all right
+    assert [s.name for s in Folder(tmp_path, "all")] == ["a", "b"]
+
+
+def test_one_image_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, ["a"])
+    code, out = checked(tmp_path, capsys)
+    assert code == 1 and "error: Folder" in out and "1 image cannot be divided" in out and not starts(tmp_path)
+
+
+def test_a_part_without_labels_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path / "train", ["a", "b"], (0, 1, 255))
+    put(tmp_path / "val", ["c"], (255,))
+    code, out = checked(tmp_path, capsys, "--classes", "2")
+    assert code == 1 and " val: every pixel of all 1 images is ignored: label some, or divide the images otherwise" in out
+    assert not starts(tmp_path, classes=2)
+
+
+def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "mydata", ["a", "b"])
+    monkeypatch.chdir(tmp_path / "mydata")
+    assert Folder(".", "all").name == "mydata all" and Folder("../mydata/.", "train").name == "mydata train"

@@ -229,9 +229,13 @@ def test_a_classes_txt_in_another_encoding_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a 1\nb\n", "either all or none of them its mask value, got 2 names and 1 values"),
-        ("", "every line must name a class"),
-        ("a\na\n", "the class 'a' is named twice"),
+        (
+            "background\nstage 1\nstage 2\n",
+            r"all or none of them its mask value, got 3 names and 2 values \(a number at either end of a line is its mask value: write stage-1",
+        ),
+        ("phase 0\nphase 1\n", r"the class 'phase' is named twice \(a number at either end of a line is its mask value"),
+        ("", "every line must name a class, and either all or none of them its mask value, got 0 names and 0 values$"),
+        ("a\na\n", "the class 'a' is named twice$"),
         ("a 1 2 300\n", "line 1: 1 2 300 is neither a gray value nor a colour"),
     ],
 )

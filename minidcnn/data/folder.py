@@ -19,6 +19,7 @@ from .written import value_text
 _IMAGES = ("images", "image", "imgs", "img")
 _MASKS = ("masks", "mask", "labels", "label", "annotations")
 _WAY_OUT = "; name it in values=... (--values), or leave its pixels out with ignored=... (--ignored)"
+_NUMBERS = " (a number at either end of a line is its mask value: write stage-1 for a class called stage 1, or add the value to each line)"
 _SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 
@@ -187,10 +188,10 @@ def read_classes(path: Path) -> tuple[tuple[str, ...], tuple[Value, ...] | None]
         values.append(None if not numbers else _value([int(n) for n in numbers]))
     given = tuple(v for v in values if v is not None)
     if not names or 0 < len(given) < len(names):
-        counts = f"{len(names)} names and {len(given)} values"
+        counts = f"{len(names)} names and {len(given)} values{_NUMBERS if given else ''}"
         raise DataError(f"{path}: every line must name a class, and either all or none of them its mask value, got {counts}")
     if len(set(names)) < len(names):
-        raise DataError(f"{path}: the class {_twice(names)!r} is named twice")
+        raise DataError(f"{path}: the class {_twice(names)!r} is named twice{_NUMBERS if given else ''}")
     return tuple(names), given or None
 
 

@@ -228,7 +228,7 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
         raise DataError(
             f"{where}: the masks hold {len(values)} different values ({some} ...), too many for classes ({value_text(rare)} occurs in "
             f"{found.example[rare]}{_most_pixels(found, values)}); save them as PNG without smooth edges, or name the value of every class with "
-            f"values=... (--values)"
+            f"values=... (--values); if the values number objects, save mask > 0 as 0 and 1 instead"
         )
     if not values and found.unread:
         raise DataError(f"{where}: none of the masks can be read: {found.unread[0]}")

@@ -125,6 +125,18 @@ def proposed(dataset: Dataset, report: Report) -> list[str]:
     if rare and "values" in shown and len(dataset.classes) - len(rare) > 1:
         held, ignored = " or ".join(map(value_text, rare)), option_text("ignored", (*dataset.mask_ignored, *rare))
         notes.append(f"few pixels hold {held}: if that is no class, leave it out with {ignored}")
+    images = report.counts.images[1:].tolist()
+    if "classes" in guessed and len(images) > 2 and _may_number_objects(dataset, images):
+        notes.append(
+            f"the masks hold 0 to {len(images)}, and higher numbers occur in fewer images: if they number objects, as cells are numbered by "
+            f"segmentation programs, they are no classes; save mask > 0 as 0 and 1 instead"
+        )
     if dataset.transparent:
         notes.append(f"transparent pixels of masks, as in {dataset.transparent}, count as black, whatever colour is hidden there")
     return notes
+
+
+def _may_number_objects(dataset: Folder, images: list[int]) -> bool:
+    """Whether values 0, 1, 2, ... occur as numbers of objects would: no higher one in more images than a lower one, the highest in fewer."""
+    ascending = dataset.table.values == tuple(range(len(dataset.classes)))
+    return ascending and images == sorted(images, reverse=True) and images[-1] < images[0]

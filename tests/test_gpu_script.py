@@ -275,6 +275,14 @@ def test_a_step_may_be_named_beside_its_part(box: Box) -> None:
     assert status == 0 and len(table) == 1 + 12 and "passed" in table["same-bits-bf16"]
 
 
+def test_what_says_too_much_does_not_fill_the_log(box: Box) -> None:
+    box.program("python3", PYTHON.replace('echo "best', 'seq 1 400000\necho "best'))
+    _, table = box.run("engine")
+    log = (box.out / "log.txt").read_text()
+    assert table["engine"].endswith("42 passed in 1s") and log.count("42 passed") == 2 and "== engine: env" in log
+    assert len(log) < 2_100_000 and "\n400000\n" in log
+
+
 def test_a_folder_lies_where_the_caller_stands(box: Box) -> None:
     process = subprocess.run(
         ["bash", str(SCRIPT), "some/folder", "device"], cwd=box.folder, capture_output=True, check=False,

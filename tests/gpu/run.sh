@@ -95,7 +95,7 @@ one_ends() { # wait for one of those that run, and add its line to the table
     [ "$code" = 0 ] && how=passed
     ((code == 124 || (code == 137 && seconds >= limits[$pid]))) && how="TOO LONG"
     sed 1,2d "$running/$name" >"$work/said"
-    cat "$running/$name" >>"$log"
+    { head -n 2 "$running/$name"; tail -c 1000000 "$work/said"; } >>"$log" # what says too much may not keep the log from coming back
     rm "$running/$name"
     row "$name" "$how" "$seconds" "$(said "$work/said" "${tells[$pid]}")"
     status[$name]=$code
@@ -113,13 +113,13 @@ step() { # step PART NAME LIMIT COMMAND...: run it alone
 missing() { # missing PACKAGE...: the first that Python does not import, or nothing
     local package
     for package in "$@"; do
-        python3 -c "import $package" >/dev/null 2>&1 || { echo "$package"; return; }
+        timeout 60 python3 -c "import $package" >/dev/null 2>&1 || { echo "$package"; return; }
     done
 }
 
 {
     printf '\n-- %s, %s\n' "$(date -u +'%Y-%m-%d %H:%M UTC')" "$(git log -1 --format='commit %h' 2>/dev/null || echo 'no commit known')"
-    nvidia-smi
+    timeout 30 nvidia-smi
 } >>"$log" 2>&1
 parts+=" device"
 step device device 120 python3 -c "
@@ -131,7 +131,7 @@ print(d['name'].decode(), 'compute', d['major'], d['minor'], '| CuPy', cupy.__ve
 precisions=(float32 tf32 bf16 float16)
 declare -A value=([mma.sync]=0 [wgmma]=1) # of MINIDCNN_WGMMA
 other=                                    # the tensor-core instructions that are not used, where there is a choice
-if [ "${MINIDCNN_WGMMA:-1}" != 0 ] && python3 -c "
+if [ "${MINIDCNN_WGMMA:-1}" != 0 ] && timeout 60 python3 -c "
 import cupy
 d = cupy.cuda.runtime.getDeviceProperties(0)
 raise SystemExit((d['major'], d['minor']) != (9, 0))" >/dev/null; then other=mma.sync; fi
@@ -152,7 +152,7 @@ else
         start tests "${file//_/-}" 240 "${tests[@]}" "tests/test_$file.py" \
             -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"
     done
-    start tests engine 300 "${tests[@]}" tests/test_on_cupy.py tests/test_models_on_cupy.py
+    start tests engine 300 "${tests[@]}" tests/test_on_cupy.py tests/test_models_on_cupy.py tests/test_onnx_on_cupy.py tests/test_gradcheck.py -k cupy
     start tests streams 180 "${tests[@]}" tests/test_cuda_uploads.py tests/test_cuda_graph.py
     all_end
     tell=
@@ -191,7 +191,7 @@ peer=unknown
 compared() { # the same, beside PyTorch if there is one, which is found out once; if that fails, ours alone
     local found
     if [ "$peer" = unknown ] && wanted bench "$1"; then
-        if found=$(python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
+        if found=$(timeout 120 python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
             peer="--peer torch"
             row peer found 0 "$found"
         else

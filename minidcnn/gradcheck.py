@@ -99,6 +99,9 @@ def _check(
     if not np.isfinite(out).all():
         at = _index(~np.isfinite(out))
         raise ValueError(f"check_grads: {p.name} is {out[at]} at index {at}; choose inputs at which it is finite")
+    for name, t in zip(p.names, tensors, strict=True):
+        if output._storage is not t._storage and output.backend == t.backend == "numpy" and np.may_share_memory(output._array, t._array):
+            raise AssertionError(f"check_grads: {p.name} lies in the memory of input {name}; copy it, or set view = True in the Function")
     atol = rtol * step * max(1.0, *(_largest(a) for a in p.arrays))
     if expected is None:
         p.demand_repeatable(out, 1, atol)

@@ -367,6 +367,28 @@ def test_everything_that_is_right_passes() -> None:
         check_grads(Wrong(0.1), [np.array(0.7)])
 
 
+@dataclass(frozen=True)
+class Rows(Function):
+    """The first two rows, in the memory of x."""
+
+    view: bool
+
+    def forward(self, x):
+        return x[:2]
+
+    def vjp(self, g):
+        return (F.pad(g, (0, 0, 0, 1)),)
+
+
+def test_a_function_that_returns_the_memory_of_its_input_must_say_so() -> None:
+    """Else what is written into one is not known to have changed the other, and a backward pass that needs it is wrong."""
+    x = np.outer(X, X[:2])
+    check_grads(Rows(view=True), [x])
+    check_grads(lambda x: x[:2].reshape(-1), [x])
+    with pytest.raises(AssertionError, match="f lies in the memory of input 0; copy it, or set view = True in the Function"):
+        check_grads(Rows(view=False), [x])
+
+
 # -- adjoints -------------------------------------------------------------------------------------------------------------------------
 
 

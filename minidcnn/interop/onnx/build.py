@@ -14,7 +14,8 @@ from ...functional.norm import BatchNorm
 from ...nn import Module
 from ...nn.shapes import ShapeKernels
 from ...tensor import Tensor
-from .graph import Graph, Size, rename, write
+from ..atomic import replacing
+from .graph import Graph, Size, rename
 from .sizes import FEW, Program, axes_of, enlarged, steps_to_try
 from .trace import ExportError, Fixed, Ref, Trace, as_in_inference, trace
 from .writer import Writer
@@ -86,8 +87,9 @@ class Built:
         if outputs is None:
             outputs = [(self.shape(ref, name), main.kind(ref)[1]) for name, (_, ref) in zip(names, main.results, strict=True)]
         made = [(name, shape, dtype) for name, (shape, dtype) in zip(names, outputs, strict=True)]
-        model = graph.model([(n, d, s) for n, s, d in given], [(n, d, s) for n, s, d in made], about, doc)
-        write(model, path)
+        contents = graph.model([(n, d, s) for n, s, d in given], [(n, d, s) for n, s, d in made], about, doc)
+        with replacing(path) as temporary:
+            temporary.write_bytes(contents)
         sides = [tuple((name, shape, str(np.dtype(dtype))) for name, shape, dtype in side) for side in (given, made)]
         return Exported(sides[0], sides[1], self.open)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from ... import __version__
 from ...backend import Array
-from ..atomic import replacing
 from .trace import ExportError
 
 OPSET = 18  # the first with all we need (ScatterElements that adds, Resize along chosen axes); most programs have read it since 2023
@@ -38,7 +36,7 @@ class Graph:
     def __init__(self) -> None:
         self.onnx = required()
         self.nodes: list[Any] = []
-        self.initializers: dict[str, Any] = {}
+        self.initializers: dict[str, Array] = {}
         self.bytes = 0
         self._known: dict[Any, str] = {}
         self._count = 0
@@ -65,7 +63,7 @@ class Graph:
         if key in self._known:
             return self._known[key]
         name = name or f"constant_{len(self.initializers)}"
-        self.initializers[name] = self.onnx.numpy_helper.from_array(array, name)
+        self.initializers[name] = array
         self.bytes += array.nbytes
         if key is not None:
             self._known[key] = name
@@ -107,8 +105,8 @@ class Graph:
         outputs: Sequence[tuple[str, Any, Sequence[Size]]],
         about: Mapping[str, str],
         doc: str,
-    ) -> Any:
-        """The model with nodes and initializers that its outputs need, checked. `inputs`, `outputs`: (name, dtype, shape), sizes by name open."""
+    ) -> bytes:
+        """The file of all that its outputs need, checked. `inputs`, `outputs`: (name, dtype, shape), with names for open sizes."""
         onnx, helper = self.onnx, self.onnx.helper
         if self.bytes > LARGEST:
             raise ExportError(
@@ -128,25 +126,22 @@ class Graph:
             ]
             for values in (inputs, outputs)
         ]
-        weights = [tensor for name, tensor in self.initializers.items() if name in needed]
-        graph = helper.make_graph(kept[::-1], "minidcnn", *described, weights, doc)
         opset = [helper.make_opsetid("", OPSET)]
         model = helper.make_model(
-            graph,
+            helper.make_graph(kept[::-1], "minidcnn", *described, doc_string=doc),
             opset_imports=opset,
             ir_version=helper.find_min_ir_version_for(opset),
             producer_name="minidcnn",
             producer_version=__version__,
         )
         helper.set_model_props(model, dict(about))
-        onnx.checker.check_model(model, full_check=True)
-        return model
-
-
-def write(model: Any, path: str | os.PathLike[str]) -> None:
-    """Write a model's file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(model.SerializeToString(deterministic=True))
+        for name, array in self.initializers.items():  # one by one, since each function above copies what it is given
+            if name in needed:
+                model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+        contents: bytes = model.SerializeToString(deterministic=True)
+        del model
+        onnx.checker.check_model(contents, full_check=True)
+        return contents
 
 
 def rename(nodes: Sequence[Any], names: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ CLASSIFIERS = {"alexnet": "AlexNet", "caffenet": "CaffeNet", "vgg11": "VGG11", "
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    from ..data.written import image_size
     from ..models import MODELS
 
     names = ", ".join([*MODELS, *CLASSIFIERS])
@@ -32,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "options", nargs="*", metavar="KEY=VALUE", help="arguments of the network's constructor, such as base=16 padding=same norm=batch"
     )
     parser.add_argument(
-        "--size", type=size, metavar="HxW", help="of the image (default: 224x224 for classifiers, for others about 256x256)"
+        "--size", type=image_size, metavar="HxW", help="of the image (default: 224x224 for classifiers, for others about 256x256)"
     )
     parser.add_argument("--in-channels", type=positive, metavar="N", help="channels of the image (default: the network's)")
     parser.add_argument("--classes", type=positive, metavar="N", help="number of classes (default: the network's)")
@@ -96,11 +97,3 @@ def option(text: str) -> tuple[str, Any]:
         return key, json.loads(value)
     except ValueError:
         return key, None if value == "None" else value
-
-
-def size(text: str) -> tuple[int, int]:
-    """ "360x480" -> (360, 480), "256" -> (256, 256)."""
-    parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: give HEIGHTxWIDTH such as 360x480, or one number for both")
-    return int(parts[0]), int(parts[-1])

@@ -187,12 +187,17 @@ def _in_range(pixels: Array, white: float | None, source: Source) -> Array:
     return np.multiply(pixels.transpose(2, 0, 1), np.float32(1.0 / white), dtype=np.float32, order="C")
 
 
+def luminance(image: Array) -> Array:
+    """(3, H, W) of RGB -> (1, H, W)."""
+    return np.asarray(np.tensordot(_LUMINANCE, image, 1)[None])
+
+
 def _with_channels(image: Array, channels: int | None, source: Source) -> Array:
     has = image.shape[0]
     if channels in (None, has):
         return image
     if channels == 1 and has == 3:
-        return np.asarray(np.tensordot(_LUMINANCE, image, 1)[None])
+        return luminance(image)
     if channels == 3 and has == 1:
         return np.repeat(image, 3, axis=0)
     if channels == 4 and has in (1, 3):  # a file without alpha is opaque

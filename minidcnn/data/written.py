@@ -38,6 +38,14 @@ def shell_text(text: str) -> str:
     )  # double quotes are understood everywhere, but not around all
 
 
+def image_size(text: str, way_out: str = "") -> tuple[int, int]:
+    """ "360x480" -> (360, 480), "256" -> (256, 256). ArgumentTypeError, with `way_out`, for anything else."""
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ArgumentTypeError(f"{text!r} is no size: give HEIGHTxWIDTH such as 360x480, or one number for both{way_out}")
+    return int(parts[0]), int(parts[-1])
+
+
 def class_names(text: str) -> tuple[str, ...] | int:
     """ "background,road,car" -> ("background", "road", "car"), "3" -> 3."""
     if text.isdecimal():

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from ..backend import PRECISIONS
 from ..data import DATASETS
 from ..data.options import OPTIONS, accepted, add_data_options, with_hint
-from ..data.written import argument_text
+from ..data.written import argument_text, image_size
 from . import config as c
 from .config import TrainConfig, defaults
 from .runs import RunFolder
@@ -89,7 +89,7 @@ def make_parser(
 
     data = add_data_options(parser)
     data.add_argument(
-        "--crop", type=size, metavar="N|HxW", help="train on random parts of this size; none takes whole images (default: see below)"
+        "--crop", type=crop_size, metavar="N|HxW", help="train on random parts of this size; none takes whole images (default: see below)"
     )
     data.add_argument(
         "--augment", nargs="*", choices=c.AUGMENTATIONS, metavar="HOW",
@@ -172,14 +172,9 @@ class _Parser(argparse.ArgumentParser):
         super().error(with_hint(message))
 
 
-def size(text: str) -> tuple[int, int] | None:
-    """ "256" -> (256, 256), "360x480" -> (360, 480), "none" -> None."""
-    if text.lower() == "none":
-        return None
-    parts = text.lower().split("x")
-    if not 1 <= len(parts) <= 2 or not all(part.isdecimal() and int(part) for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: give 256, or HEIGHTxWIDTH such as 360x480, or none for whole images")
-    return int(parts[0]), int(parts[-1])
+def crop_size(text: str) -> tuple[int, int] | None:
+    """As `image_size`, or "none" -> None."""
+    return None if text.lower() == "none" else image_size(text, ", or none for whole images")
 
 
 def _epilog(network: str, adjust: Mapping[str, Mapping[str, Any]] | None) -> str:

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..images import luminance
 from ..sample import Array, DataError, Sample
 from ..weight_map import unet_weight_map
 from .base import span
-
-_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class UNetWeights:
 def _gray(image: Array) -> Array:
     """(1, H, W): luminance of RGB, else the mean of the channels."""
     if len(image) == 3:
-        return np.asarray(np.tensordot(_LUMINANCE, image, 1)[None])
+        return luminance(image)
     return np.asarray(image.mean(0, keepdims=True))
 
 

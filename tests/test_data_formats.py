@@ -308,3 +308,19 @@ def test_the_numbers_of_a_pgm_are_not_stretched(most: int, plain: bool, tmp_path
     (tmp_path / "x.pgm").write_bytes(head + body)
     np.testing.assert_array_equal(read_raw(Source(tmp_path / "x.pgm")).values, values)
     np.testing.assert_allclose(read_image(tmp_path / "x.pgm")[0], values / most, atol=1 / 255 if most < 256 else 1 / 65535)
+
+
+def test_inverted_lookup_tables_are_told_and_never_mixed_with_others(tmp_path: Path) -> None:
+    objects = np.zeros((6, 9), np.uint8)
+    objects[1:3, 2:7] = 255
+    root = put_masks(tmp_path, objects, objects, name="{}.tif")
+    for i in range(2):
+        write_tiff(root / "masks" / f"{i}.tif", objects, photometric=0)
+    data = Folder(root, "all")
+    assert np.array_equal(data[0].mask, objects == 0)  # as they look
+    assert "store white as 0 (an inverted lookup table) and are taken as they look" in proposed(data, check(data))[-1]
+    write_tiff(root / "masks" / "1.tif", objects, photometric=1)
+    with pytest.raises(DataError, match=r"0\.tif stores white as 0 .*1\.tif as its highest value, .*Invert LUT\), or .*\(--values 0,255\)"):
+        Folder(root, "all")
+    data = Folder(root, "all", values=(0, 255))
+    assert np.array_equal(data[0].mask, 1 - data[1].mask)

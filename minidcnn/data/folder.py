@@ -43,7 +43,7 @@ class Folder(FileDataset):
     anyway, beside 0 and 1 if a mask holds all three).
     channels, white: see `read_image`. suffix: the masks' ending. strict: False leaves incomplete pairs out, for `check` to report.
     `guessed` holds those of classes, values, ignored and suffix that were found out or invented; `transparent` is the first mask found to have
-    transparent pixels, which count as black.
+    transparent pixels, which count as black, and `inverted` the first that stores white as 0.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class Folder(FileDataset):
         split = choose_split(split, known, f"Folder {root}", way_out)
         self.guessed: dict[str, Any] = {}
         self.transparent: Source | None = None
+        self.inverted: Source | None = None
         pairs: dict[str, list[Entry]] = {}
         problems: list[str] = []
         endings: set[str] = set()
@@ -88,7 +89,7 @@ class Folder(FileDataset):
         if values is None:
             found = scan([entry.mask for entry in everything], strict)
             table = infer_table(found, names, ignored, root)
-            self.transparent = found.transparent
+            self.transparent, self.inverted = found.transparent, found.inverted
             self.guessed |= {"values": table.values} | ({} if ignored is not None else {"ignored": table.ignored})
         else:
             unasked = (255,) if ignored is None and _ignores_255(values, everything) else ()

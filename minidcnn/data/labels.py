@@ -107,6 +107,8 @@ class Scan:
     alike: dict[frozenset[Value], list[Source]] = field(default_factory=dict)  # files by the values they hold, if these are few
     unread: list[str] = field(default_factory=list)  # complaints of the files that could not be read
     transparent: Source | None = None  # a file with transparent pixels, which count as black
+    upright: Source | None = None  # a gray file that stores white as its highest value,
+    inverted: Source | None = None  # and one that stores it as 0
     disagree: str = ""  # how palettes contradict each other, so that neither indices nor colours are certain
 
     @property
@@ -122,6 +124,7 @@ class _Counted(NamedTuple):
     keys: Array
     counts: Array
     transparent: bool
+    inverted: bool
     colours: Array | None  # of palette indices, as in `RawMask.palette`
 
 
@@ -139,7 +142,7 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
             counts = every[keys]
         else:
             keys, counts = np.unique(raw.values, return_counts=True)
-        return _Counted(raw.colour, keys, counts, raw.transparent, None if raw.palette is None else raw.palette[keys])
+        return _Counted(raw.colour, keys, counts, raw.transparent, raw.inverted, None if raw.palette is None else raw.palette[keys])
 
     with ThreadPoolExecutor() as threads:  # decoding runs outside Python's lock
         found = list(threads.map(lambda s: count(s, False), sources))
@@ -159,6 +162,10 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
             continue
         if f.transparent and result.transparent is None:
             result.transparent = source
+        if f.inverted:
+            result.inverted = result.inverted or source
+        elif len(f.keys) > 1:  # what is 0 throughout looks alike in both
+            result.upright = result.upright or source
         held = [unpack(key, result.colour) for key in f.keys.tolist()]
         if len(held) <= _MOST_GUESSED:
             result.alike.setdefault(frozenset(held), []).append(source)
@@ -207,11 +214,17 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
        1, 2, ...) and beside indices that `names` covers; in masks of 0 and 255 it is a class.
     2. Values that all lie below the number of names are indices, even where some don't occur.
     3. Otherwise every value is a class, in ascending order (colours by red, green, blue: black first).
-    DataError if the number of names does not fit, only one value occurs, there are too many to be classes, palettes contradict each other, or
-    masks of 0 and 1 are mixed with masks of 0 and 255: taken for indices, the latter would lose their objects.
+    DataError if the number of names does not fit, only one value occurs, there are too many to be classes, palettes or lookup tables contradict
+    each other, or masks of 0 and 1 are mixed with masks of 0 and 255: taken for indices, the latter would lose their objects.
     """
     if found.disagree:
         raise DataError(f"{where}: {found.disagree}")
+    if found.inverted and found.upright:
+        raise DataError(
+            f"{where}: {found.inverted} stores white as 0 (an inverted lookup table), {found.upright} as its highest value, so that objects may be "
+            f"white in one and black in the other: save all masks alike (in ImageJ: Image > Lookup Tables > Invert LUT), or if they look alike, say "
+            f"{_values_option(found.values)}"
+        )
     values = tuple(v for v in found.values if v not in (ignored or ()))
     grays = [v for v in values if isinstance(v, int)]
     rest = [v for v in grays if v != IGNORE]

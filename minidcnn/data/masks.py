@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from .images import Source, load_npy, opened
-from .pillow import lossy, lost, maxval
+from .pillow import inverts, lossy, lost, maxval
 from .sample import Array, DataError, Value
 
 
@@ -17,12 +17,14 @@ class RawMask:
     """A mask as stored. values: (H, W) gray values or palette indices, or packed colours 0xRRGGBB if `colour`.
 
     palette: the packed colour of each palette index, see `_palette`. transparent: whether some pixels are, which therefore count as black.
+    inverted: whether the file stores white as 0; values are as it looks, not as stored.
     """
 
     values: Array
     colour: bool
     palette: Array | None = None
     transparent: bool = False
+    inverted: bool = False
 
 
 _MODES = ("1", "L", "LA", "La", "P", "PA", "I", "F", "RGB", "RGBA", "RGBX")
@@ -67,7 +69,7 @@ def _read_image(source: Source) -> RawMask:
             raise DataError(f"{source} {loss}")
         if image.mode not in _MODES and not image.mode.startswith("I;16"):
             raise DataError(f"{source} stores colours as {image.mode}, not as red, green and blue; export the masks as PNG")
-        mode, clear, most = image.mode, _clear_gray(image), maxval(image)
+        mode, clear, most, inverted = image.mode, _clear_gray(image), maxval(image), inverts(image)
         ImageOps.exif_transpose(image, in_place=True)
         if mode == "P" or (mode == "PA" and image.getchannel("A").getextrema()[0]):
             indices = image if mode == "P" else image.getchannel("P")
@@ -81,7 +83,7 @@ def _read_image(source: Source) -> RawMask:
             if most:  # a PGM of 0 to `most`, stretched to 8 or 16 bits
                 values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(np.uint16)
             values, transparent = _blackened(values, values == clear) if clear is not None else (values, False)
-            return RawMask(values, colour=False, palette=_BLACK_AND_WHITE if mode == "1" else None, transparent=transparent)
+            return RawMask(values, False, _BLACK_AND_WHITE if mode == "1" else None, transparent, inverted)
         pixels = np.asarray(image if mode == "RGBA" else image.convert("RGBA"))
     packed = (pixels.view(">u4")[:, :, 0] >> 8).astype(np.int32)  # (H, W, 4) bytes as (H, W) numbers 0xRRGGBBAA
     packed, transparent = _blackened(packed, pixels[:, :, 3] == 0)

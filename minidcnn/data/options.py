@@ -133,6 +133,11 @@ def proposed(dataset: Dataset, report: Report) -> list[str]:
         )
     if dataset.transparent:
         notes.append(f"transparent pixels of masks, as in {dataset.transparent}, count as black, whatever colour is hidden there")
+    if dataset.inverted:
+        notes.append(
+            f"masks, as {dataset.inverted}, store white as 0 (an inverted lookup table) and are taken as they look, white being the highest value: "
+            f"is black the background?"
+        )
     return notes
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import ImageFile, TiffImagePlugin
 
-_BITS, _SAMPLES = 258, 277  # TIFF's BitsPerSample and SamplesPerPixel
+_BITS, _PHOTOMETRIC, _SAMPLES = 258, 262, 277  # TIFF's BitsPerSample, PhotometricInterpretation and SamplesPerPixel
 _NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 
 
@@ -43,6 +43,11 @@ def _bits(image: ImageFile.ImageFile) -> int:
     if image.format == "PNG" and isinstance(args, str) and ";16" in args:
         return 16
     return 16 if maxval(image) > 255 else 8
+
+
+def inverts(image: ImageFile.ImageFile) -> bool:
+    """Whether white is stored as 0, and Pillow hands out 255 (or 1) for it: a TIFF with an inverted lookup table."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode in ("1", "L") and image.tag_v2.get(_PHOTOMETRIC) == 0
 
 
 def maxval(image: ImageFile.ImageFile) -> int:

@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         report = check(data)
         report = replace(report, notes=(*report.notes, *proposed(data, report)))
         if split == "all" and not args.split and report.ok:
-            report = replace(report, errors=tuple(why_not(args, data, report)))
+            report = replace(report, errors=tuple(dict.fromkeys(why_not(args, data, report))))
         print(f"\n{report}" if i else report)
         ok = ok and report.ok
     return 0 if ok else 1

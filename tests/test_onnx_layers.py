@@ -114,6 +114,17 @@ def test_avg_pool2d(case: Pool, seed: int, include: bool, divisor: int | None, d
     )
 
 
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("include", [False, True])
+def test_avg_pool2d_at_other_sizes(include: bool, ceil: bool) -> None:
+    """What windows at the border hold is counted while the model runs, but for padding that hanging windows have less of."""
+    layer = nn.AvgPool2d((3, 4), (2, 3), (1, 2), ceil_mode=ceil, count_include_pad=include)
+    known = include and ceil
+    others = [(normal((1, 3, 8, 11), 1),), (normal((3, 3, 9, 14), 2),)]
+    exported = agree(layer, normal((2, 3, 7, 9)), others=[] if known else others)
+    assert exported.open == (("batch",) if known else ("batch", "height", "width"))
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (4, 9), (None, 2), (5, 7), (6, 11)])
 def test_adaptive_avg_pool2d(size: Any) -> None:
     exported = agree(nn.AdaptiveAvgPool2d(size), normal((2, 3, 5, 7)), others=[(normal((1, 3, 8, 4), 1),), (normal((3, 3, 3, 13), 2),)])

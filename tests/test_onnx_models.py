@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx_files import Of, agree, answers
 
 import minidcnn
@@ -81,6 +83,22 @@ def test_networks_at_any_size(name: str) -> None:
 
 def test_all_networks_are_tested() -> None:
     assert {make().name for make, *_ in NETWORKS.values() if isinstance(make(), Segmenter)} == set(models.MODELS)
+
+
+@settings(max_examples=8)
+@given(
+    st.sampled_from(["valid", "same"]),
+    st.sampled_from([None, "batch"]),
+    st.sampled_from(["transpose", "bilinear"]),
+    st.integers(1, 3),
+    st.data(),
+)
+def test_unets_of_any_kind_at_any_size(padding: str, norm: str | None, upsample: str, depth: int, data: st.DataObject) -> None:
+    model = lively(models.UNet(1, 2, base=2, padding=padding, norm=norm, upsample=upsample, depth=depth))
+    fitting = [n for n in range(1, 130) if model.takes(n)]
+    (h, w), *sizes = [tuple(data.draw(st.sampled_from(fitting[:12])) for _ in "hw") for _ in range(3)]
+    exported = agree(model, images(1, 1, h, w), others=[(images(1, 1, *size),) for size in sizes])
+    assert exported.open == ALL
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])

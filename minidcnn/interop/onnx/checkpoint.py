@@ -37,10 +37,10 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], outp
     """Write the network of a checkpoint to an ONNX file. Returns what the file takes and gives; print it.
 
     Its input "image" is (N, channels, H, W) with pixel values from 0 (black) to 1 (white), of any N, H and W. Its output is called as
-    `output` says: "probabilities" (N, classes, H, W), "scores" (the same before softmax), or "classes" (N, H, W) int64; all at the images'
-    size, as `segmentation.scores` and `predict_mask` give them without tiles. The metadata hold, as JSON, what the checkpoint says of "classes",
-    "palette", "channels", "mean", "std", "white", "epoch" and "scores", and the network's "config"; "model", its name; and "input", a
-    sentence about how to prepare an image.
+    `output` says: "probabilities" (N, classes, H, W), "scores" (the same before softmax), or "classes" (N, H, W) int64; all at the
+    images' size, as `segmentation.scores` and `predict_mask` give them without tiles. The metadata hold, as JSON, what the checkpoint
+    says of "classes", "palette", "channels", "mean", "std", "white", "epoch" and "scores", and the network's "config"; "model", its name;
+    and "input", a sentence about how to prepare an image.
 
     CheckpointError if the checkpoint does not say how its images are normalised; ValueError for another `output`; ImportError without the
     package onnx.
@@ -54,22 +54,19 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], outp
             raise CheckpointError(
                 f"the checkpoint does not say the {name} of the {model.in_channels} channels that its network was trained with"
             )
-    dtype = next(iter(model.parameters())).dtype
-    fit = _Fit(model)
-    size = model.suitable_size((33, 47))  # an odd size of the image, and not a square
-    example = Tensor(np.random.default_rng(0).standard_normal((1, model.in_channels, *size)).astype(dtype)).to(
-        next(iter(model.parameters())).backend
-    )
-
-    begun: dict[str, Any] = {}
+    weight = next(iter(model.parameters()))
+    dtype, fit = weight.dtype, _Fit(model)
+    size = model.suitable_size((33, 47))  # for an image of odd sizes that is no square
+    example = Tensor(np.random.default_rng(0).standard_normal((1, model.in_channels, *size)).astype(dtype)).to(weight.backend)
+    offsets: list[Size] = []
 
     def begin(graph: Graph) -> list[str]:
         mean, std = (np.array(info[name], dtype)[:, None, None] for name in ("mean", "std"))
         x = graph.node("Div", graph.node("Sub", "image", graph.array(mean)), graph.array(std))
-        begun["offsets"] = []
-        for axis in (2, 3):
-            x, offset = fit.mirrored(graph, x, axis) if fit.needed else (x, 0)
-            begun["offsets"].append(offset)
+        offsets.clear()
+        for axis in (2, 3) if fit.needed else ():
+            x, offset = fit.mirrored(graph, x, axis)
+            offsets.append(offset)
         return [x]
 
     done = build(model, [example], begin, takes=lambda n: fit.suitable(n - 2 * model.margin) == n)
@@ -77,7 +74,7 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], outp
         raise ExportError("export_checkpoint: the network takes images of one size only; export it with export_onnx")
     graph, y = done.graph, done.results[0]
     if fit.needed:
-        starts = graph.ints(*begun["offsets"])
+        starts = graph.ints(*offsets)
         y = graph.node("Slice", y, starts, graph.node("Add", starts, graph.length("image", 2, 4)), graph.ints(2, 3))
     made: tuple[tuple[Size, ...], Any] = ("batch", model.classes, "height", "width"), dtype
     if output == "probabilities":
@@ -115,7 +112,7 @@ class _Fit:
                 )
 
     def mirrored(self, graph: Graph, x: str, axis: int) -> tuple[str, Size]:
-        """The image mirrored along an axis up to a fitting size, again and again if need be; and where its first pixel will be in the answer."""
+        """The image mirrored along an axis up to a fitting size, again and again if need be; and where its first pixel is in the answer."""
         g, zero, one = graph, graph.array(np.int64(0)), graph.array(np.int64(1))
         n = g.length("image", axis)
         more = g.node("Max", g.node("Add", n, g.ints(2 * self.margin - self.smallest)), g.ints(0))

@@ -33,8 +33,9 @@ def export_onnx(
 
     example: what the model is called with: a Tensor or an array, a shape such as (1, 3, 256, 256), or a list of several of these.
     input_names, output_names: "input" and "output" unless said otherwise, numbered where there are several; of a returned dict, its keys.
-    dynamic: which sizes may be left open: "batch", the first axis of (N, C, H, W) and (N, F), and "height" and "width" of images, (C, H, W) too. Those that
-        the model does not take otherwise, or that ONNX cannot follow, stay as in `example`; the result says which are open. () fixes all.
+    dynamic: which sizes may be left open: "batch", the first axis of (N, C, H, W) and (N, F), and "height" and "width" of images, (C, H, W)
+        too. Those that the model does not take otherwise, or that ONNX cannot follow, stay as in `example`; the result says which are
+        open. () fixes all.
     metadata: strings to keep in the file.
 
     Parameters become initializers with their names in the state dict. Dtypes are kept; where float32 weights meet float16 images, they

@@ -93,7 +93,10 @@ def power(op: Op) -> str:
 
 @builds(elementwise.Log1p)
 def log1p(op: Op) -> str:
-    """x log(u) / (u - 1) with u = 1 + x rounded, and x where u = 1: exact for small x (Higham, "Accuracy and stability", 2002, section 1.14)."""
+    """x log(u) / (u - 1) with u = 1 + x rounded, and x where u = 1: exact for small x.
+
+    Goldberg, "What every computer scientist should know about floating-point arithmetic", 1991, theorem 4.
+    """
     g, one, x = op.graph, op.number(1), op.x()
     u = g.node("Add", x, one)
     none = g.node("Equal", u, one)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,10 @@ from .writer import Op, builds
 # -- convolution --------------------------------------------------------------------------------------------------------------
 
 
-def _attributes(window: Window, groups: int, ends: tuple[int, int] | None = None) -> dict[str, Any]:
+def _attributes(window: Window, groups: int, ends: Sequence[int] | None = None) -> dict[str, Any]:
     """`ends`: padding below and on the right, where it is not that above and on the left."""
-    attributes = {
-        "kernel_shape": window.kernel,
-        "strides": window.stride,
-        "pads": (*window.padding, *(ends or window.padding)),
-        "dilations": window.dilation,
-    }
-    return attributes | {"group": groups}
+    pads = (*window.padding, *(window.padding if ends is None else ends))
+    return {"kernel_shape": window.kernel, "strides": window.stride, "pads": pads, "dilations": window.dilation, "group": groups}
 
 
 @builds(conv.Conv2d)
@@ -144,7 +140,7 @@ def avg_pool2d(op: Op) -> str:
     low, high = min(f.min() for f in factors), max(f.max() for f in factors)
     if low == high:
         return y if np.isclose(low, 1, rtol=1e-6) else g.node("Mul", y, op.number(low))
-    if all(f.shape == factors[0].shape for f in factors):
+    if all(np.array_equal(f, factors[0]) for f in factors):
         return g.node("Mul", y, g.array(factors[0].astype(op.dtype)))
     for f, weight in zip(op.functions, weights, strict=True):  # padding does not count: all means of ones are 1
         if not np.allclose(pool.AvgPool2d(window, weight, f.size).forward(np.ones((1, 1, *f.size))), 1):

@@ -51,7 +51,9 @@ def _equal(a: AxisMap, b: AxisMap) -> bool:
         return True
     if a.size != b.size or (a.weights is None) != (b.weights is None) or not np.array_equal(a.starts, b.starts):
         return False
-    return np.array_equal(a.indices, b.indices) and (a.weights is None or np.allclose(a.weights, b.weights, rtol=1e-12, atol=1e-12))  # type: ignore[arg-type]
+    if a.weights is None or b.weights is None:
+        return np.array_equal(a.indices, b.indices)
+    return np.array_equal(a.indices, b.indices) and np.allclose(a.weights, b.weights, rtol=1e-12, atol=1e-12)
 
 
 def _all(maps: list[AxisMap], of: Any) -> bool:

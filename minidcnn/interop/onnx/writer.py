@@ -32,7 +32,7 @@ def builds(*kinds: type) -> Callable[[Builder], Builder]:
 
 
 class Writer:
-    """Writes a program into `graph`: `inputs` are the names of its inputs there, `real` the number of traces (the first) with real numbers."""
+    """Writes a program into `graph`. inputs: the names of its inputs there; real: how many of its traces, the first, have real numbers."""
 
     def __init__(self, program: Program, graph: Graph, inputs: Sequence[str], modules: dict[str, Module], real: int) -> None:
         self.program, self.graph, self.modules, self.real = program, graph, modules, real
@@ -44,8 +44,8 @@ class Writer:
             kind = type(step.function)
             if kind not in BUILDERS:
                 raise ExportError(
-                    f"export_onnx: the function {kind.__name__} ({kind.__module__}) has no form in ONNX here; compute what it is for outside "
-                    f"of the exported module"
+                    f"export_onnx: the function {kind.__name__} ({kind.__module__}) has no form in ONNX here; compute what it is for "
+                    f"outside of the exported module"
                 )
             self.names[Ref("step", at)] = BUILDERS[kind](Op(self, at))
         return [self.value(ref) for _, ref in self.program.main.results]

@@ -211,6 +211,25 @@ def test_a_run_of_an_older_version_that_knows_no_names_goes_on(tmp_path: Path) -
     assert training.make(tmp_path, training.options(epochs=2), (train[::-1], val), resume=True).epoch == 1
 
 
+@pytest.mark.parametrize("more", [{"schedule": "cosine", "warmup": 3}, {"schedule": "step"}, {"schedule": "plateau"}], ids=str)
+def test_a_run_of_an_older_version_goes_on_at_the_same_rate(more: dict[str, Any], tmp_path: Path) -> None:
+    """Its schedule's state had other names, or held no rates."""
+    config = training.options(epochs=3, **more)
+    done = training.make(tmp_path, config)
+    stop_when(done, lambda n, trains: trains and n > done.steps)
+    with pytest.raises(Stopped):
+        done.fit()
+    rates = done.schedule.get_last_lr()
+    checkpoint = load_checkpoint(tmp_path / "last.safetensors")
+    state = checkpoint.training["schedule"]
+    kept = {k: state[k] for k in ("last_epoch", "best", "num_bad_epochs", "cooldown_counter") if k in state}
+    checkpoint.training["schedule"] = kept | ({"last_lr": state["_last_lr"]} if "best" in state else {"base_lrs": state["base_lrs"]})
+    save_checkpoint(tmp_path / "last.safetensors", checkpoint)
+    again = training.make(tmp_path, config, resume=True)
+    assert again.schedule.get_last_lr() == rates == [group["lr"] for group in again.optimizer.param_groups]
+    assert again.schedule.last_epoch == done.schedule.last_epoch > 0
+
+
 def test_a_broken_line_of_metrics_is_named(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.metrics.write_text('{"epoch": 1}\n{"epoch": 2, "val_\n')

@@ -15,6 +15,7 @@ from ..data.written import argument_text
 
 if TYPE_CHECKING:
     from ..interop import Checkpoint
+    from ..optim.lr_scheduler import LRScheduler
 
 
 def facts(train: Dataset, val: Dataset, mean: Sequence[float], std: Sequence[float], name: str) -> dict[str, Any]:
@@ -86,3 +87,11 @@ def together(kept: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, 
         i, _, key = name.partition(".")
         values[i][key] = array
     return {"state": values, "param_groups": kept["param_groups"]}
+
+
+def go_on(schedule: LRScheduler, state: Mapping[str, Any]) -> None:
+    """Put a schedule where a run left it. Runs of older versions kept the rates under another name, or only how many steps were taken."""
+    if "_last_lr" in state or "last_lr" in state:
+        schedule.load_state_dict({"_last_lr": state.get("last_lr"), **state})
+    else:
+        schedule.jump(int(state["last_epoch"]))

@@ -24,7 +24,7 @@ from .metrics import constant_prediction
 from .predict import usual_tile
 from .progress import Progress, clock, compiling_said
 from .runs import RunFolder
-from .state import apart, changed, facts, names_sum, together
+from .state import apart, changed, facts, go_on, names_sum, together
 
 if TYPE_CHECKING:
     from ..models import Segmenter
@@ -294,7 +294,7 @@ class Trainer:
             )
         load_weights(self.model, checkpoint)
         self.optimizer.load_state_dict(together(state["optimizer"], checkpoint.training_tensors))
-        self.schedule.load_state_dict(state["schedule"])
+        go_on(self.schedule, state["schedule"])
         self.scaler.load_state_dict(state.get("scaler", {}))
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
         self.loss_sum, self.loss_size, self.best = state["loss_sum"], state["loss_size"], state["best"]

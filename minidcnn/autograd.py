@@ -27,8 +27,8 @@ Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum 
 class Function:
     """A differentiable function; subclasses are frozen dataclasses of their static parameters.
 
-    `forward(*arrays)` returns an array, or several. `vjp(g, *needed)` returns one gradient per input: a Tensor, None, or a function that
-    makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept alive.
+    `forward(*arrays)` returns an array, or several. `vjp(g, *needed)` returns one gradient per input, of its shape: a Tensor, None, or a
+    function that makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept alive.
     Of several outputs, those from `differentiable` on are plain results (winners, statistics); with one differentiable output `g` is a
     Tensor, with more a tuple of Tensor or None.
     """

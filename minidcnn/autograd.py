@@ -28,8 +28,8 @@ class Function:
     """A differentiable function; subclasses are frozen dataclasses of their static parameters.
 
     `forward(*arrays)` returns an array, or several. `vjp(g, *needed)` returns one gradient per input, of its shape: a Tensor, None, or a
-    function that makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept alive.
-    Of several outputs, those from `differentiable` on are plain results (winners, statistics); with one differentiable output `g` is a
+    function that makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept
+    alive. Of several outputs, those from `differentiable` on are plain results (winners, statistics); with one differentiable output `g` is a
     Tensor, with more a tuple of Tensor or None.
     """
 
@@ -321,7 +321,7 @@ def _walk(
 
 
 def _demand_gradients(function: Function, results: Any, inputs: int) -> None:
-    """TypeError unless `results` of a vjp hold a gradient for each input. More may follow, not computed yet: of optional inputs, left out."""
+    """TypeError unless `results` of a vjp hold a gradient for each input; more may follow, not computed yet, of optional ones left out."""
     if isinstance(results, tuple | list) and len(results) >= inputs and not any(isinstance(r, Tensor) for r in results[inputs:]):
         return
     got = f"{len(results)} of them" if isinstance(results, tuple | list) else f"a {type(results).__name__}"

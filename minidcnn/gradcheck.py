@@ -109,13 +109,8 @@ def _check(
     along = [_reach(a) * rng.standard_normal(a.shape) for a in p.arrays]
     # the other points before the backward pass: a vjp that keeps state finds that of the last one
     slopes = [p.slope(i, along[i], v, out, step, rtol) for i in every]
-    if (
-        expected is None
-        and not output.requires_grad
-        and out.size
-        and not any(slope for slope, _ in slopes)
-        and any(a.size for a in p.arrays)
-    ):
+    still = not output.requires_grad and not any(slope for slope, _ in slopes)
+    if expected is None and still and out.size and any(a.size for a in p.arrays):
         raise ValueError("check_grads: f does not depend on what it is given, so there is nothing to check; does it use its arguments?")
     p.demand_kept(p.name, output, out)
     held = p.gradients(tensors, output, v, every)
@@ -237,7 +232,7 @@ class _Point:
         return list(grads)
 
     def demand_linear(self, out: Array, grads: list[Array], v: Array, rtol: float, noises: list[float], atol: float) -> None:
-        """AssertionError if gradients are others for -1024 g, in two parts with zeros, or where g and the inputs lie otherwise in memory."""
+        """AssertionError if gradients are others for -1024 g in two parts with zeros, or where g or the inputs lie otherwise in memory."""
         every = range(len(self.arrays))
         odd = np.arange(v.size).reshape(v.shape) % 2 == 1
         parts = [np.where(odd, -1024 * v, 0), np.where(odd, 0, -1024 * v)]

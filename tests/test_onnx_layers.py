@@ -13,8 +13,9 @@ from onnx_files import agree
 from strategies import Conv, Pool, convs, pools, seeds, tie_free
 
 import minidcnn
-from minidcnn import Tensor, nn
+from minidcnn import Function, Tensor, nn
 from minidcnn import functional as F
+from minidcnn.interop.onnx.writer import BUILDERS
 
 Array = np.ndarray[Any, Any]
 some = settings(max_examples=12)
@@ -292,3 +293,17 @@ FUNCTIONS: dict[str, Callable[[Tensor], Any]] = {
 def test_functions(name: str, dtype: str) -> None:
     exported = agree(FUNCTIONS[name], normal((2, 4, 4, 5), 0, dtype), others=[(normal((3, 4, 7, 8), 1, dtype),)])
     assert exported.open == ("batch", "height", "width")
+
+
+def test_functions_without_a_form_are_known() -> None:
+    """A new function needs a builder, or a place in this list."""
+    kinds, found = [Function], set()
+    while kinds:
+        found.add(kind := kinds.pop())
+        kinds += kind.__subclasses__()
+    training = {"Dropout", "Checkpoint", "BatchNormGrad", "BatchNormReLUGrad", "ReLUGate", "LeakyGate", "Conv2dWeight"}
+    adjoints = {"SumTo", "Place", "AvgPool2dAdjoint", "PoolGather", "PoolScatter"}
+    losses = {"CrossEntropy", "CrossEntropyGrad", "Softplus", "Expm1", "AtClass", "ClassSums", "PickClass", "PlaceClass", "Quotient"}
+    columns = {"Im2col", "Col2im"}  # unfold and fold, which no layer uses
+    without = {kind.__name__ for kind in found - set(BUILDERS) if kind.__module__.startswith("minidcnn.functional.")}
+    assert without == training | adjoints | losses | columns | {"Elementwise"}

@@ -131,5 +131,5 @@ def test_mistakes_are_one_sentence(command: Command, run: Path, tmp_path: Path, 
         raise ImportError('exporting needs the package onnx; install it with: pip install "minidcnn[onnx]"')
 
     monkeypatch.setattr("minidcnn.interop.onnx.graph.required", missing)
-    assert error(run, file) == 'exporting needs the package onnx; install it with: pip install "minidcnn[onnx]"'
-    assert not file.exists()
+    assert error(run, tmp_path / "new" / "model.onnx") == 'exporting needs the package onnx; install it with: pip install "minidcnn[onnx]"'
+    assert not file.exists() and not (tmp_path / "new").exists()

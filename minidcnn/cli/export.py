@@ -28,17 +28,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..interop import export_checkpoint
+    from ..interop.onnx import graph
 
-    path = args.checkpoint / "best.safetensors" if (args.checkpoint / "best.safetensors").is_file() else args.checkpoint
+    best = args.checkpoint / "best.safetensors"
     if args.file.suffix.lower() != ".onnx":
         raise ValueError(f"{args.file}: the name of an ONNX file ends in .onnx; call it {args.file.with_suffix('.onnx')}")
     new_files([args.file], args)
-    checkpoint, _ = open_checkpoint(path, "numpy")
-    args.file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        exported = export_checkpoint(checkpoint, args.file, args.output)
+        graph.required()
     except ImportError as error:
         return fail(str(error))
+    checkpoint, _ = open_checkpoint(best if best.is_file() else args.checkpoint, "numpy")
+    args.file.parent.mkdir(parents=True, exist_ok=True)
+    exported = export_checkpoint(checkpoint, args.file, args.output)
     print(f"{args.file} ({args.file.stat().st_size / 1e6:.1f} MB): {exported}")
     print(f"classes: {', '.join(checkpoint.info['classes'])}")
     return 0

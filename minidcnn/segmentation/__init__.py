@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import figures, metrics
+    from .boundary import BoundaryF1, boundary_f1
     from .command import main
     from .config import TrainConfig
     from .evaluate import Evaluation
-    from .metrics import BoundaryF1, ConfusionMatrix, boundary_f1, constant_prediction
+    from .metrics import ConfusionMatrix, constant_prediction
     from .predict import predict_mask, scores
     from .runs import RunFolder
     from .train import Trainer
 
 _HOME = {
-    "BoundaryF1": "metrics",
+    "BoundaryF1": "boundary",
     "ConfusionMatrix": "metrics",
     "Evaluation": "evaluate",
     "RunFolder": "runs",
     "TrainConfig": "config",
     "Trainer": "train",
-    "boundary_f1": "metrics",
+    "boundary_f1": "boundary",
     "constant_prediction": "metrics",
     "main": "command",
     "predict_mask": "predict",

@@ -1,4 +1,4 @@
-"""How well a prediction agrees with the truth: all the usual numbers from one confusion matrix, and F1 on boundaries.
+"""How well a prediction agrees with the truth: all the usual numbers from one confusion matrix.
 
 One rule for classes that do not occur: a class that is in neither the truth nor the prediction has no score (NaN) and is left out of every
 mean; a class that is in one of them only has score 0. Ignored pixels count nowhere. Nothing else is ever NaN: with no pixel counted at
@@ -7,7 +7,7 @@ all, the pixel accuracy and every mean are 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -44,27 +44,24 @@ class ConfusionMatrix:
         ValueError where the shapes differ, or a counted pixel holds no class (from a GPU: when a number is asked for); TypeError if the
         arrays do not hold integers.
         """
-        if is_cupy(prediction):
-            self._update_there(truth, prediction)
-            return
-        truth, prediction = _checked(truth, prediction, self.classes, self.ignore_index)
-        counted = slice(None) if self.ignore_index is None else truth != self.ignore_index
-        pairs = truth[counted].astype(np.int64).ravel() * self.classes + prediction[counted].astype(np.int64).ravel()
-        self._here += np.bincount(pairs, minlength=self.classes**2).reshape(self.classes, self.classes)
-
-    def _update_there(self, truth: Array, prediction: Array) -> None:
-        kernels, classes = kernels_of(prediction), self.classes
+        if not is_cupy(prediction):
+            truth, prediction = np.asarray(truth), np.asarray(prediction)
         _fitting(truth, prediction)
-        if self._there is None:
-            self._there = kernels.xp.zeros((classes, classes), "int64")
-        wrong = kernels.count_pairs(self._there, truth, prediction, self.ignore_index)
+        kernels, classes = kernels_of(prediction), self.classes
+        counts = kernels.xp.zeros((classes, classes), "int64")
+        wrong = kernels.count_pairs(counts, truth, prediction, self.ignore_index)
 
         def no_class(at: int) -> ValueError:
             pair = (("truth", int(truth.reshape(-1)[at])), ("prediction", int(prediction.reshape(-1)[at])))
             name, value = next((name, value) for name, value in pair if not 0 <= value < classes)
-            return _no_class(name, value, classes, self.ignore_index)
+            ignored = "" if self.ignore_index is None else f" or {self.ignore_index} in the truth (ignored)"
+            return ValueError(f"{name} holds {value}, expected classes 0 to {classes - 1}{ignored}")
 
         kernels.demand(wrong, no_class)
+        if is_cupy(counts):
+            self._there = counts if self._there is None else self._there + counts
+        else:
+            self._here += counts
 
     def merge(self, other: ConfusionMatrix) -> None:
         """Add the counts of another matrix of as many classes."""
@@ -200,95 +197,7 @@ def constant_prediction(matrix: ConfusionMatrix | Array, names: Sequence[str] | 
     )
 
 
-# -- boundaries ------------------------------------------------------------------------------------------------------------------------
-
-
-def boundary_f1(truth: Array, prediction: Array, classes: int, ignore_index: int | None = 255, tolerance: float = 0.0075) -> Array:
-    """F1 between the boundaries of each class in one image (Csurka, Larlus & Perronnin, "What is a good evaluation measure for semantic
-    segmentation?", BMVC 2013, section 3).
-
-    truth, prediction: (H, W) integer classes -> (K,) float64. A boundary pixel of a class has a pixel of another class directly above,
-    below, left or right of it; the image's frame and ignored pixels make no boundary. Precision is the part of the prediction's boundary
-    pixels with one of the truth within `tolerance` times the image's diagonal (0.75 %, as in the paper), recall the same the other way round.
-    NaN where a class is in neither; where it is in both and neither has a boundary, 1 if they cover the same pixels, else 0.
-    """
-    truth, prediction = _checked(truth, prediction, classes, ignore_index)
-    if truth.ndim != 2:
-        raise ValueError(f"boundary_f1 takes one image, truth (height, width), got {truth.shape}; BoundaryF1 averages over many")
-    counted = np.ones(truth.shape, bool) if ignore_index is None else truth != ignore_index
-    limit = tolerance * float(np.hypot(*truth.shape))
-    scores = np.full(classes, np.nan)
-    for k in np.union1d(truth[counted], prediction[counted]):
-        a, b = (truth == k) & counted, (prediction == k) & counted
-        edges_a, edges_b = _boundary(a, counted), _boundary(b, counted)
-        if not edges_a.any() and not edges_b.any():
-            scores[k] = float(np.array_equal(a, b))
-        else:
-            precision, recall = _near(edges_b, edges_a, limit), _near(edges_a, edges_b, limit)
-            scores[k] = 2 * precision * recall / max(precision + recall, 1e-300)
-    return scores
-
-
-class BoundaryF1:
-    """boundary_f1 over many images: as the paper advises, scored image by image, then averaged."""
-
-    def __init__(self, classes: int, ignore_index: int | None = 255, tolerance: float = 0.0075) -> None:
-        self.classes, self.ignore_index, self.tolerance = classes, ignore_index, tolerance
-        self.images: list[Array] = []
-
-    def update(self, truth: Array, prediction: Array) -> None:
-        """Score images (H, W) or (N, H, W)."""
-        for t, p in _images(np.asarray(truth), np.asarray(prediction)):
-            self.images.append(boundary_f1(t, p, self.classes, self.ignore_index, self.tolerance))
-
-    @property
-    def per_class(self) -> Array:
-        """(K,) float64: the mean over the images that hold the class, NaN where none does."""
-        return np.array([mean if seen else np.nan for mean, seen in ((mean_present(s), not np.isnan(s).all()) for s in self._columns())])
-
-    @property
-    def mean(self) -> float:
-        """The mean over images of each image's mean over its classes; images without a counted pixel are left out."""
-        return mean_present(np.array([np.nan if np.isnan(s).all() else mean_present(s) for s in self.images]))
-
-    def _columns(self) -> Array:
-        return np.array(self.images).reshape(-1, self.classes).T
-
-
-def _boundary(mask: Array, counted: Array) -> Array:
-    """(H, W) bool: pixels of the mask beside a counted pixel outside of it."""
-    edges = np.zeros_like(mask)
-    for axis in (0, 1):
-        a, b = (np.s_[:-1, :], np.s_[1:, :]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
-        differ = (mask[a] != mask[b]) & counted[a] & counted[b]
-        edges[a] |= differ
-        edges[b] |= differ
-    return edges & mask
-
-
-def _near(edges: Array, others: Array, limit: float) -> float:
-    """Part of the pixels of `edges` within `limit` pixels of one of `others`; 0 if there are none of either."""
-    if not edges.any() or not others.any():
-        return 0.0
-    from scipy import ndimage
-
-    return float((ndimage.distance_transform_edt(~others)[edges] <= limit).mean())
-
-
 # -- checks ----------------------------------------------------------------------------------------------------------------------------
-
-
-def _checked(truth: Array, prediction: Array, classes: int, ignore_index: int | None) -> tuple[Array, Array]:
-    """Both as arrays, or one sentence about what does not fit."""
-    truth, prediction = np.asarray(truth), np.asarray(prediction)
-    _fitting(truth, prediction)
-    counted = True if ignore_index is None else truth != ignore_index
-    for name, array in (("truth", truth), ("prediction", prediction)):
-        wrong = (array < 0) | (array >= classes)
-        wrong &= counted
-        if wrong.any():
-            raise _no_class(name, array[wrong].flat[0], classes, ignore_index)
-    return truth, prediction
 
 
 def _fitting(truth: Array, prediction: Array) -> None:
@@ -298,17 +207,6 @@ def _fitting(truth: Array, prediction: Array) -> None:
         if array.dtype.kind not in "iu":
             way = "; take the argmax over the class axis first" if name == "prediction" else ""
             raise TypeError(f"{name} must hold integer class indices, got {array.dtype}{way}")
-
-
-def _no_class(name: str, value: int, classes: int, ignore_index: int | None) -> ValueError:
-    ignored = "" if ignore_index is None else f" or {ignore_index} in the truth (ignored)"
-    return ValueError(f"{name} holds {value}, expected classes 0 to {classes - 1}{ignored}")
-
-
-def _images(truth: Array, prediction: Array) -> Iterator[tuple[Array, Array]]:
-    if truth.ndim not in (2, 3) or truth.shape != prediction.shape:
-        raise ValueError(f"truth and prediction must both be (H, W) or (N, H, W), got {truth.shape} and {prediction.shape}")
-    return zip(truth, prediction, strict=True) if truth.ndim == 3 else iter([(truth, prediction)])
 
 
 def _names(names: Sequence[str] | None, classes: int) -> Sequence[str]:

@@ -106,7 +106,7 @@ def _clear_gray(image: ImageFile.ImageFile) -> int | None:
         return None
     if image.mode == "1":
         return int(clear > 0)
-    return clear * {"L;2": 85, "L;4": 17}.get(str(image.tile[0].args), 1)  # Pillow makes 8 bits of the pixels, but not of this
+    return clear * {"L;2": 85, "L;4": 17}.get(str(image.tile[0][3]), 1)  # Pillow makes 8 bits of the pixels, but not of this
 
 
 def _palette(image: Image.Image) -> Array:

@@ -240,9 +240,9 @@ def test_channels_beside_gray_are_refused_not_left_out(tmp_path: Path) -> None:
     write_tiff(tmp_path / "two.tif", DEEP[:, :, :2].astype(np.uint8), 1, extra=0)
     for read in (read_image, lambda p: read_raw(Source(p))):
         with pytest.raises(
-            DataError, match=r"two\.tif has 2 channels, of which only the first can be read: save them as pages of one gray"
+            DataError, match=r"two\.tif (has 2 channels, of which only the first can be read: save them|cannot be read as an)"
         ):
-            read(tmp_path / "two.tif")
+            read(tmp_path / "two.tif")  # the second is what older versions of Pillow lead to
 
 
 @pytest.mark.parametrize("name", ["x.gif", "x.png", "x.webp"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..autograd import no_grad
-from ..backend import Array, is_cupy, kernels_of, to_backend
+from ..backend import Array, kernels_of, to_backend
 from ..data import Dataset, Normalize, Sample, collate
 from ..tensor import Tensor
 from .metrics import ConfusionMatrix
@@ -76,7 +76,7 @@ def evaluate(
         probabilities = (
             whole_scores(model, batch.images) if whole else scores(model, batch.images, tile=tile, flips=flips, progress=between)
         )
-        masks, predicted = to_backend(batch.masks, _place(probabilities)), probabilities.argmax(axis=1)
+        masks, predicted = to_backend(batch.masks, Tensor.wrap(probabilities).backend), probabilities.argmax(axis=1)
         confusion.update(masks, predicted)
         if loss is not None:
             losses.append((_loss(loss, probabilities, masks), loss.size(batch.masks)))
@@ -87,10 +87,6 @@ def evaluate(
     total, size = sum((float(value.item()) * weight for value, weight in losses), 0.0), sum((weight for _, weight in losses), 0.0)
     confusion.matrix  # noqa: B018  # reading it brings errors of a GPU to light
     return Evaluation(confusion, None if loss is None else total / size if size else 0.0, tuple(shown))
-
-
-def _place(array: Array) -> str:
-    return "cupy" if is_cupy(array) else "numpy"
 
 
 def _loss(loss: Loss, probabilities: Array, masks: Array) -> Tensor:

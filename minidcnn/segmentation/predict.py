@@ -9,7 +9,6 @@ Source of the tiles: Ronneberger, Fischer & Brox, "U-Net", 2015, section 2 ("ove
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from .. import functional as F
 from ..autograd import no_grad
 from ..backend import Array, image_dtype, kernels_of, nchw, nhwc, to_backend
 from ..nn import constant_weights
+from ..nn.module import evaluating
 from ..tensor import Tensor
 from .tiles import Axis, cut, smallest_and_period
 
@@ -55,11 +55,9 @@ def whole_scores(model: Segmenter, images: Array) -> Array:
     On a GPU, FloatingPointError comes when a value is next read from there.
     """
     images = _checked(model, images)
-    height, width = images.shape[2:]
     if not images.size:
-        return np.zeros((len(images), model.classes, height, width), np.float32)
-    rows = cut(height, lambda n: int(model.suitable_size((n, 1))[0]), model.margin, None)
-    columns = cut(width, lambda n: int(model.suitable_size((1, n))[1]), model.margin, None)
+        return np.zeros((len(images), model.classes, *images.shape[2:]), np.float32)
+    rows, columns = _axes(model, images, None)
     pixels = nhwc(images)[:, rows.source(0)][:, :, columns.source(0)]
     answer = _answer(model, nchw(np.ascontiguousarray(pixels)))._array
     inner: Array = answer[:, :, rows.target(0)[0], columns.target(0)[0]]
@@ -84,12 +82,19 @@ def predict_mask(
 
 def smallest_tile(model: Segmenter) -> int:
     """The least `tile` that `scores` takes for this network."""
-    return smallest_and_period(lambda n: int(model.suitable_size((n, n))[0]), model.margin)[0]
+    return smallest_and_period(lambda n: model.suitable_size((n, n))[0], model.margin)[0]
 
 
 def usual_tile(model: Segmenter) -> int:
     """TILE, or the least that the network takes if that is more."""
     return max(TILE, smallest_tile(model))
+
+
+def _axes(model: Segmenter, images: Array, tile: int | None) -> tuple[Axis, Axis]:
+    """How tiles cover the height and the width of the images."""
+    height, width = images.shape[2:]
+    rows = cut(height, lambda n: model.suitable_size((n, 1))[0], model.margin, tile)
+    return rows, cut(width, lambda n: model.suitable_size((1, n))[1], model.margin, tile)
 
 
 def _predict(
@@ -98,9 +103,7 @@ def _predict(
     """(which images, [start, stop) of rows, their probabilities (n, classes, stop - start, W)), until all are done."""
     if not images.size:
         return
-    height, width = images.shape[2:]
-    rows = cut(height, lambda n: int(model.suitable_size((n, 1))[0]), model.margin, tile)
-    columns = cut(width, lambda n: int(model.suitable_size((1, n))[1]), model.margin, tile)
+    rows, columns = _axes(model, images, tile)
     tiled = len(rows.windows) * len(columns.windows) > 1
     groups = [slice(i, i + 1) for i in range(len(images))] if tiled else [slice(0, len(images))]
     turns = [(False, False), (False, True), (True, False), (True, True)] if flips else [(False, False)]  # (up-down, left-right)
@@ -119,7 +122,7 @@ def _predict(
             for start, stop in rows.bands():
                 bands = []
                 for turn, one in zip(turns, passes, strict=True):
-                    span = (height - stop, height - start) if turn[0] else (start, stop)
+                    span = (rows.size - stop, rows.size - start) if turn[0] else (start, stop)
                     bands.append(_flipped(one.rows_of(*span), *turn))
                 yield at, (start, stop), bands[0] if len(bands) == 1 else np.mean(bands, axis=0)
 
@@ -150,22 +153,17 @@ class _Pass:
         pixels = nhwc(self.images)[:, self.rows.source(i)]
         for j in range(len(self.columns.windows)):
             source, target = self.columns.target(j)
-            answer = _probabilities(self.model, nchw(np.ascontiguousarray(pixels[:, :, self.columns.source(j)])))
+            answer = _answer(self.model, nchw(np.ascontiguousarray(pixels[:, :, self.columns.source(j)]))).numpy()
             row[..., target] += answer[..., source] * self.columns.weights(j)[source]
             self.ran()
         return row
 
 
-def _probabilities(model: Segmenter, images: Array) -> Array:
-    """One run of the network: (N, C, H, W) -> (N, classes, H - 2 margin, W - 2 margin) on NumPy."""
-    return _answer(model, images).numpy()
-
-
 def _answer(model: Segmenter, images: Array) -> Tensor:
-    """The same, left on the network's backend."""
+    """One run of the network: (N, C, H, W) -> (N, classes, H - 2 margin, W - 2 margin), left on its backend."""
     weight = next(iter(model.parameters()))
     x = Tensor.wrap(to_backend(images.astype(image_dtype(weight.dtype), order="K", copy=False), weight.backend))
-    with _in_eval_mode(model), no_grad():
+    with evaluating(model), no_grad():
         answer = F.softmax(model(x), 1, dtype=weight.dtype)
     kernels = kernels_of(answer._array)
     wrong = kernels.xp.where(kernels.all_finite([answer._array]), -1, 0)
@@ -190,14 +188,3 @@ def _checked(model: Segmenter, images: Array) -> Array:
 def _flipped(images: Array, up_down: bool, left_right: bool) -> Array:
     """(N, C, H, W) turned upside down, mirrored, both or neither: a view, and its own inverse."""
     return images[:, :, :: -1 if up_down else 1, :: -1 if left_right else 1]
-
-
-@contextmanager
-def _in_eval_mode(model: Segmenter) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

@@ -208,8 +208,9 @@ class _Point:
             rough = _norm(v * (up2 + down2 - 4 * (up + down) + 6 * out))  # 0 but for rounding, if f is smooth; more at corners, so limited
         if not math.isfinite(slope):
             return slope, 0.0
-        least = 7e-15 * size + 2e-15 * _largest(self.arrays[i])
-        return slope, float(min((least + 4 * rough) / step, max(5e-14 * size / step, 1e-3 * rtol)))
+        large = _largest(self.arrays[i])
+        most = max(5e-14 * size / step, 1e-3 * rtol)
+        return slope, float(min((7e-15 * size + 2e-15 * large) / step, most) + min(4 * rough / step, most * max(1, large)))
 
     def gradients(self, tensors: list[Tensor], output: Tensor, v: Array, tracked: Sequence[int]) -> list[Tensor]:
         """The gradients of <f, v>. AssertionError if one is not float64, or if a vjp writes into what it is given."""
@@ -352,7 +353,9 @@ def _dot(a: Array, b: Array) -> Any:
 
 
 def _norm(array: Array) -> Any:
-    return np.linalg.norm(array.reshape(-1))
+    """The root of the sum of squares, which need not be numbers that the dtype holds."""
+    top = np.abs(array).max(initial=0)
+    return top * np.linalg.norm(array.reshape(-1) / top) if 0 < top < math.inf else top
 
 
 def _close(a: Array, b: Array, rtol: float, atol: float = 0) -> bool:

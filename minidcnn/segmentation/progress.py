@@ -7,7 +7,7 @@ import io
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TextIO
 
 from ..backend.compiling import on_compile
 
@@ -63,17 +63,16 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line on stdout that stays, above the bar."""
-        if self.shown:
-            self.bar.clear()
-        print(text, flush=True)
-        if self.shown:
-            self.bar.refresh()
+        self._above(text, sys.stdout)
 
     def warn(self, text: str) -> None:
         """A warning on stderr."""
+        self._above(f"warning: {text}", sys.stderr)
+
+    def _above(self, text: str, stream: TextIO) -> None:
         if self.shown:
             self.bar.clear()
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(text, file=stream, flush=True)
         if self.shown:
             self.bar.refresh()
 

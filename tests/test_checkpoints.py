@@ -231,16 +231,18 @@ def test_files_of_a_newer_version(tmp_path: Path) -> None:
 def test_weights_of_another_shape_name_the_tensor_and_both_shapes(rng: np.random.Generator) -> None:
     before = checkpoint(rng)
     wider = Checkpoint("unet", {**before.config, "base": 3}, before.tensors)
-    with pytest.raises(CheckpointError, match=r"33 shapes differ: encoder\.0\.0\.weight is \(2, 1, 3, 3\), the model's is \(3, 1, 3, 3\)"):
+    with pytest.raises(
+        CheckpointError, match=r"network unet: 33 shapes differ: encoder\.0\.0\.weight is \(2, 1, 3, 3\), the model's is \(3, 1, 3, 3\)"
+    ):
         model_of(wider)
 
 
 def test_missing_and_surplus_weights_are_named(rng: np.random.Generator) -> None:
     before = checkpoint(rng)
     fewer = {name: array for name, array in before.tensors.items() if name != "head.bias"}
-    with pytest.raises(CheckpointError, match=r"1 key missing: head\.bias"):
+    with pytest.raises(CheckpointError, match=r"1 key missing: head\.bias; it was trained as unet with"):
         model_of(Checkpoint("unet", before.config, fewer))
-    with pytest.raises(CheckpointError, match="1 key unexpected: tail"):
+    with pytest.raises(CheckpointError, match="1 key unexpected: tail; it was trained"):
         model_of(Checkpoint("unet", before.config, {**before.tensors, "tail": np.zeros(1)}))
 
 

@@ -217,7 +217,7 @@ def test_what_does_not_fit_is_reported_and_changes_nothing() -> None:
         "1 missing in the file: features.0.bias",
         "1 unknown to the model: extra.weight",
         "2 of another shape: classifier.6.weight is (5, 7) in the file and (4, 7) in the model",
-        "strict=False loads what fits",
+        "load_weights with strict=False loads what fits",
     ):
         assert part in said
     same(model.state_dict(), before)

@@ -111,7 +111,7 @@ def load_weights(model: Segmenter, checkpoint: Checkpoint) -> None:
     try:
         model.load_state_dict(checkpoint.tensors)
     except ValueError as error:
-        reason = str(error).partition("not fit ")[2] or str(error)
+        reason = str(error).partition(f"{type(model).__name__}: ")[2].partition("; pass strict=False")[0] or str(error)
         raise CheckpointError(
             f"the checkpoint's weights do not fit the network {model.name}: {reason}; it was trained as {checkpoint.model} with {_settings(checkpoint.config)}"
         ) from error

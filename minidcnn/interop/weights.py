@@ -113,7 +113,7 @@ def _load(model: Module, where: str, tensors: Mapping[str, Any], strict: bool = 
         raise WeightsError(f"{where} does not fit {type(model).__name__}: no tensor has a name and shape of the model's ({report})")
     if strict and not report.complete:
         raise WeightsError(
-            f"{where} does not fit {type(model).__name__}: {report}; strict=False loads what fits and leaves the rest as it is"
+            f"{where} does not fit {type(model).__name__}: {report}; load_weights with strict=False loads what fits and leaves the rest as it is"
         )
     model.load_state_dict({name: tensors[name] for name in fitting}, strict=False)
     return report

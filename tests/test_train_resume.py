@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 import training
 
 import minidcnn
-from minidcnn import Tensor
+from minidcnn import Tensor, nn, optim
 from minidcnn.data import Subset
 from minidcnn.interop import CheckpointError, load_checkpoint, save_checkpoint
 from minidcnn.segmentation import command
@@ -22,6 +23,7 @@ from minidcnn.segmentation.command import Request, make_trainer
 from minidcnn.segmentation.interrupt import Interrupt, Stopped
 from minidcnn.segmentation.options import read_options
 from minidcnn.segmentation.runs import RunFolder
+from minidcnn.segmentation.state import apart, together
 from minidcnn.segmentation.train import Trainer
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -228,6 +230,22 @@ def test_a_run_of_an_older_version_goes_on_at_the_same_rate(more: dict[str, Any]
     again = training.make(tmp_path, config, resume=True)
     assert again.schedule.get_last_lr() == rates == [group["lr"] for group in again.optimizer.param_groups]
     assert again.schedule.last_epoch == done.schedule.last_epoch > 0
+
+
+@pytest.mark.parametrize("change", [lambda kept: kept, lambda kept: json.loads(json.dumps(kept))], ids=["as it is", "through JSON"])
+def test_an_optimizers_state_taken_apart_is_put_together_again(change: Callable[[Any], Any]) -> None:
+    weight = nn.Parameter(np.ones((2, 3), np.float32))
+    optimizer = optim.Adam([nn.Parameter(np.ones(2, np.float32)), weight], lr=0.1)
+    weight.grad = Tensor(np.arange(6, dtype=np.float32).reshape(2, 3))
+    optimizer.step()
+    before = optimizer.state_dict()
+    kept, arrays = apart(before)
+    assert sorted(arrays) == ["1.exp_avg", "1.exp_avg_sq"]
+    optimizer.load_state_dict(together(change(kept), arrays))
+    after = optimizer.state_dict()
+    assert after["param_groups"] == before["param_groups"] and after["state"].keys() == before["state"].keys() == {1}
+    for name, value in before["state"][1].items():
+        np.testing.assert_array_equal(after["state"][1][name], value)
 
 
 def test_a_broken_line_of_metrics_is_named(tmp_path: Path) -> None:

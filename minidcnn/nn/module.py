@@ -184,7 +184,7 @@ class Module:
                 raise RecursionError(f"{type(self).__name__}: {name} is a module that holds it; keep such a one in a list: [module]")
             seen.add(id(module))
             yield name, module
-            dot, path = f"{name}." if name else "", above if remove_duplicate else (*above, id(module))
+            dot, path = f"{name}." if name else "", (*above, id(module))
             stack.extend((dot + key, child, path) for key, child in reversed(module._modules.items()) if child is not None)
 
     def modules(self) -> Iterator[Module]:

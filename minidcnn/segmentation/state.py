@@ -76,7 +76,7 @@ def _listed(values: Sequence[Value]) -> list[Any]:
 def apart(state: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
     """An optimizer's state_dict as a checkpoint keeps it: what JSON can hold, and arrays called "parameter.entry"."""
     arrays = {f"{i}.{key}": v for i, values in state["state"].items() for key, v in values.items() if hasattr(v, "dtype")}
-    numbers = {i: {key: v for key, v in values.items() if not hasattr(v, "dtype")} for i, values in state["state"].items()}
+    numbers = {str(i): {key: v for key, v in values.items() if not hasattr(v, "dtype")} for i, values in state["state"].items()}
     return {"state": numbers, "param_groups": state["param_groups"]}, arrays
 
 

@@ -50,7 +50,7 @@ class Box:
         (self.bin / name).write_text(text)
         (self.bin / name).chmod(0o755)
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.Popen[str]:
         """JOBS=1: one after the other, so that the order is the script's."""
         known = {
             "NOTES": str(self.folder / "notes"),
@@ -58,18 +58,20 @@ class Box:
             "HANGING": "",
             "LACKING": "",
             "JOBS": "1",
+            "CUDA_PATH": str(self.folder),
             "PATH": f"{self.bin}:/usr/bin:/bin",
         }
         return subprocess.Popen(
-            ["bash", str(SCRIPT), str(self.out), *arguments], env={**os.environ, **known, **environment}, stdout=subprocess.PIPE, text=True
-        )
+            ["bash", str(SCRIPT), str(self.out), *arguments], cwd=cwd, env={**os.environ, **known, **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+        )  # fmt: skip
 
     def run(self, *arguments: str, **environment: str) -> tuple[int, dict[str, str]]:
         """Exit status, and the table printed last: name -> the rest of the line."""
         process = self.start(*arguments, **environment)
         printed, _ = process.communicate(timeout=60)
         last = printed.rpartition("\n\n")[2]
-        assert last and (self.out / "table.txt").read_text().endswith(last)
+        assert last and (self.out / "table.txt").read_text(errors="replace").endswith(last)
         return process.returncode, dict(line.split(maxsplit=1) for line in last.splitlines())  # type: ignore[misc]
 
     def asked(self) -> list[list[str]]:
@@ -283,12 +285,25 @@ def test_what_says_too_much_does_not_fill_the_log(box: Box) -> None:
     assert len(log) < 2_100_000 and "\n400000\n" in log
 
 
-def test_a_folder_lies_where_the_caller_stands(box: Box) -> None:
-    process = subprocess.run(
-        ["bash", str(SCRIPT), "some/folder", "device"], cwd=box.folder, capture_output=True, check=False,
-        env={**os.environ, "NOTES": str(box.folder / "notes"), "PATH": f"{box.bin}:/usr/bin:/bin", "FAILING": "", "HANGING": "", "LACKING": ""},
-    )  # fmt: skip
-    assert process.returncode == 0 and (box.folder / "some" / "folder" / "table.txt").is_file()
+def test_what_is_no_text_is_told_all_the_same(box: Box) -> None:
+    box.program("python3", PYTHON.replace('echo "best', r"printf 'warning: \000\377 slower\n'" + '\necho "best'))
+    _, table = box.run("kernels-tf32")
+    assert table["kernels-tf32"].endswith("42 passed in 1s; first warning: \N{REPLACEMENT CHARACTER} slower")
+
+
+def test_folders_lie_where_the_caller_stands(box: Box) -> None:
+    """And may have spaces; a home where nothing can be kept is replaced, as CuPy would not compile without one."""
+    box.program("python3", PYTHON.replace("[[", 'echo "$HOME $PYTHONUSERBASE" >>"$NOTES.home"\n[[', 1))
+    box.run("device")
+    homes = {"HOME": str(box.folder / "none"), "PYTHONUSERBASE": ""}
+    box.out = Path("my folder") / "out"
+    with box.start("device", cwd=box.folder, **homes) as process:
+        process.communicate(timeout=20)
+    assert process.returncode == 0 and "device" in (box.folder / box.out / "table.txt").read_text()
+    told = [line.split(" ") for line in (box.folder / "notes.home").read_text().splitlines()]
+    (first, _), (second, packages) = told[0], told[-1]
+    assert first == os.environ["HOME"] and second not in (first, homes["HOME"])
+    assert packages == f"{homes['HOME']}/.local" and not Path(second).exists()
 
 
 def test_another_call_adds_to_what_is_there(box: Box) -> None:
@@ -339,15 +354,56 @@ def test_what_a_benchmark_was_warned_of_stands_beside_its_numbers(box: Box) -> N
 
 
 def test_time_that_is_up_ends_a_step_and_skips_the_rest(box: Box) -> None:
-    status, table = box.run("tests train", "4", HANGING="-k tensor or")
+    status, table = box.run("tests train", "6", HANGING="-k tensor or")
     assert status == 1 and table["fragments"].startswith("TOO LONG") and table["fragments"].endswith("it hangs")
     assert table["cuda-kernels"].endswith("no time is left") and table["train-float32"].startswith("skipped")
+    assert not {"tensor-cores", "without-wgmma"} & set(table)  # nothing is known of what had not enough time
+    _, table = box.run("wgmma unet-16-tf32", "6", HANGING="test_cuda_wgmma.py")
+    assert table["wgmma"].startswith("TOO LONG") and table["unet-16-tf32"].startswith("skipped")
+    assert not {"without-wgmma", "peer"} & set(table)
+
+
+@pytest.mark.parametrize("number", ["0", "9m", "08", "-1"])
+def test_numbers_that_are_none_are_refused(number: str, box: Box) -> None:
+    for arguments, jobs in (("device", number), "1"), (("device",), number):
+        with box.start(*arguments, JOBS=jobs) as process:
+            printed, said = process.communicate(timeout=20)
+        assert process.returncode == 2 and not printed and not box.out.exists()
+        assert said == f"run.sh: SECONDS and JOBS are whole numbers from 1 on, not '{number}'\n"
+
+
+@pytest.mark.parametrize("what", ["FOLDER", "TMPDIR"])
+def test_where_nothing_can_be_written_nothing_is_tried(what: str, box: Box) -> None:
+    (box.folder / "file").touch()
+    nowhere = box.folder / "file" / "folder"
+    box.out = nowhere if what == "FOLDER" else box.out
+    with box.start("device", **({} if what == "FOLDER" else {"TMPDIR": str(nowhere)})) as process:
+        printed, said = process.communicate(timeout=20)
+    assert process.returncode == 2 and not printed and str(box.folder / "file") in said and len(said.splitlines()) == 1
+    assert not (box.folder / "notes").exists()
+
+
+def test_what_a_step_leaves_behind_ends_with_it(box: Box) -> None:
+    """It would go on beside what is timed, and hold memory of the GPU."""
+    left = """[[ "$*" == *"-m pytest"* ]] && { (trap "" ABRT TERM; echo $BASHPID >"$NOTES.left"; exec sleep 50) & sleep 0.3; }\n[["""
+    box.program("python3", PYTHON.replace("[[", left, 1))
+    status, _ = box.run("wgmma")
+    assert status == 0
+    pid = int((box.folder / "notes.left").read_text())
+    for _ in range(100):
+        if not Path(f"/proc/{pid}").exists() or "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+            return
+        time.sleep(0.05)
+    pytest.fail("it goes on")
 
 
 def test_who_stops_it_gets_the_table_too(box: Box) -> None:
+    """And a log that is not too large to come back."""
+    box.program("python3", PYTHON.replace('echo "it hangs"', '{ seq 1 400000; echo "it hangs"; }'))
     process = box.start("tests", HANGING="-m pytest", JOBS="2")
-    for _ in range(200):
-        if (box.folder / "notes").is_file() and (box.folder / "notes").read_text().count("\x1f-v\x1f") == 2:
+    for _ in range(400):
+        running = [p.read_bytes() for p in (box.out / "running").glob("*")]
+        if len(running) == 2 and all(said.endswith(b"it hangs\n") for said in running):
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
@@ -357,3 +413,4 @@ def test_who_stops_it_gets_the_table_too(box: Box) -> None:
     assert sorted(line.split()[:2] for line in printed.splitlines()[-2:]) == [["fragments", "stopped"], ["wgmma", "stopped"]]
     log = (box.out / "log.txt").read_text()
     assert log.count("it hangs") == 2 and "== fragments" in log and not (box.out / "running").exists()
+    assert len(log) < 2_100_000

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU: tests/gpu/run.sh [FOLDER [PARTS [SECONDS]]]. Made for machines that are lent by the minute.
 #
-# FOLDER  (default: gpu-results here) gets table.txt, a line as soon as a step ends, log.txt, all that the steps said, and running/, what those have
+# FOLDER  (default: gpu-results in the checkout) gets table.txt, a line as soon as a step ends, log.txt, all that the steps said, and running/, what those have
 #         said that are not at their end. Another call adds to it. The table is printed last, also when steps fail or somebody stops the script.
 #         What networks learn here is thrown away.
 # PARTS   any of "tests train bench sanitizer", or names of steps such as "layers-bf16" (default: all parts), in the order below: what the rest stands
@@ -13,16 +13,18 @@
 # Needs CuPy (either wheel; from 14 on with [ctk], cupy-cuda13x[ctk], where there is no CUDA toolkit) and, for "tests", pytest with hypothesis; PyTorch
 # to compare with and compute-sanitizer of the CUDA toolkit are used where they are installed.
 set -uo pipefail
+for number in "${3:-1}" "${JOBS:-1}"; do
+    [[ $number =~ ^[1-9][0-9]*$ ]] || { echo "run.sh: SECONDS and JOBS are whole numbers from 1 on, not '$number'" >&2; exit 2; }
+done
 out=$(realpath -m "${1:-$(dirname "$0")/../../gpu-results}") parts=${2:-tests train bench sanitizer} end=$((SECONDS + ${3:-1000000000}))
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit 2
 running=$out/running table=$out/table.txt log=$out/log.txt
 rm -rf "$running"
-mkdir -p "$running"
-touch "$table" "$log"
+mkdir -p "$running" && touch "$table" "$log" && work=$(mktemp -d) || exit 2
 before=$(wc -l <"$table") # of earlier calls
-work=$(mktemp -d)
+[ -w "${HOME:-/}" ] || export PYTHONUSERBASE="${PYTHONUSERBASE:-${HOME:-}/.local}" HOME="$work" # CuPy keeps there what it compiles
 export PYTHONPATH="$PWD:$PWD/tests${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
-PATH=$PATH:/usr/local/cuda/bin
+PATH=$PATH:${CUDA_PATH:-/usr/local/cuda}/bin
 ulimit -c 0
 declare -A names=() began=() limits=() tells=() # by process: its step, first second, seconds that it may take, and what its most telling line matches
 declare -A status=()                            # by step that has ended
@@ -32,8 +34,10 @@ jobs=${jobs:-$((cores < 4 ? 1 : cores > 12 ? 6 : cores / 2))}
 
 finish() {
     local pid
-    for pid in "${!names[@]}"; do kill "$pid" 2>/dev/null; done
-    cat "$running"/* >>"$log" 2>/dev/null
+    for pid in "${!names[@]}"; do
+        kill "$pid" 2>/dev/null
+        keep "${names[$pid]}"
+    done
     rm -rf "$work" "$running"
     printf '\n'
     tail -n +$((before + 1)) "$table"
@@ -47,6 +51,10 @@ stopped() {
 trap finish EXIT
 trap stopped TERM INT HUP
 
+keep() { # keep NAME: add what this step said to the log, of what says too much the end: it may not keep the log from coming back
+    { head -n 2 "$running/$1"; sed 1,2d "$running/$1" | tail -c 1000000; } >>"$log"
+}
+
 row() { # row NAME HOW SECONDS [WORDS]: a line of the table
     printf '%-26s %-10s %5d s   %s\n' "$1" "$2" "$3" "${4:-}" | cut -c1-250 | sed 's/ *$//' | tee -a "$table"
 }
@@ -58,9 +66,9 @@ wanted() { # wanted PART NAME: whether this step was asked for
 
 said() { # said FILE PATTERN: the last line that matches, or else the last; the first test that failed or warning, and the test under way
     local line failed under_way
-    line=$({ grep '[^ ]' "$1" | tail -n 1; [ -n "$2" ] && grep -E "$2" "$1"; } | tail -n 1 | sed 's/^=* *//; s/ *=*$//')
-    failed=$(grep -E -m 1 '^((FAILED|ERROR) tests/|warning: )' "$1" || grep -oE -m 1 '^tests/[^ ]+::.* (FAILED|ERROR)' "$1")
-    under_way=$(grep -oE '^tests/[^ ]+::.*' "$1" | tail -n 1 | sed 's/ *Fatal Python error.*//')
+    line=$({ grep -a '[^ ]' "$1" | tail -n 1; [ -n "$2" ] && grep -aE "$2" "$1"; } | tail -n 1 | sed 's/^=* *//; s/ *=*$//')
+    failed=$(grep -aE -m 1 '^((FAILED|ERROR) tests/|warning: )' "$1" || grep -aoE -m 1 '^tests/[^ ]+::.* (FAILED|ERROR)' "$1")
+    under_way=$(grep -aoE '^tests/[^ ]+::.*' "$1" | tail -n 1 | sed 's/ *Fatal Python error.*//')
     [[ -n $under_way && ! $under_way =~ \ (PASSED|FAILED|SKIPPED|ERROR|XFAIL|XPASS) ]] && line="in $under_way"
     printf '%s' "$line${failed:+; first $failed}"
 }
@@ -90,12 +98,13 @@ one_ends() { # wait for one of those that run, and add its line to the table
         sleep 0.1
     done
     wait "$pid" || code=$?
+    kill -KILL -- "-$pid" 2>/dev/null # what it left behind, which would go on beside what is timed
     name=${names[$pid]} seconds=$((SECONDS - began[$pid]))
     how="FAILED $code"
     [ "$code" = 0 ] && how=passed
     ((code == 124 || (code == 137 && seconds >= limits[$pid]))) && how="TOO LONG"
-    sed 1,2d "$running/$name" >"$work/said"
-    { head -n 2 "$running/$name"; tail -c 1000000 "$work/said"; } >>"$log" # what says too much may not keep the log from coming back
+    sed 1,2d "$running/$name" | tr -d '\0' >"$work/said"
+    keep "$name"
     rm "$running/$name"
     row "$name" "$how" "$seconds" "$(said "$work/said" "${tells[$pid]}")"
     status[$name]=$code
@@ -157,8 +166,9 @@ else
     all_end
     tell=
 fi
-# Only of tests that failed, pytest's 1, is it known that results are wrong. What hung or crashed would do so again; any other status is of no test.
-hung() { ((${status[$1]:-0} == 124 || ${status[$1]:-0} > 128)); }
+# Only of tests that failed, pytest's 1, is it known that results are wrong. What hung or crashed would do so again, but not what the end of SECONDS
+# stopped; any other status is of no test.
+hung() { ((SECONDS < end && (${status[$1]:-0} == 124 || ${status[$1]:-0} > 128))); }
 if [ "${status[fragments]:-}" = 1 ]; then
     row tensor-cores note 0 "fragments do not pass: of what follows in tf32, bf16 and float16, believe times only"
 elif hung fragments; then
@@ -189,9 +199,9 @@ on_gpu() { # on_gpu NAME LIMIT ARGUMENTS...
 }
 peer=unknown
 compared() { # the same, beside PyTorch if there is one, which is found out once; if that fails, ours alone
-    local found
-    if [ "$peer" = unknown ] && wanted bench "$1"; then
-        if found=$(timeout 120 python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
+    local found left=$((end - SECONDS))
+    if [ "$peer" = unknown ] && wanted bench "$1" && [ "$left" -ge 3 ]; then
+        if found=$(timeout $((left < 120 ? left : 120)) python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
             peer="--peer torch"
             row peer found 0 "$found"
         else

@@ -6,7 +6,7 @@
   python -m minidcnn predict runs/mine/best.safetensors photo.jpg --out predicted
   python -m minidcnn predict runs/mine/best.safetensors photos/ --out predicted --flips
 
-Images may have any size. Gray, colour, palette, RGBA and 16-bit files are read as in training, a TIFF with pages page by page (or as
+Images may have any size. Gray, colour, palette, RGBA and gray 16-bit files are read as in training, a TIFF with pages page by page (or as
 channels, if the network takes as many). Of images with one name, the results are called after their folder or their suffix, too.
 
 Exit code 0 if all images are done, 1 if some could not be (the others are), 2 if none was tried.

@@ -259,13 +259,13 @@ def test_animations_are_refused_not_cut(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("deflate", [False, True])
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.uint16])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.int32, np.float32, np.uint16])
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_tiffs_of_both_byte_orders(order: str, dtype: type, deflate: bool, tmp_path: Path) -> None:
-    stored = np.array([[0, 1, 2, 200], [7, 7, 1, 0]], dtype)
+    stored = np.array([[0, 1, 2, 100], [7, 7, 1 if dtype in (np.uint8, np.uint16) else -3, 0]], dtype)
     write_tiff(tmp_path / "x.tif", stored, order=order, deflate=deflate)
     np.testing.assert_array_equal(read_raw(Source(tmp_path / "x.tif")).values, stored)
-    np.testing.assert_allclose(read_image(tmp_path / "x.tif", white=200)[0], stored / 200, rtol=1e-6)
+    np.testing.assert_allclose(read_image(tmp_path / "x.tif", white=100)[0], stored / 100, rtol=1e-6)
 
 
 # -- masks that lose their labels ------------------------------------------------------------------------------------------------------

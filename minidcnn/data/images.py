@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from .pillow import keep_byte_order, lost
+from .pillow import keep_byte_order, lost, signed
 from .sample import Array, DataError
 
 SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .npy".split())
@@ -152,6 +152,8 @@ def _load_pixels(source: Source, alpha: bool) -> Array:
         elif image.mode != "RGB":
             image = image.convert("RGB")
         pixels = np.asarray(ImageOps.exif_transpose(image))
+        if signed(file):
+            pixels = pixels.view(np.int8)
     if file.format == "PPM" and file.mode == "I":  # 16 bits, which Pillow keeps in 32
         pixels = pixels.astype(np.uint16)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from .images import Source, load_npy, opened
-from .pillow import inverts, lossy, lost, maxval
+from .pillow import inverts, lossy, lost, maxval, signed
 from .sample import Array, DataError, Value
 
 
@@ -69,7 +69,8 @@ def _read_image(source: Source) -> RawMask:
             raise DataError(f"{source} {loss}")
         if image.mode not in _MODES and not image.mode.startswith("I;16"):
             raise DataError(f"{source} stores colours as {image.mode}, not as red, green and blue; export the masks as PNG")
-        mode, clear, most, inverted = image.mode, _clear_gray(image), maxval(image), inverts(image)
+        mode, clear, most = image.mode, _clear_gray(image), maxval(image)
+        inverted, negative = inverts(image), signed(image)
         ImageOps.exif_transpose(image, in_place=True)
         if mode == "P" or (mode == "PA" and image.getchannel("A").getextrema()[0]):
             indices = image if mode == "P" else image.getchannel("P")
@@ -80,6 +81,8 @@ def _read_image(source: Source) -> RawMask:
             return RawMask(values, colour=False, transparent=transparent)
         if mode in ("1", "L", "I", "F") or mode.startswith("I;16"):
             values = _integers(np.asarray(image), source)
+            if negative:
+                values = values.view(np.int8)
             if most:  # a PGM of 0 to `most`, stretched to 8 or 16 bits
                 values = np.rint(values * (most / (65535 if mode == "I" else 255))).astype(np.uint16)
             values, transparent = _blackened(values, values == clear) if clear is not None else (values, False)

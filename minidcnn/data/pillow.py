@@ -7,7 +7,8 @@ from typing import Any
 
 from PIL import ImageFile, TiffImagePlugin
 
-_BITS, _PHOTOMETRIC, _SAMPLES = 258, 262, 277  # TIFF's BitsPerSample, PhotometricInterpretation and SamplesPerPixel
+# TIFF's BitsPerSample, PhotometricInterpretation, SamplesPerPixel and SampleFormat
+_BITS, _PHOTOMETRIC, _SAMPLES, _FORMAT = 258, 262, 277, 339
 _NATIVE = {"F;32BF": "F;32NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 
 
@@ -48,6 +49,11 @@ def _bits(image: ImageFile.ImageFile) -> int:
 def inverts(image: ImageFile.ImageFile) -> bool:
     """Whether white is stored as 0, and Pillow hands out 255 (or 1) for it: a TIFF with an inverted lookup table."""
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode in ("1", "L") and image.tag_v2.get(_PHOTOMETRIC) == 0
+
+
+def signed(image: ImageFile.ImageFile) -> bool:
+    """Whether a TIFF holds 8-bit numbers from -128 to 127, and Pillow hands out 0 to 255 for them."""
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "L" and image.tag_v2.get(_FORMAT) == (2,)
 
 
 def maxval(image: ImageFile.ImageFile) -> int:

@@ -261,6 +261,18 @@ def test_a_format_that_fails_is_left_out(monkeypatch: pytest.MonkeyPatch, capsys
         one.run()
 
 
+def test_a_process_that_has_ended_says_why() -> None:
+    """Killed for want of memory, say, between two turns."""
+    side = Side([sys.executable, "-c", "print('{}', flush=True); raise SystemExit('gone')"], {})
+    try:
+        side.wait()
+        side.process.wait()
+        with pytest.raises(ValueError, match=r"^bench: the process that measures failed: gone$"):
+            side.run()
+    finally:
+        side.close()
+
+
 def test_warnings_of_a_process_that_measures_are_passed_on(capsys: pytest.CaptureFixture[str]) -> None:
     """Slower kernels than those asked for, say: once each, and nothing else of what it says."""
     code = "import warnings\nfor _ in range(2): warnings.warn('slower kernels are used')\nwarnings.warn('old', FutureWarning)\nprint('{}')"

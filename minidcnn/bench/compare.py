@@ -48,15 +48,16 @@ class Side:
     def ask(self, command: str) -> dict[str, Any]:
         self.wait()
         assert self.process.stdin is not None
-        self.process.stdin.write(command + "\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # of a process that has ended, which has no answer
+            self.process.stdin.write(command + "\n")
+            self.process.stdin.flush()
         return self._answer()
 
     def run(self, which: int = 0) -> float:
         """Seconds of one turn; infinite from the turn on in which an optional one failed."""
         try:
             return math.inf if self.failed else float(self.ask(f"run {which}")["seconds"])
-        except (ValueError, BrokenPipeError) as error:
+        except ValueError as error:
             if not self.optional:
                 raise
             self.failed = True
@@ -112,11 +113,7 @@ def _script(peer: str) -> Path:
 @contextlib.contextmanager
 def _sides(*makers: Callable[[], Side]) -> Iterator[list[Side]]:
     with contextlib.ExitStack() as stack:
-        sides = []
-        for make in makers:
-            side = make()
-            stack.callback(side.close)
-            sides.append(side)
+        sides = [stack.enter_context(contextlib.closing(make())) for make in makers]
         for side in sides:  # before anything is measured
             side.wait()
         yield sides
@@ -163,6 +160,18 @@ def _ratios(ours: list[float], theirs: list[list[float]]) -> dict[str, Any]:
     return values
 
 
+def _in_turns(
+    sides: list[Side], rounds: int, which: int = 0, first: int = 1, progress: Progress = lambda done, total: None
+) -> list[list[float]]:
+    """Seconds of each side's turns, one side after the other; the `first` turns warm up and do not count."""
+    times: list[list[float]] = [[] for _ in sides]
+    for turn in range(first + rounds):
+        for side, of_side in zip(sides, times, strict=True):
+            of_side.append(side.run(which))
+        progress(turn + 1, first + rounds)
+    return [of_side[first:] for of_side in times]
+
+
 def _turns(job: Job, peer: str | None, rounds: int, progress: Progress, roofline: bool = True) -> dict[str, Any]:
     makers = _makers(job.told(record=True), peer)
     stays = job.what == "infer" and job.backend == "numpy"  # then once more with weights that stay
@@ -170,13 +179,7 @@ def _turns(job: Job, peer: str | None, rounds: int, progress: Progress, roofline
     if stays:
         makers.append(lambda: _ours(job.told(constant=True)))
     with _sides(*makers) as sides:
-        times: list[list[float]] = [[] for _ in sides]
-        for turn in range(first + rounds):
-            for side, of_side in zip(sides, times, strict=True):
-                seconds = side.run()
-                if turn >= first:
-                    of_side.append(seconds)
-            progress(turn + 1, first + rounds)
+        times = _in_turns(sides, rounds, first=first, progress=progress)
         gflop = sum(map(operations, sides[0].ready["layers"])) / 1e9
         constant = times.pop() if stays else None
         values = _ratios(times[0], times[1:])
@@ -213,12 +216,7 @@ def _layers(job: Job, peer: str | None, rounds: int, progress: Progress) -> dict
     table = []
     with _sides(*_makers(job.told(layers=distinct), peer)) as sides:
         for k, item in enumerate(distinct):
-            times: list[list[float]] = [[] for _ in sides]
-            for turn in range(rounds + 1):
-                for side, of_side in zip(sides, times, strict=True):
-                    seconds = side.run(k)
-                    if turn:
-                        of_side.append(seconds)
+            times = _in_turns(sides, rounds, k)
             values = _ratios(times[0], times[1:])
             table.append({**item, "times": seen.count(item), **values, "gflops": operations(item) / values["seconds"] / 1e9})
             progress(k + 1, len(distinct))

@@ -229,12 +229,7 @@ def machine(precision: str = "float32") -> dict[str, float]:
 
 def fastest(run: Run) -> float:
     """Seconds of the fastest of ten runs."""
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(timed(run) for _ in range(10))
 
 
 if __name__ == "__main__":

@@ -469,7 +469,20 @@ def test_resuming_on_masks_that_mean_something_else_is_refused(cli: Run, tmp_pat
     (root / "classes.txt").unlink()
     for path in (root / "masks").iterdir():
         Image.fromarray(np.asarray(Image.open(path)) // 2).save(path)
-    assert "with the mask values 0,128,255, now they are 0,64,127: put the data back" in cli(*again)[2]
+    way_out = "(if the masks did not change, --values 0,128,255 goes on): put the data back"
+    assert f"with the mask values 0,128,255, now they are 0,64,127 {way_out}" in cli(*again)[2]
+
+
+def test_resuming_with_pixels_left_out_that_counted_is_refused(cli: Run, tmp_path: Path) -> None:
+    put_folder(tmp_path / "mydata", (0, 128))
+    assert cli("unet", "--data", "folder", "--root", "mydata", *TINY, "--out", "run")[0] == 0
+    again = ("unet", "--out", "run", "--resume", "--epochs", "2")
+    code, _, err = cli(*again, "--ignored", "7")
+    assert code == 2 and err == (
+        "error: the run in run was started with the ignored mask values none, now they are 7 (if the masks did not change, --values 0,128 goes "
+        "on): put the data back as it was, or start a new run with another --out\n"
+    )
+    assert cli(*again)[0] == 0
 
 
 @pytest.mark.parametrize("values", [GRAY, COLOURS])
@@ -501,8 +514,9 @@ def test_a_run_goes_on_with_what_an_older_version_found_out(cli: Run, tmp_path: 
     config.write_text(json.dumps(json.loads(config.read_text()) | {"values": None, "ignored": None}))  # as if both had been found out
     assert cli("evaluate", "run/best.safetensors")[0] == 0
     again = ("unet", "--out", "run", "--resume", "--epochs", "2")
-    assert "with the classes background,foreground, now they are background,class 1,class 2: put the data back" in cli(*again)[2]
-    assert "with the mask values 0,128, now they are 0,255: put the data back" in cli(*again, "--values", "0,255", "--ignored", "128")[2]
+    way_out = " (if the masks did not change, --values 0,128 --ignored 255 goes on): put the data back"
+    assert f"with the classes background,foreground, now they are background,class 1,class 2{way_out}" in cli(*again)[2]
+    assert f"with the mask values 0,128, now they are 0,255{way_out}" in cli(*again, "--values", "0,255", "--ignored", "128")[2]
     assert cli(*again, "--values", "0,128", "--ignored", "255")[0] == 0
     assert json.loads(config.read_text())["ignored"] == [255] and Folder(root, "all").mask_values == (0, 128, 255)
     assert cli("unet", "--out", "run", "--resume", "--epochs", "3")[0] == 0

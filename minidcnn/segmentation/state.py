@@ -11,7 +11,7 @@ import numpy as np
 
 from ..backend import Array
 from ..data import Dataset, Value
-from ..data.written import argument_text
+from ..data.written import argument_text, option_text
 
 if TYPE_CHECKING:
     from ..interop import Checkpoint
@@ -49,12 +49,19 @@ def changed(checkpoint: Checkpoint, train: Dataset, val: Dataset) -> str:
         return f"with {min(gone)} held out, which is not any more"
     if state.get("names", names_sum(train)) != names_sum(train) or held_then != held:
         return "on other images: some have another name now, or another order"
+    values, ignored = info["mask_values"] or [], info.get("mask_ignored") or []
+    values_now, ignored_now = _listed(train.mask_values or ()), _listed(train.mask_ignored)
+    way_out = ""
+    if (values, ignored) != (values_now, ignored_now):  # an older version may have found out something else
+        options = " ".join(option_text(name, known) for name, known in (("values", values), ("ignored", ignored)) if known)
+        way_out = f" (if the masks did not change, {options} goes on)"
     for called, before, now in (
         ("classes", info["classes"], list(train.classes)),
-        ("mask values", info["mask_values"] or [], _listed(train.mask_values or ())),
+        ("mask values", values, values_now),
+        ("ignored mask values", ignored, ignored_now),
     ):
         if before != now:
-            return f"with the {called} {argument_text(before)}, now they are {argument_text(now)}"
+            return f"with the {called} {argument_text(before) or 'none'}, now they are {argument_text(now) or 'none'}{way_out}"
     return ""
 
 

@@ -188,6 +188,17 @@ def test_a_border_as_wide_as_the_image_is_one(mode: str) -> None:
         assert rows[-1].field is not None and rows[-1].field.size == (5, 3)
 
 
+@pytest.mark.parametrize("mode", ["replicate", "circular"])
+@pytest.mark.parametrize("padding", [(1, 0, 3, 0), (0, 1, 0, 3), (1, 1, 3, 3)])
+def test_a_border_as_wide_as_the_image_may_be_on_one_side(mode: str, padding: tuple[int, ...]) -> None:
+    class Both(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.pad(x, padding, mode) + F.pad(x, padding)
+
+    rows = nn.summary(nn.Sequential(Both(), nn.Conv2d(1, 1, 1)), (1, 1, 3, 1)).rows
+    assert rows[-1].field is not None and rows[-1].field.size == (1, 1)
+
+
 def test_a_unet_that_interpolates_has_the_jump_of_its_input() -> None:
     rows = nn.summary(UNet(1, 2, base=2, depth=2, padding="same", upsample="bilinear"), (1, 1, 21, 30)).rows
     assert [r.field.jump for r in rows if r.field and r.type == "UpsamplingBilinear2d"] == [(2, 2), (1, 1)]

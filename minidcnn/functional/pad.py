@@ -34,8 +34,11 @@ class Pad(Function):
         return (Pad(tuple((-before, -after) for before, after in self.widths))(g),)
 
 
+@dataclass(frozen=True, eq=False)
 class Mirror(Resample):
-    """x with pixels of its own around it, or fewer; the adjoint adds them up where they came from."""
+    """x with pixels of its own around it, or fewer, `before` of them above and to the left; the adjoint adds them up where they came from."""
+
+    before: Pair
 
 
 @lru_cache(512)
@@ -83,7 +86,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
         _check_border(mode, input.shape, axis, n, before, after)
     x = input if input.ndim == 4 else reshape(input, ((1,) * (4 - input.ndim) + input.shape))
     (top, bottom), (left, right) = ((0, 0), *widths)[-2:]
-    y = Mirror(border(x.shape[2], top, bottom, mode), border(x.shape[3], left, right, mode))(x)
+    y = Mirror(border(x.shape[2], top, bottom, mode), border(x.shape[3], left, right, mode), (top, left))(x)
     return y if input.ndim == 4 else reshape(y, y.shape[4 - input.ndim :])
 
 

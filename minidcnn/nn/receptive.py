@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from ..autograd import Node
 from ..backend import AxisMap
 from ..functional import conv, pool, resize, shape
@@ -154,7 +152,7 @@ def _after(function: Any, field: Field) -> Field:
     if isinstance(function, conv.Conv2d | conv.Im2col | pool.MaxPool2d | pool.AvgPool2d):
         return field.each(lambda axis, i: axis.through(*_window(function.window, i)))
     if isinstance(function, Mirror):
-        return field.each(lambda axis, i: axis.through(1, 1, _before((function.rows, function.columns)[i]), 1))
+        return field.each(lambda axis, i: axis.through(1, 1, function.before[i], 1))
     if isinstance(function, resize.Resample):
         return field.each(lambda axis, i: axis.resampled((function.rows, function.columns)[i]))
     if isinstance(function, shape.Index) and len(function.source) == 4:
@@ -183,13 +181,6 @@ def _reshaped(function: shape.Reshape, field: Field) -> Field:
 def _joined(sizes: tuple[int, ...]) -> tuple[int, ...]:
     n, h, r, w, s, c = sizes
     return n, h * r, w * s, c
-
-
-def _before(taps: AxisMap) -> int:
-    """How many pixels of its own a padding puts before an image: the image is the longest run of pixels that rise by one, in the middle."""
-    runs = np.split(np.arange(taps.outputs), np.flatnonzero(np.diff(taps.indices) != 1) + 1)
-    first = max(runs, key=lambda run: (len(run), -abs(run.sum() / max(1, len(run)) - (taps.outputs - 1) / 2)))[:1]
-    return int(first[0] - taps.indices[first[0]]) if len(first) else 0
 
 
 def _window(window: Any, i: int) -> tuple[int, int, int, int]:

@@ -183,6 +183,19 @@ def test_a_group_added_later_follows(names: tuple[str, ...], at: int) -> None:
                 assert again.rates == going.rates
 
 
+@pytest.mark.parametrize("name", [*FOLLOWING, "warm-up"])
+def test_a_group_added_and_saved_at_once_is_in_the_state(name: str) -> None:
+    run, again = Run(optim, (name,)), Run(optim, (name,), 3)
+    for t in range(2):
+        run.step(t)
+    run.optimizer.add_param_group(run.group(0.7))
+    again.load(run.saved(), (0, 1))
+    for t in range(2, 6):
+        run.step(t)
+        again.step(t)
+        assert again.rates == run.rates
+
+
 def test_a_group_added_between_the_parts_of_a_sequence() -> None:
     o = optim.SGD([nn.Parameter(np.ones(2))], lr=1.0)
     schedule = S.SequentialLR(o, [S.LinearLR(o, 0.25, 1.0, 3), S.StepLR(o, 2, 0.5)], [3])
@@ -231,6 +244,22 @@ def test_states_go_over_to_torch_and_back(name: str, stop: int) -> None:
             assert goes_on.rates == pytest.approx(began.rates, rel=1e-11, abs=1e-15), t
             began.step(t)
             goes_on.step(t)
+
+
+def test_a_part_that_torchs_sequence_has_not_begun_stays_at_its_beginning() -> None:
+    def make(m: Any, run: Run) -> Any:
+        warm_up = m.LinearLR(run.optimizer, 0.1, 1.0, 3)
+        return m.SequentialLR(run.optimizer, [warm_up, m.LambdaLR(run.optimizer, lambda t: 1 / (1 + t))], [3])
+
+    ours, theirs = Run(optim, ()), Run(torch.optim, ())
+    mine, other = make(S, ours), make(torch.optim.lr_scheduler, theirs)
+    other.step()
+    assert other.state_dict()["_schedulers"][1]["last_epoch"] == -1
+    mine.load_state_dict(other.state_dict())
+    for _ in range(5):
+        mine.step()
+        other.step()
+        assert ours.rates == pytest.approx(theirs.rates, rel=1e-11)
 
 
 @pytest.mark.parametrize("name", FOLLOWING)

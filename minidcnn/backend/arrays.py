@@ -67,6 +67,12 @@ def inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
+def in_memory_order(x: Array, copy: Any) -> Array:
+    """copy(x) in the memory order of `x`, by a `copy` that gives arrays in C order."""
+    order = memory_order(x)
+    return copy(x) if order is None else copy(x.transpose(order)).transpose(inverse(order))  # type: ignore[no-any-return]
+
+
 def is_channels_last(x: Array) -> bool:
     """Whether the (N, C, H, W) array `x` lies in NHWC memory without gaps."""
     return bool(nhwc(x).flags.c_contiguous)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Array, inverse, is_cupy, memory_order
+from .arrays import Array, in_memory_order, is_cupy
 from .errors import BackendError
 from .half import HALF, SINGLE
 from .pending import raise_pending
@@ -113,13 +113,6 @@ def to_backend(array: Array, name: str | None = None) -> Array:
         if reason := why_no_cupy():
             raise BackendError(reason)
         cupy: Any = importlib.import_module("cupy")
-        return _in_memory_order(array, cupy.asarray)
+        return in_memory_order(array, cupy.asarray)
     raise_pending()
-    return _in_memory_order(array, lambda a: a.get())
-
-
-def _in_memory_order(array: Array, move: Any) -> Array:
-    order = memory_order(array)
-    if order is None:
-        return move(array)  # type: ignore[no-any-return]
-    return move(array.transpose(order)).transpose(inverse(order))  # type: ignore[no-any-return]
+    return in_memory_order(array, lambda a: a.get())

@@ -8,7 +8,7 @@ import importlib.util
 import sys
 from typing import Any
 
-#: Lowest compute capability for which the kernels are compiled in the tests (Turing, 2018), and the first whose tensor cores know tf32 and bf16.
+#: Lowest compute capability for which the kernels are compiled in the tests (Turing, 2018), and the first with the tensor cores of kernels/mma.cuh.
 LOWEST, TENSOR_CORES = (7, 5), (8, 0)
 CUDA = (12, 13)  # major versions of CUDA for which there are wheels of the CuPy that we need
 PACKAGES = (

@@ -9,11 +9,11 @@ from ...window import Pair, Window
 from ..arrays import Array, nhwc
 from ..half import HALF
 from ..reference import Kernels
+from ..usable import TENSOR_CORES
 from .launcher import BLOCK, WGMMA, Launcher
 
 CHANNELS = 4  # of a thread, at most
 TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
-TENSOR_CORES = (8, 0)  # the first compute capability with those of kernels/mma.cuh
 ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
 WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a product is split into parts until there are so many
 MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest

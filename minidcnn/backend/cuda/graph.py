@@ -7,12 +7,13 @@ into memory that stays, seeds of dropout are read from memory, and what Python d
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..arrays import Array, inverse, memory_order
+from ..arrays import Array, in_memory_order
 from ..errors import BackendError
 from ..pending import collected, defer
 from ..random import DeviceSeed, next_seed, seeds_placed
@@ -65,7 +66,7 @@ class _Recording:
 
     def __init__(self, xp: Any, stream: Any, work: Work, arrays: tuple[Array | None, ...]) -> None:
         self.xp, self.stream = xp, stream
-        self.inputs = [None if a is None else _copy(xp, a) for a in arrays]
+        self.inputs = [None if a is None else in_memory_order(a, xp.array) for a in arrays]
         self.places: Array = xp.zeros(SEEDS, "uint64")
         self.seeds: dict[int, DeviceSeed] = {}  # by value: what draws the same seed again, to repeat itself, means the same place
         self.first: list[int] | None = None
@@ -77,7 +78,8 @@ class _Recording:
                 self.outputs = work(*self.inputs)
                 self.graph = stream.end_capture()  # fails too if something made the recording invalid without saying so
             except BaseException as error:
-                self._give_up()
+                with contextlib.suppress(Exception):  # what the device says about it is of no interest beside the error that ended it
+                    stream.end_capture()
                 if not isinstance(error, Exception) or isinstance(error, MemoryError):
                     raise
                 raise BackendError(f"this step cannot be recorded as a CUDA graph ({error}): leave out --graph") from error
@@ -104,13 +106,6 @@ class _Recording:
             self.seeds[seed] = DeviceSeed(seed, self.places[at : at + 1])
         return self.seeds[seed]
 
-    def _give_up(self) -> None:
-        """End a recording that failed; what the device says about it is of no interest beside the error that ended it."""
-        try:
-            self.stream.end_capture()
-        except Exception:
-            return
-
 
 def _from_device(xp: Any) -> Callable[[int], Any]:
     """Where the pool of a recording gets its memory. MemoryError when there is none: of CUDA's own error a pool would only learn that it should give
@@ -126,9 +121,3 @@ def _from_device(xp: Any) -> Callable[[int], Any]:
             raise xp.cuda.memory.OutOfMemoryError(size, xp.get_default_memory_pool().total_bytes()) from error
 
     return allocate
-
-
-def _copy(xp: Any, array: Array) -> Array:
-    """A copy in the same memory order."""
-    order = memory_order(array)
-    return xp.array(array) if order is None else xp.array(array.transpose(order)).transpose(inverse(order))  # type: ignore[no-any-return]

@@ -42,22 +42,8 @@ class CudaElementwise(CudaBase):
         c, plane = (x.shape[1], x.shape[2] * x.shape[3]) if x.ndim == 4 else (1, 1)
         threshold, scale = np.uint64(round(p * (1 << 53))), 1 / (1 - p) if p < 1 else 0.0
         place = seed.place if isinstance(seed, DeviceSeed) else None
-        self.launcher.over(
-            x.size,
-            FILE,
-            "dropout",
-            x.dtype,
-            flat,
-            y,
-            place,
-            np.uint64(seed % (1 << 64)),
-            threshold,
-            scale,
-            x.size,
-            plane,
-            c,
-            planes and plane > 1,
-        )
+        arguments = flat, y, place, np.uint64(seed % (1 << 64)), threshold, scale, x.size, plane, c, planes and plane > 1
+        self.launcher.over(x.size, FILE, "dropout", x.dtype, *arguments)
         return y.transpose(inverse(order))
 
     def _order(self, x: Array) -> tuple[int, ...] | None:

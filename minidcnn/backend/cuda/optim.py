@@ -133,12 +133,9 @@ class CudaOptim(CudaBase):
     def _alike(self, p: Array, g: Array, *state: Array | None) -> tuple[Any, ...] | None:
         """All arrays in p's memory order, or None if p or its state have gaps or orders of their own; g is copied if need be."""
         order = memory_order(p)
-        if order is None or not (self.launcher.suits(p, g, *state) or self._empty(p, g, *state)):
+        if order is None or not (self.launcher.suits(p, g, *state) or all(a is None or not a.size for a in (p, g, *state))):
             return None
         views = [None if s is None else s.transpose(order) for s in state]
         if any(v is not None and not v.flags.c_contiguous for v in views):
             return None
         return p.transpose(order), self.plain(g.transpose(order)), *views
-
-    def _empty(self, *arrays: Array | None) -> bool:
-        return all(a is None or not a.size for a in arrays)

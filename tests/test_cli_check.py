@@ -100,6 +100,18 @@ def test_a_part_without_labels_is_an_error(tmp_path: Path, capsys: pytest.Captur
     assert not starts(tmp_path, classes=2)
 
 
+def test_all_damaged_files_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, [str(i) for i in range(6)])
+    for path in (tmp_path / "images" / "1.png", tmp_path / "images" / "2.png", tmp_path / "masks" / "4.png"):
+        path.write_bytes(b"no picture")
+    code, out = checked(tmp_path, capsys)
+    assert code == 1 and out.count("cannot be read as an image") == 3 and "all: 6 images, 1 channel" in out and not starts(tmp_path)
+    assert all(f"error: {tmp_path / name} cannot be read" in out for name in ("images/1.png", "images/2.png", "masks/4.png"))
+    for path in (tmp_path / "images").iterdir():
+        path.write_bytes(b"no picture")
+    assert checked(tmp_path, capsys)[0] == 2
+
+
 def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "mydata", ["a", "b"])
     monkeypatch.chdir(tmp_path / "mydata")

@@ -72,10 +72,19 @@ class FileDataset(Dataset):
 
 
 def common_channels(entries: Sequence[Entry]) -> int:
-    """The number of channels that all images can be given, read from their headers: gray among colour images becomes RGB."""
+    """The number of channels that all images can be given, read from their headers: gray among colour images becomes RGB.
+
+    DataError if none can be read; one that cannot will be complained of when it is loaded.
+    """
     found: dict[int, Source] = {}
+    unread: list[DataError] = []
     for entry in entries:
-        found.setdefault(natural_channels(entry.image), entry.image)
+        try:
+            found.setdefault(natural_channels(entry.image), entry.image)
+        except DataError as error:
+            unread.append(error)
+    if unread and not found:
+        raise unread[0]
     if len(found) <= 1:
         return next(iter(found), 1)
     if set(found) == {1, 3}:

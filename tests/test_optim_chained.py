@@ -207,6 +207,7 @@ def test_a_group_added_between_the_parts_of_a_sequence() -> None:
         seen.append([g["lr"] for g in o.param_groups])
     assert seen == [[0.75, pytest.approx(0.15)], [1, 0.1], [1, 0.1], [0.5, 0.05], [0.5, 0.05]]
     assert [g["initial_lr"] for g in o.param_groups] == [1, 0.1] and len(schedule.state_dict()["_schedulers"][0]["base_lrs"]) == 2
+    assert [part.get_last_lr() for part in schedule.schedulers] == [seen[0], seen[-1]]  # each the rates that it set last
 
 
 @pytest.mark.parametrize("make, message", [

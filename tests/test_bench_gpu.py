@@ -19,7 +19,7 @@ from simulated import ON_DEVICE
 import minidcnn
 from minidcnn.backend import BackendError, kernels, switch
 from minidcnn.bench import Job, compare, device, text
-from minidcnn.bench.device import Gpu, operations
+from minidcnn.bench.device import Gpu, normal, operations
 from minidcnn.bench.worker import layer, network, record
 from minidcnn.cli import main
 
@@ -138,6 +138,14 @@ def test_layers_multiply_what_the_peer_multiplies(monkeypatch: pytest.MonkeyPatc
     }
     layer({**item, "groups": 1})()
     assert len(seen) == 2 and all(abs(a.get().mean()) < 0.1 and abs(a.get().std() - 1) < 0.1 for a in seen)
+
+
+def test_many_numbers_are_a_million_again_and_again() -> None:
+    """All that the layers of a network multiply, three thousand million, would be drawn for minutes."""
+    numbers = normal(np.random.default_rng(0), (3, 1 << 18, 4))
+    assert numbers.dtype == np.float32 and (numbers == numbers[0]).all() and len(np.unique(numbers)) > 900_000
+    assert abs(numbers.mean(dtype=float)) < 0.01 and abs(numbers.std(dtype=float) - 1) < 0.01
+    assert normal(np.random.default_rng(0), (0, 4)).shape == (0, 4)
 
 
 def test_operations_from_the_arguments_of_a_launch() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..backend import kernels
+from ..backend import Array, kernels
 
 Run = Callable[[], object]
 
@@ -47,8 +48,7 @@ class Gpu:
         source = xp.ones(COPY // 4, "float32")
         target = xp.empty_like(source)
         kind = "float16" if precision in ("bf16", "float16") else "float32"
-        numbers = np.random.default_rng(0).standard_normal((PRODUCT, PRODUCT), np.float32)
-        a = xp.asarray(numbers.astype(kind))
+        a = xp.asarray(normal(np.random.default_rng(0), (PRODUCT, PRODUCT)).astype(kind))
         b, c = a[::-1].copy(), xp.empty_like(a)
         properties = xp.cuda.runtime.getDeviceProperties(xp.cuda.runtime.getDevice())
 
@@ -99,6 +99,11 @@ class Gpu:
             row["bytes"] += moved
             row["operations"] += counted
         return sorted(table.values(), key=lambda row: -float(row["seconds"]))
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Normal random numbers, float32: at most a million, again and again, since to draw all that images hold takes longer than what is measured."""
+    return np.resize(rng.standard_normal(min(math.prod(shape), 1 << 20), np.float32), shape)
 
 
 def operations(kernel: str, arguments: tuple[Any, ...]) -> int:

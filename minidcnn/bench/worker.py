@@ -25,7 +25,7 @@ from ..backend.cpu import CpuKernels  # noqa: E402
 from ..backend.cuda import CudaKernels  # noqa: E402
 from ..tensor import Tensor  # noqa: E402
 from ..window import Window  # noqa: E402
-from .device import Gpu  # noqa: E402
+from .device import Gpu, normal  # noqa: E402
 
 Run = Callable[[], object]
 TO_THE_END = ExitStack()  # of the process
@@ -174,7 +174,7 @@ def layer(item: dict[str, Any]) -> Run:
 
     def images(shape: list[int]) -> Array:
         n, c, h, w = shape
-        return to_backend(nchw(rng.standard_normal((n, h, w, c), np.float32).astype(image_dtype(), copy=False)))
+        return to_backend(nchw(normal(rng, (n, h, w, c)).astype(image_dtype(), copy=False)))
 
     x, y, groups = images(item["x"]), images(item["y"]), item["groups"]
     w = images([y.shape[1], x.shape[1] // groups, *window.kernel])

@@ -15,7 +15,7 @@ from ..backend import kernels, random_state, set_random_state, use_kernels
 from ..recording import enable_grad
 from ..tensor import Tensor
 from ..window import integer, integers, listed
-from .module import Module
+from .module import Module, evaluating
 from .receptive import Field, Fields
 from .shapes import ShapeKernels
 
@@ -81,17 +81,15 @@ def summary(module: Module, input_size: Sequence[int] | Sequence[Sequence[int]])
     shaper = ShapeKernels(kernels(first.backend if first is not None else None).xp)
     inputs = [Tensor.wrap(shaper.blank(s, first.dtype if first is not None else np.float32)).requires_grad_() for s in sizes]
     recorder = _Recorder(module, shaper, inputs)
-    modes = [(m, m.training, dict(m._buffers)) for m in module.modules()]
+    buffers = [(m, dict(m._buffers)) for m in module.modules()]
     values = [(b, b._array.copy(), b._storage.version) for b in module.buffers()]
     state = random_state()
     try:
-        module.eval()
-        with enable_grad(), use_kernels(shaper):
+        with evaluating(module), enable_grad(), use_kernels(shaper):
             result = module(*inputs)
     finally:
-        for m, training, buffers in modes:
-            m.training = training
-            m._buffers.update(buffers)
+        for m, own in buffers:
+            m._buffers.update(own)
         for buffer, array, version in values:
             if buffer._storage.version != version:  # forward changed it
                 buffer._array[...] = array

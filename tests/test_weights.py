@@ -144,7 +144,7 @@ def test_classifiers_of_other_networks_are_told(tmp_path: Path) -> None:
     odd: list[tuple[dict[str, np.ndarray], str]] = [
         ({"features.conv0.weight": np.zeros((64, 3, 7, 7)), "classifier.weight": np.zeros((10, 64))}, none.format(0)),
         ({**convolutions, "classifier.head.weight": np.zeros((10, 64))}, none.format(0)),
-        ({**convolutions, **linears, "features.0.weight": np.zeros(8)}, none.format(3)),
+        ({**convolutions, **linears, "features.0.weight": np.zeros(8), "features.12.weight": np.zeros((8, 3, 3, 3))}, none.format(3)),
         (
             {**caffenet, **linears},
             " is of none of AlexNet, CaffeNet and VGG, though named as one: CaffeNet: width must be a multiple of 6 .*, got 8",

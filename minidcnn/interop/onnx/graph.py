@@ -31,7 +31,7 @@ def required() -> Any:
 
 
 class Graph:
-    """Nodes in the order in which they run. Values are called by name; a name given to `node` or `array` must be new."""
+    """Nodes in the order in which they run. Values are called by names, those made up here by "/..." as no parameter is."""
 
     def __init__(self) -> None:
         self.onnx = required()
@@ -48,7 +48,7 @@ class Graph:
     def several(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> tuple[str, ...]:
         """Add a node with several outputs; their names."""
         self._count += 1
-        names = tuple(f"{kind}_{self._count}" + (f"_{k}" if k else "") for k in range(outputs))
+        names = tuple(f"/{kind}_{self._count}" + (f"_{k}" if k else "") for k in range(outputs))
         self.nodes.append(self.onnx.helper.make_node(kind, inputs, names, name=names[0], **attributes))
         return names
 
@@ -62,7 +62,7 @@ class Graph:
         key = None if name is not None else (array.tobytes(), array.shape, array.dtype.str)
         if key in self._known:
             return self._known[key]
-        name = name or f"constant_{len(self.initializers)}"
+        name = name or f"/constant_{len(self.initializers)}"
         self.initializers[name] = array
         self.bytes += array.nbytes
         if key is not None:

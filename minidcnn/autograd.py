@@ -6,8 +6,10 @@ A Function maps arrays forward; its vjp maps Tensors by differentiable functions
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,6 +20,7 @@ from .recording import no_grad as no_grad
 from .tensor import Tensor, not_a_tensor, real_array
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
+Listener: TypeAlias = "Callable[[Function, Sequence[Tensor], Sequence[Tensor]], None]"
 Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum that the function's kernel will add in passing
 
 
@@ -61,11 +64,31 @@ class Function:
         arrays: tuple[Array, ...] = result if isinstance(result, tuple) else (result,)
         storage = inputs[0]._storage if self.view and _root(arrays[0]) is _root(inside[0]) else None
         if not is_grad_enabled() or True not in [t.requires_grad for t in inputs]:
-            return tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
-        node, last = Node(self, inputs), self.differentiable
-        tensors = tuple([Tensor.wrap(a, node if i < last else None, i, storage) for i, a in enumerate(arrays)])
-        node.save(inputs, tensors)
+            tensors = tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
+        else:
+            node, last = Node(self, inputs), self.differentiable
+            tensors = tuple([Tensor.wrap(a, node if i < last else None, i, storage) for i, a in enumerate(arrays)])
+            node.save(inputs, tensors)
+        if _listener.told is not None:
+            _listener.told(self, inputs, tensors)
         return tensors
+
+
+class _Listener(threading.local):
+    told: Listener | None = None
+
+
+_listener = _Listener()
+
+
+@contextlib.contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """`listener(function, inputs, outputs)` is told of each function that this thread applies."""
+    before, _listener.told = _listener.told, listener
+    try:
+        yield
+    finally:
+        _listener.told = before
 
 
 class Node:

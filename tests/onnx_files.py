@@ -78,8 +78,3 @@ def agree(
                 b, a, rtol=0, atol=limit * max(float(np.abs(a, where=np.isfinite(a), out=np.zeros_like(a)).max(initial=0)), 1e-30)
             )
     return exported
-
-
-def operators(path: Path) -> list[str]:
-    """The kinds of the nodes of a file, in order."""
-    return [node.op_type for node in onnx.load(path).graph.node]

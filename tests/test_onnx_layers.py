@@ -96,6 +96,16 @@ def test_unpooling_takes_indices_as_an_input() -> None:
     assert exported.open == ("batch", "height", "width") and exported.inputs[1][2] == "int64"
 
 
+def test_unpooling_at_winners_of_a_constant() -> None:
+    constant = normal((2, 3, 4, 6), 5)
+
+    def network(x: Tensor) -> Tensor:
+        _, indices = F.max_pool2d(Tensor(constant), 2, return_indices=True)
+        return F.max_unpool2d(F.exp(x), indices, 2)
+
+    assert agree(network, normal((2, 3, 2, 3))).open == ()
+
+
 def test_images_without_a_batch() -> None:
     def there_and_back(x: Tensor) -> Any:
         y, indices = F.max_pool2d(x, 2, return_indices=True)

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from onnx_files import Of, agree, answers
 
 import minidcnn
-from minidcnn import Tensor, models, nn
+from minidcnn import Tensor, autograd, models, nn
 from minidcnn import functional as F
 from minidcnn.interop import Checkpoint, CheckpointError, ExportError, export_checkpoint, export_onnx, model_of
 from minidcnn.models import Segmenter
@@ -123,12 +124,12 @@ def test_a_model_is_left_as_it_was(tmp_path: Path) -> None:
     draw = F.dropout(Tensor(np.ones(50)), 0.5).numpy()
     minidcnn.manual_seed(5)
     gc.collect()
-    nodes = sum(isinstance(o, minidcnn.autograd.Node) for o in gc.get_objects())
+    nodes = sum(isinstance(o, autograd.Node) for o in gc.get_objects())
     export_onnx(model, (1, 3, 40, 33), tmp_path / "a.onnx")
     np.testing.assert_array_equal(F.dropout(Tensor(np.ones(50)), 0.5).numpy(), draw)
     gc.collect()
-    assert sum(isinstance(o, minidcnn.autograd.Node) for o in gc.get_objects()) == nodes
-    assert minidcnn.autograd.Node.__name__ == "Node"
+    assert sum(isinstance(o, autograd.Node) for o in gc.get_objects()) == nodes
+    assert autograd._listener.told is None
     after = model.state_dict(), [m.training for m in model.modules()], [p.requires_grad for p in model.parameters()]
     assert before[1:] == after[1:] and all(np.array_equal(before[0][key], after[0][key]) for key in after[0])
     assert all(p._storage.needed == 0 for p in model.parameters())
@@ -154,6 +155,21 @@ def test_the_file_names_things_as_the_state_dict_does(tmp_path: Path) -> None:
     assert (tmp_path / "a.onnx").read_bytes() == again
 
 
+def test_names_of_parameters_are_no_names_of_nodes() -> None:
+    """Whatever a network calls its parameters: nothing made here is called so."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for i, name in enumerate(("Relu_1", "constant_0", "constant_1", "Mul_2", "Shape_1")):
+                setattr(self, name, nn.Parameter(np.full((3, 1, 1), i + 2, np.float32)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(x) * self.Relu_1 + (x + 2.5) * self.constant_0 * 3.25 - self.constant_1 * self.Mul_2 / self.Shape_1
+
+    assert agree(Odd(), images(2, 3, 4, 5)).open == ALL
+
+
 def test_sizes_can_be_fixed(tmp_path: Path) -> None:
     model = models.UNet(1, 2, base=1, padding="same", depth=1)
     assert export_onnx(model, (1, 1, 8, 12), tmp_path / "a.onnx", dynamic=["batch"]).open == ("batch",)
@@ -174,6 +190,31 @@ def test_sizes_that_cannot_be_followed_stay_fixed() -> None:
         "batch",
         "width",
     )
+
+
+def test_what_is_computed_without_gradients_is_seen() -> None:
+    """detach, no_grad and checkpoint inside a network: it is what is computed that counts, and not what can be trained."""
+    layer = nn.Conv2d(3, 3, 3, padding=1)
+
+    def network(x: Tensor) -> Tensor:
+        with minidcnn.no_grad():
+            scale = F.sigmoid(x) * 2
+        return F.checkpoint(lambda t: F.relu(layer(t)), x) * scale.detach()
+
+    assert agree(network, images(2, 3, 4, 5), others=[(images(1, 3, 7, 6),)]).open == ALL
+
+
+def test_another_thread_is_not_listened_to() -> None:
+    heard: list[str] = []
+    with autograd.listening(lambda function, *_: heard.append(type(function).__name__)), ThreadPoolExecutor(1) as other:
+        other.submit(lambda: F.exp(Tensor([1.0]))).result(60)
+        F.relu(Tensor([1.0]))
+    F.exp(Tensor([1.0]))
+    assert heard == ["ReLU"]
+
+
+def test_numbers_without_axes() -> None:
+    assert agree(lambda x: x * 2 + 1, np.ones((), np.float32)).open == ()
 
 
 # -- trained networks ---------------------------------------------------------------------------------------------------------

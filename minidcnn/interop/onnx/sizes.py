@@ -16,6 +16,7 @@ from .trace import Fixed, Ref, Shape, Step, Trace
 
 #: The axes of an input that may be left open, by its number of axes.
 AXES: dict[int, dict[str, int]] = {
+    0: {},
     1: {},
     2: {"batch": 0},
     3: {"height": 1, "width": 2},

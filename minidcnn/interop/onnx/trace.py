@@ -1,24 +1,18 @@
-"""What a network computes, as data: the steps of one run, in order, and where each of their inputs comes from.
-
-A graph of nodes remembers only inputs with gradients, since nothing flows to the others. An export needs the others as well (constants,
-the winners of a pooling), so that nodes made during a trace remember all of their inputs.
-"""
+"""What a network computes, as data: the steps of one run, in order, and where each of their inputs comes from."""
 
 from __future__ import annotations
 
 import copy
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ... import autograd
 from ...autograd import Function, enable_grad
 from ...backend import Array, Kernels, random_state, set_random_state, use_kernels
-from ...functional.pool import MaxPool2d
 from ...nn import Module
 from ...tensor import Tensor
 
@@ -79,83 +73,92 @@ class Trace:
 # -- running ------------------------------------------------------------------------------------------------------------------
 
 
-class _Node(autograd.Node):
-    """A node that remembers all inputs and what its outputs look like."""
-
-    __slots__ = ("inputs", "outputs")
-    poolings: ClassVar[list[tuple[Array, _Node]]] = []  # winning taps, and which node found them
-
-    def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
-        super().__init__(function, inputs)
-        self.inputs: tuple[Tensor, ...] = tuple(inputs)
-        self.outputs: tuple[tuple[Shape, Any], ...] = ()
-
-    def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        super().save(inputs, outputs)
-        self.outputs = tuple((t.shape, t.dtype) for t in outputs)
-        if isinstance(self.function, MaxPool2d):
-            self.poolings.append((outputs[1]._array, self))
-
-
-_one_at_a_time = threading.RLock()
-
-
 def trace(call: Callable[..., Any], inputs: Sequence[Tensor], named: Mapping[str, Tensor], kernels: Kernels) -> Trace:
-    """The run of `call(*inputs)` on `kernels`. Parameters must require gradients: what is made of others alone counts as constant.
+    """The run of `call(*inputs)` on `kernels`, as far as it matters for what comes out. ExportError if that is something else than tensors.
 
-    ExportError if something other than tensors comes out.
+    Inputs and parameters require gradients meanwhile, so that `x += y` makes a new tensor instead of changing one that is known.
     """
-    followed, winners = _following(kernels)
-    leaves = [t.detach() for t in inputs]
+    leaves = [Tensor.wrap(t._array.view()) for t in inputs]  # each its own array, by which it is known
     for leaf in leaves:
         leaf.requires_grad = leaf.dtype.kind == "f"
-    with _one_at_a_time:
-        before, autograd.Node = autograd.Node, _Node  # type: ignore[misc]
-        try:
-            with enable_grad(), use_kernels(followed):
-                outputs = _flat(call(*leaves))
-            return _collected(outputs, leaves, named, winners)
-        finally:
-            autograd.Node = before  # type: ignore[misc]
-            _Node.poolings.clear()
+    run = _Run(leaves, named)
+    with enable_grad(), use_kernels(run.following(kernels)), autograd.listening(run.applied):
+        outputs = _flat(call(*leaves))
+    run.trace.results = [(name, run.ref(t._array)) for name, t in outputs]
+    return _reached(run.trace)
 
 
-Winners: TypeAlias = dict[
-    int, tuple[Array, Array]
-]  # flat plane indices by the id of their array, and of those that it is a view of; and their taps
+class _Run:
+    """A trace in the making. A value is known by its array, whatever tensor holds it."""
+
+    def __init__(self, leaves: Sequence[Tensor], named: Mapping[str, Tensor]) -> None:
+        self.trace = Trace([(t.shape, t.dtype) for t in leaves], named)
+        self.known: dict[int, tuple[Array, Ref]] = {}  # by the id of the array, which stays alive here
+        self.winners: dict[int, tuple[Array | None, Any]] = {}  # flat plane indices by the id of their memory's owner, and whose they are
+        for name, t in reversed(list(named.items())):  # of a shared one the first name
+            self.enter(t._array, Ref("name", name))
+        for i, t in enumerate(leaves):
+            self.enter(t._array, Ref("input", i))
+
+    def enter(self, array: Array, ref: Ref) -> Ref:
+        """A value is known from here on."""
+        self.known[id(array)] = array, ref
+        return ref
+
+    def ref(self, array: Array) -> Ref:
+        """Where a value comes from. What nobody has made becomes a constant."""
+        if id(array) in self.known:
+            return self.known[id(array)][1]
+        indices, at = self.winners.get(id(autograd._root(array)), (None, None))
+        if indices is not None and indices.size == array.size:  # without the axis of the batch
+            return Ref("indices", at, array.ndim)
+        self.trace.constants.append(array)
+        return self.enter(array, Ref("constant", len(self.trace.constants) - 1))
+
+    def applied(self, function: Function, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """A function was applied; of constants it makes constants."""
+        steps, refs = self.trace.steps, tuple(self.ref(t._array) for t in inputs)
+        if any(ref.kind != "constant" for ref in refs):
+            for k, t in enumerate(outputs):
+                self.enter(t._array, Ref("step", len(steps), k))
+            steps.append(Step(function, refs, tuple((t.shape, t.dtype) for t in outputs)))
+
+    def following(self, kernels: Kernels) -> Kernels:
+        """`kernels`, of which it is seen what they turn the winners of a max-pooling into: that is no function."""
+        followed = copy.copy(kernels)
+
+        def plane_indices(taps: Array, *rest: Any) -> Array:
+            indices = kernels.plane_indices(taps, *rest)
+            if (ref := self.ref(taps)).kind == "step":
+                self.winners[id(autograd._root(indices))] = indices, ref.at
+                self.enter(indices, Ref("indices", ref.at, indices.ndim))
+            return indices
+
+        def within(indices: Array, count: int) -> tuple[Array, Array]:
+            inside, wrong = kernels.within(indices, count)
+            self.enter(inside, self.ref(indices))
+            return inside, wrong
+
+        vars(followed).update(plane_indices=plane_indices, within=within)
+        return followed
 
 
-def _following(kernels: Kernels) -> tuple[Kernels, Winners]:
-    """`kernels`, and what they will turn winning taps into."""
-    followed, winners = copy.copy(kernels), Winners()
+def _reached(trace: Trace) -> Trace:
+    """Without the steps that nothing of the results depends on."""
 
-    def plane_indices(taps: Array, *rest: Any) -> Array:
-        indices = kernels.plane_indices(taps, *rest)
-        winners.update({id(array): (array, taps) for array in _owners(indices)})
-        return indices
+    def made(refs: Iterable[Ref]) -> set[Any]:
+        return {ref.at for ref in refs if ref.kind in ("step", "indices")}
 
-    def within(indices: Array, count: int) -> tuple[Array, Array]:
-        inside, wrong = kernels.within(indices, count)
-        if (taps := _taps(indices, winners)) is not None:
-            winners[id(inside)] = inside, taps
-        return inside, wrong
+    needed = made(ref for _, ref in trace.results)
+    for i in reversed(range(len(trace.steps))):
+        needed |= made(trace.steps[i].inputs) if i in needed else set()
+    number = {at: i for i, at in enumerate(sorted(needed))}
 
-    vars(followed).update(plane_indices=plane_indices, within=within)
-    return followed, winners
+    def renumbered(ref: Ref) -> Ref:
+        return ref._replace(at=number[ref.at]) if ref.kind in ("step", "indices") else ref
 
-
-def _owners(array: Array) -> Iterator[Array]:
-    """An array, and those that it is a view of."""
-    owner: Any = array
-    while hasattr(owner, "dtype"):
-        yield owner
-        owner = owner.base
-
-
-def _taps(indices: Array, winners: Winners) -> Array | None:
-    """The winning taps that an array tells the places of, if it does."""
-    found = (winners[id(owner)][1] for owner in _owners(indices) if id(owner) in winners)
-    return next((taps for taps in found if taps.size == indices.size), None)
+    steps = [replace(step, inputs=tuple(map(renumbered, step.inputs))) for i, step in enumerate(trace.steps) if i in needed]
+    return replace(trace, steps=steps, results=[(name, renumbered(ref)) for name, ref in trace.results])
 
 
 def _flat(result: Any, name: str | None = None) -> list[tuple[str | None, Tensor]]:
@@ -169,49 +172,9 @@ def _flat(result: Any, name: str | None = None) -> list[tuple[str | None, Tensor
     raise ExportError(f"export_onnx: the module returned a {type(result).__name__}, and only tensors can be an ONNX model's outputs")
 
 
-def _collected(outputs: list[tuple[str | None, Tensor]], leaves: list[Tensor], named: Mapping[str, Tensor], winners: Winners) -> Trace:
-    """The steps behind `outputs`, in the order in which they ran."""
-    makers = {id(taps): node for taps, node in _Node.poolings}
-
-    def pooling(t: Tensor) -> _Node | None:
-        """The max-pooling whose winners `t` holds, as flat plane indices."""
-        return makers.get(id(_taps(t._array, winners)))
-
-    reached: dict[int, _Node] = {}
-    stack = [t for _, t in outputs]
-    while stack:
-        tensor = stack.pop()
-        node = tensor._node if tensor._node is not None else pooling(tensor)
-        if isinstance(node, _Node) and id(node) not in reached:
-            reached[id(node)] = node
-            stack.extend(node.inputs)
-    nodes = sorted(reached.values(), key=lambda node: node.serial)
-    number = {id(node): i for i, node in enumerate(nodes)}
-    places = {id(t): Ref("name", name) for name, t in reversed(list(named.items()))}  # of a shared one the first name
-    places |= {id(t): Ref("input", i) for i, t in enumerate(leaves)}
-    result = Trace([(t.shape, t.dtype) for t in leaves], named)
-    arrays: dict[int, int] = {}
-
-    def ref(t: Tensor) -> Ref:
-        if isinstance(t._node, _Node):
-            return Ref("step", number[id(t._node)], t._index)
-        if id(t) in places:
-            return places[id(t)]
-        if (found := pooling(t)) is not None:
-            return Ref("indices", number[id(found)], t.ndim)
-        if id(t._array) not in arrays:
-            arrays[id(t._array)] = len(result.constants)
-            result.constants.append(t._array)
-        return Ref("constant", arrays[id(t._array)])
-
-    result.steps += [Step(node.function, tuple(map(ref, node.inputs)), node.outputs) for node in nodes]
-    result.results += [(name, ref(t)) for name, t in outputs]
-    return result
-
-
 @contextmanager
 def as_in_inference(module: Module) -> Iterator[None]:
-    """The module in eval mode with all of its parameters recorded; afterwards it is as before, and so are the random numbers."""
+    """The module in eval mode with all of its parameters trained; afterwards it is as before, and so are the random numbers."""
     modes = [(m, m.training) for m in module.modules()]
     frozen = [p for p in module.parameters() if not p.requires_grad and p.dtype.kind == "f"]
     state = random_state()

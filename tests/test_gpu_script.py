@@ -33,6 +33,7 @@ while [ $# -gt 0 ]; do
     [ "$1" = --out ] && { mkdir -p "$2"; echo weights >"$2/best.safetensors"; }
     shift
 done
+echo "compute ${GPU-9.0}"
 echo "best mean IoU 0.9"
 echo "=== 42 passed in 1s ==="
 """
@@ -169,6 +170,19 @@ def test_tests_are_fit_for_a_device(step: str, among: str, box: Box) -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.skipif(bool(why_no_simulator()), reason=why_no_simulator() or "runs")
+@pytest.mark.parametrize("capability", [(9, 0), (8, 9)])
+def test_the_device_says_what_it_is(capability: tuple[int, int], box: Box) -> None:
+    """With Python itself, and the stand-in for CuPy: all else depends on these lines. Where there is no wgmma, nothing is compared with it."""
+    names = dict(zip(("major", "minor"), capability, strict=True))
+    before = f"import simulated, cupy; cupy.cuda.runtime.getDeviceProperties = lambda device: dict({names}, name=b'H200')"
+    real = f'MINIDCNN_CUDA=stand-in exec {sys.executable} -c "{before}; $2"'
+    box.program("python3", PYTHON.replace("[[", f'[[ "$*" == *"import cupy, minidcnn"* ]] && {{ {real}; }}\n[[', 1))
+    status, table = box.run("kernels-tf32 kernels-tf32-mma.sync", PYTHONPATH="")
+    assert "H200 compute {}.{} | CuPy ".format(*capability) in table["device"] and "| CUDA 1" in table["device"]
+    assert "passed" in table["kernels-tf32"] and ("passed" in table["kernels-tf32-mma.sync"]) == (status == 0) == (capability == (9, 0))
+
+
 def test_without_a_gpu_nothing_else_is_tried(box: Box) -> None:
     status, table = box.run(FAILING="import cupy, minidcnn")
     assert status == 1 and list(table) == ["device"] and "FAILED 1" in table["device"] and "it is broken" in table["device"]
@@ -200,7 +214,7 @@ def test_a_step_that_tested_nothing_says_nothing_about_results(code: str, box: B
     assert "passed" in table["kernels-tf32"] and "passed" in table["kernels-tf32-mma.sync"]
 
 
-@pytest.mark.parametrize("how", [{"FAILING": "raise SystemExit"}, {"MINIDCNN_WGMMA": "0"}])
+@pytest.mark.parametrize("how", [{"GPU": "9.1"}, {"GPU": "19.0"}, {"MINIDCNN_WGMMA": "0"}])
 def test_where_there_is_no_choice_nothing_is_compared(box: Box, how: dict[str, str]) -> None:
     _, table = box.run("bench", **how)
     assert "passed" in table["kernels-float16"] and not any("mma.sync" in name for name in table)
@@ -294,7 +308,7 @@ def test_what_is_no_text_is_told_all_the_same(box: Box) -> None:
 def test_folders_lie_where_the_caller_stands(box: Box) -> None:
     """And may have spaces; a home where nothing can be kept is replaced, as CuPy would not compile without one."""
     box.program("python3", PYTHON.replace("[[", 'echo "$HOME $PYTHONUSERBASE" >>"$NOTES.home"\n[[', 1))
-    box.run("device")
+    box.run("device", HOME=str(box.folder))
     homes = {"HOME": str(box.folder / "none"), "PYTHONUSERBASE": ""}
     box.out = Path("my folder") / "out"
     with box.start("device", cwd=box.folder, **homes) as process:
@@ -302,7 +316,7 @@ def test_folders_lie_where_the_caller_stands(box: Box) -> None:
     assert process.returncode == 0 and "device" in (box.folder / box.out / "table.txt").read_text()
     told = [line.split(" ") for line in (box.folder / "notes.home").read_text().splitlines()]
     (first, _), (second, packages) = told[0], told[-1]
-    assert first == os.environ["HOME"] and second not in (first, homes["HOME"])
+    assert first == str(box.folder) and second not in (first, homes["HOME"])
     assert packages == f"{homes['HOME']}/.local" and not Path(second).exists()
 
 

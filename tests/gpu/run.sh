@@ -135,15 +135,12 @@ step device device 120 python3 -c "
 import cupy, minidcnn
 d = cupy.cuda.runtime.getDeviceProperties(0)
 minidcnn.use('cupy')
-print(d['name'].decode(), 'compute', d['major'], d['minor'], '| CuPy', cupy.__version__, '| CUDA', cupy.cuda.runtime.runtimeGetVersion())"
+print(d['name'].decode(), f\"compute {d['major']}.{d['minor']}\", '| CuPy', cupy.__version__, '| CUDA', cupy.cuda.runtime.runtimeGetVersion())"
 [ "${status[device]:-}" = 0 ] || exit 1 # nothing else makes sense
 precisions=(float32 tf32 bf16 float16)
 declare -A value=([mma.sync]=0 [wgmma]=1) # of MINIDCNN_WGMMA
 other=                                    # the tensor-core instructions that are not used, where there is a choice
-if [ "${MINIDCNN_WGMMA:-1}" != 0 ] && timeout 60 python3 -c "
-import cupy
-d = cupy.cuda.runtime.getDeviceProperties(0)
-raise SystemExit((d['major'], d['minor']) != (9, 0))" >/dev/null; then other=mma.sync; fi
+[ "${MINIDCNN_WGMMA:-1}" != 0 ] && grep -q 'compute 9\.0' "$work/said" && other=mma.sync
 
 # -- tests: those of the simulator, on the device -------------------------------------------------------------------------------------------
 # Fragments are what tf32, bf16 and float16 stand on: those of mma.sync in one step, wgmma in another, so that each is judged by itself; the rest is

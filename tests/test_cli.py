@@ -599,6 +599,11 @@ def test_evaluate_does_not_take_others_for_the_images_trained_on(command: Comman
         "evaluate --split val, which are those held out then, or --split all"
     )
     assert json.loads(command(*words, "--data", "folder", "--root", dataset).out)["images"] == 10  # asked for as a data set, it is one
+    for part in ("images", "masks"):
+        (dataset / "test" / part).mkdir(parents=True)
+        (dataset / "test" / part / "1.png").write_bytes((dataset / part / "1.png").read_bytes())
+    assert "mydata train is divided anew" in command(*words).error  # images to test with are none of those that are divided
+    assert json.loads(command(*words[:-1], "test").out)["images"] == 1
 
     root = tmp_path / "divided"
     for split, names in (("train", range(6)), ("val", range(4, 10))):

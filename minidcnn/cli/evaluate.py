@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     data = open_data(args, split, **meaning(checkpoint.info, args), strict=False)
     if again and split == "val":
         data = held_out(args, data, checkpoint.info)
-    elif again and split == "train":
+    elif again and data.divided:
         demand_same_division(args, data, checkpoint.info)
     for problem in data.problems:
         warn(problem)
@@ -157,20 +157,15 @@ def held_out(args: argparse.Namespace, val: Dataset, info: dict[str, Any]) -> Da
 
 
 def demand_same_division(args: argparse.Namespace, train: Dataset, info: dict[str, Any]) -> None:
-    """ValueError if `train` was divided from `val` by us, and differently than in training: the network knows neither all of it nor it alone."""
-    from ..data import DataError
+    """ValueError if `train` was divided from `val` differently in training: the network knows neither all of it nor it alone."""
     from ..segmentation.state import sample_names
 
     val = sample_names(open_data(args, "val", **meaning(info, args), strict=False))
-    if info.get("held_out", val) == val:
-        return
-    with suppress(DataError):  # some data sets have no such split: nobody divides them
-        whole = sample_names(open_data(args, "all", **meaning(info, args), strict=False))
-        if sorted(whole) == sorted(val + sample_names(train)):
-            raise ValueError(
-                f"images came or went since training, so that {train.name} is divided anew and has images that the network was not trained on: "
-                f"evaluate --split val, which are those held out then, or --split all"
-            )
+    if info.get("held_out", val) != val:
+        raise ValueError(
+            f"images came or went since training, so that {train.name} is divided anew and has images that the network was not trained on: "
+            f"evaluate --split val, which are those held out then, or --split all"
+        )
 
 
 def meaning(info: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Dataset(ABC):
     problems: what was found wrong when the data set was opened with `strict=False` (`check` reports it).
     mask_values: of data sets in files, what stands for each class there: a gray value, a palette index or a colour (r, g, b).
     mask_ignored: what stands there for pixels that count nowhere.
+    divided: whether it is a part that the class chose itself, so that images which come or go move others to another part.
 
     A subclass sets these and implements `__len__` and `load(index)`. Negative indices and slices work everywhere.
     """
@@ -32,6 +33,7 @@ class Dataset(ABC):
     problems: tuple[str, ...] = ()
     mask_values: tuple[Value, ...] | None = None
     mask_ignored: tuple[Value, ...] = ()
+    divided: bool = False
 
     @abstractmethod
     def __len__(self) -> int: ...

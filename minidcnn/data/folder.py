@@ -104,7 +104,8 @@ class Folder(FileDataset):
                 f"{len(table.values)} ({', '.join(map(value_text, table.values[:5]))}); each class needs one value, in the same order"
             )
 
-        if undivided and split in ("train", "val"):
+        self.divided = undivided and split in ("train", "val")
+        if self.divided:
             at = divide(len(pairs["all"]), val_fraction, seed, f"Folder {root}")[("train", "val").index(split)]
             entries = [pairs["all"][i] for i in at]
         elif split == "all":  # the same names may occur in train and in val

@@ -40,7 +40,8 @@ class ISBI(FileDataset):
                 complain(problems, "ISBI")
         else:
             raise DataError(f"ISBI: {root} should hold images/ and labels/, or train-volume.tif and train-labels.tif")
-        if split != "all":
+        self.divided = split != "all"
+        if self.divided:
             if not 0 < train_sections < len(entries):
                 raise DataError(f"ISBI: train_sections must leave sections on both sides, got {train_sections} of {len(entries)} in {root}")
             entries = entries[:train_sections] if split == "train" else entries[train_sections:]

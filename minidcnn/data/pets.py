@@ -12,6 +12,7 @@ from .labels import LabelTable
 from .sample import DataError
 
 _PET, _BACKGROUND, _BORDER = 1, 2, 3  # values of the trimaps
+_OFFICIAL = {"train": "trainval.txt", "val": "test.txt"}
 
 
 class OxfordPet(FileDataset):
@@ -38,6 +39,7 @@ class OxfordPet(FileDataset):
         root = existing_folder(root, "OxfordPet")
         split = choose_split({"trainval": "train", "test": "val"}.get(split, split), ("train", "val", "all"), f"OxfordPet {root}")
         names = _read_names(root, split, val_fraction, seed)
+        self.divided = split != "all" and not (root / "annotations" / _OFFICIAL[split]).is_file()
         entries: list[Entry] = []
         problems: list[str] = []
         for name in names:
@@ -57,8 +59,7 @@ class OxfordPet(FileDataset):
 
 def _read_names(root: Path, split: str, val_fraction: float, seed: int) -> list[str]:
     annotations = root / "annotations"
-    official = {"train": annotations / "trainval.txt", "val": annotations / "test.txt"}
-    wanted = [path for part, path in official.items() if split in (part, "all")]
+    wanted = [annotations / name for part, name in _OFFICIAL.items() if split in (part, "all")]
     if all(path.is_file() for path in wanted):
         return [name for path in wanted for name in _first_words(path)]
     if (annotations / "list.txt").is_file():

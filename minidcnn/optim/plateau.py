@@ -88,6 +88,7 @@ class ReduceLROnPlateau(LRScheduler):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         self._check_state(state_dict, "best", "last_epoch", "num_bad_epochs", "cooldown_counter")
-        self.best, self.last_epoch = state_dict["best"], state_dict["last_epoch"]
+        begun = -math.inf if self.mode == "max" else math.inf  # torch's best metric before the first, which JSON lacks
+        self.best, self.last_epoch = None if state_dict["best"] == begun else state_dict["best"], state_dict["last_epoch"]
         self.num_bad_epochs, self.cooldown_counter = state_dict["num_bad_epochs"], state_dict["cooldown_counter"]
         self._set(state_dict["_last_lr"])

@@ -119,6 +119,7 @@ def test_transparent_gray(tmp_path: Path) -> None:
     raw = read_raw(Source(tmp_path / "la.png"))
     assert raw.transparent and not raw.colour
     np.testing.assert_array_equal(raw.values, np.where(alpha, values, 0))
+    assert read_raw(Source(tmp_path / "la.png"), colour=True).transparent
     Image.fromarray(np.dstack([values, np.full_like(alpha, 255)])).save(tmp_path / "opaque.png")
     raw = read_raw(Source(tmp_path / "opaque.png"))
     assert not raw.transparent and np.array_equal(raw.values, values)
@@ -148,6 +149,20 @@ def test_indices_stay_what_they_are_where_one_is_transparent(tmp_path: Path) -> 
         np.testing.assert_array_equal(read_raw(Source(tmp_path / name)).values, indices)
         seen = read_raw(Source(tmp_path / name), colour=True)
         assert seen.transparent and seen.values.tolist() == [[0, 0, 0x00FF00], [0x00FF00, 0, 0]]
+
+
+def test_a_palette_beside_an_alpha_channel_stands_for_its_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 1, 2], [2, 1, 0]], np.uint8))
+    image.putpalette([0, 0, 255, *RED, 0, 255, 0])
+    image = image.convert("PA")
+    for alpha, colours in (
+        ([[255, 255, 255], [255, 255, 255]], [[0x0000FF, 0xFF0000, 0x00FF00], [0x00FF00, 0xFF0000, 0x0000FF]]),
+        ([[0, 0, 0], [0, 255, 255]], [[0, 0, 0], [0, 0xFF0000, 0x0000FF]]),
+    ):
+        image.putalpha(Image.fromarray(np.array(alpha, np.uint8)))
+        image.save(tmp_path / "x.tif")
+        raw = read_raw(Source(tmp_path / "x.tif"))
+        assert raw.colour and raw.values.tolist() == colours and raw.transparent == (0 in alpha[0])
 
 
 def test_gray_among_colours_is_a_colour_or_refused(tmp_path: Path) -> None:
@@ -324,3 +339,5 @@ def test_inverted_lookup_tables_are_told_and_never_mixed_with_others(tmp_path: P
         Folder(root, "all")
     data = Folder(root, "all", values=(0, 255))
     assert np.array_equal(data[0].mask, 1 - data[1].mask)
+    write_tiff(root / "masks" / "1.tif", 0 * objects, photometric=1)  # without objects, which is no contradiction
+    assert np.array_equal(Folder(root, "all")[1].mask, 0 * objects)

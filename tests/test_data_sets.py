@@ -418,6 +418,7 @@ def test_isbi_folder_and_stack_are_alike(tmp_path: Path) -> None:
         for a, b, i in zip(ISBI(tmp_path / "png", split), ISBI(tmp_path / "tif", split), sections, strict=True):
             assert np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask)
             assert np.array_equal(a.mask, images[i] > 50) and a.image.shape == (1, 8, 6)
+    assert ISBI(tmp_path / "tif").divided and not ISBI(tmp_path / "tif", "all").divided
     assert ISBI(tmp_path / "tif").classes == ("membrane", "cell") and ISBI(tmp_path / "tif").mask_values == (0, 255)
     assert len(ISBI(tmp_path / "tif", "val", train_sections=4)) == 20
     with pytest.raises(DataError, match="train_sections must leave sections on both sides, got 24 of 24"):
@@ -480,11 +481,11 @@ def test_oxford_pets(tmp_path: Path) -> None:
     annotations = tmp_path / "annotations"
     (annotations / "list.txt").write_text("#Image CLASS-ID\n" + "".join(f"Cat_{i} 1 1 1\n" for i in range(6)))
     train, val = OxfordPet(tmp_path, "train", val_fraction=0.34), OxfordPet(tmp_path, "val", val_fraction=0.34)
-    assert len(train) == 4 and len(val) == 2 and not set(names_of(train)) & set(names_of(val))
+    assert len(train) == 4 and len(val) == 2 and not set(names_of(train)) & set(names_of(val)) and train.divided
     (annotations / "trainval.txt").write_text("Cat_0 1 1 1\nCat_3 1 1 1\n")
     (annotations / "test.txt").write_text("Cat_1 1 1 1\nCat_9 1 1 1\n")
     train = OxfordPet(tmp_path)
-    assert names_of(train) == ["Cat_0", "Cat_3"] and train.classes == ("background", "pet", "border")
+    assert names_of(train) == ["Cat_0", "Cat_3"] and not train.divided and train.classes == ("background", "pet", "border")
     assert np.array_equal(train[0].mask[0, :3], [1, 0, 2])  # stored 1 pet, 2 background, 3 border
     two = OxfordPet(tmp_path, border="ignore")
     assert two.classes == ("background", "pet") and np.array_equal(two[0].mask[0, :3], [1, 0, 255])

@@ -72,9 +72,8 @@ def _read_image(source: Source) -> RawMask:
         mode, clear, most = image.mode, _clear_gray(image), maxval(image)
         inverted, negative = inverts(image), signed(image)
         ImageOps.exif_transpose(image, in_place=True)
-        if mode == "P" or (mode == "PA" and image.getchannel("A").getextrema()[0]):
-            indices = image if mode == "P" else image.getchannel("P")
-            return RawMask(np.asarray(indices), colour=False, palette=_palette(image))
+        if mode == "P":
+            return RawMask(np.asarray(image), colour=False, palette=_palette(image))
         if mode in ("LA", "La"):
             gray, alpha = np.moveaxis(np.asarray(image.convert("LA")), 2, 0)
             values, transparent = _blackened(gray, alpha == 0)

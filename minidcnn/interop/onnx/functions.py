@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from .writer import Op, builds
 # -- elementwise --------------------------------------------------------------------------------------------------------------
 
 _SAME = {
+    elementwise.Add: "Add",
     elementwise.Sub: "Sub",
     elementwise.Mul: "Mul",
     elementwise.PowerOf: "Pow",
@@ -36,17 +36,6 @@ _SAME = {
 @builds(*_SAME)
 def same(op: Op) -> str:
     return op.graph.node(_SAME[type(op.function)], *op.operands())
-
-
-@builds(elementwise.Add)
-def add(op: Op) -> str:
-    """Behind a product with the weight of a linear layer, the bias goes into the product."""
-    product, bias = op.step.inputs[0], op.writer.source(op.step.inputs[1])
-    if product.kind == "step" and len(op.writer.program.main.kind(bias)[0]) == 1 and op.maker()[:1] == [linalg.MatMul()]:
-        factors = _linear(Op(op.writer, product.at))
-        if factors is not None:
-            return op.graph.node("Gemm", *factors, op.writer.value(bias), transB=1)
-    return op.graph.node("Add", *op.operands())
 
 
 @builds(elementwise.Div, elementwise.Scale)
@@ -162,17 +151,11 @@ def logsumexp(op: Op) -> str:
 
 @builds(linalg.MatMul)
 def matmul(op: Op) -> str:
-    factors = _linear(op)
-    return op.graph.node("MatMul", op.x(), op.x(1)) if factors is None else op.graph.node("Gemm", *factors, transB=1)
-
-
-def _linear(op: Op) -> tuple[str, str] | None:
-    """(x, weight) of a product of x (N, I) with a transposed matrix (O, I): a linear layer."""
-    turned = op.maker(1)
-    if turned[:1] != [Permute((1, 0))] or len(op.shapes()[0]) != 2:
-        return None
-    weight = op.writer.program.main.steps[op.step.inputs[1].at].inputs[0]
-    return op.x(), op.writer.value(weight)
+    """Of x (N, I) with a transposed matrix (O, I), a linear layer: Gemm, which takes the weight as it is stored."""
+    if len(op.shapes()[0]) == 2 and op.maker(1)[:1] == [Permute((1, 0))]:
+        weight = op.writer.program.main.steps[op.step.inputs[1].at].inputs[0]
+        return op.graph.node("Gemm", op.x(), op.writer.value(weight), transB=1)
+    return op.graph.node("MatMul", op.x(), op.x(1))
 
 
 # -- normalisation ------------------------------------------------------------------------------------------------------------
@@ -180,25 +163,20 @@ def _linear(op: Op) -> tuple[str, str] | None:
 
 @builds(norm.Normalize)
 def normalize(op: Op) -> str:
-    """Batch norm by running statistics, under their own names where they are a layer's."""
-    mean, rstd = (to_backend(a, "numpy") for a in (op.function.mean, op.function.rstd))
-    kind = op.writer.program.main.kind(op.step.inputs[1])[1]
-    eps = 0.0
-    names = [op.graph.array(mean.astype(kind)), op.graph.array((rstd**-2).astype(kind))]
-    own = op.step.inputs[1].at if op.step.inputs[1].kind == "name" else ""
-    layers = sorted(op.writer.modules.items(), key=lambda item: f"{item[0]}.weight" != own)
-    for path, layer in layers:
-        running: Any = [getattr(layer, name, None) for name in ("running_mean", "running_var", "eps")]
-        if any(value is None for value in running) or running[0].shape != mean.shape:
-            continue
-        if np.array_equal(running[0].numpy(), mean) and np.array_equal(
-            1 / np.sqrt(running[1].numpy().astype("float64") + running[2]), rstd
-        ):
-            refs = [Ref("name", f"{path}.{name}" if path else name) for name in ("running_mean", "running_var")]
-            if all(ref.at in op.writer.program.main.named for ref in refs):
-                names, eps = list(map(op.writer.value, refs)), running[2]
-                break
-    return op.graph.node("BatchNormalization", op.x(), op.x(1), op.x(2), *names, epsilon=eps)
+    """Batch norm by running statistics, under their own names where they are those beside the weight."""
+    g, (mean, rstd) = op.graph, (to_backend(a, "numpy") for a in (op.function.mean, op.function.rstd))
+    weight = op.step.inputs[1]
+    if weight.kind == "name":
+        path, named = str(weight.at).removesuffix("weight"), op.writer.program.main.named
+        refs = [Ref("name", f"{path}running_{name}") for name in ("mean", "var")]
+        eps = getattr(op.writer.modules.get(path[:-1]), "eps", 0.0)
+        if all(ref.at in named for ref in refs):
+            running = [named[ref.at].numpy().astype("float64") for ref in refs]
+            if np.array_equal(running[0], mean) and np.array_equal(1 / np.sqrt(running[1] + eps), rstd):
+                return g.node("BatchNormalization", op.x(), op.x(1), op.x(2), *map(op.writer.value, refs), epsilon=eps)
+    kind = op.writer.program.main.kind(weight)[1]
+    statistics = (g.array(mean.astype(kind)), g.array((rstd**-2).astype(kind)))
+    return g.node("BatchNormalization", op.x(), op.x(1), op.x(2), *statistics, epsilon=0.0)
 
 
 @builds(norm.BatchNorm, norm.BatchNormReLU)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,14 @@ from ...functional import conv, pool
 from ...functional.pad import Pad
 from ...window import Window
 from .graph import END, Size
-from .trace import Fixed, Ref
+from .trace import ExportError, Fixed, Ref
 from .writer import Op, builds
 
 # -- convolution --------------------------------------------------------------------------------------------------------------
 
 
-def _attributes(window: Window, groups: int, ends: Sequence[int] | None = None) -> dict[str, Any]:
-    """`ends`: padding below and on the right, where it is not that above and on the left."""
-    pads = (*window.padding, *(window.padding if ends is None else ends))
+def _attributes(window: Window, groups: int) -> dict[str, Any]:
+    pads = (*window.padding, *window.padding)
     return {"kernel_shape": window.kernel, "strides": window.stride, "pads": pads, "dilations": window.dilation, "group": groups}
 
 
@@ -32,20 +30,17 @@ def conv2d(op: Op) -> str:
 
 @builds(conv.ConvTranspose2d)
 def conv_transpose2d(op: Op) -> str:
-    """Rows and columns of output padding, as long as they are fewer than the stride; else fewer are cropped, or zeros are added."""
-    g, (window, groups) = op.graph, op.same("window", "groups")
+    window, groups = op.same("window", "groups")
     extras = {tuple(n - m for n, m in zip(f.size, window.image_size(f.out), strict=True)) for f in op.functions}
     if len(extras) > 1:
         raise Fixed("a transposed convolution has another output padding at other sizes")
     extra = extras.pop()
-    if all(e < s for e, s in zip(extra, window.stride, strict=True)):
-        inputs = map(op.x, range(len(op.step.inputs)))
-        return g.node("ConvTranspose", *inputs, **_attributes(window, groups), **({"output_padding": extra} if any(extra) else {}))
-    ends = tuple(max(p - e, 0) for p, e in zip(window.padding, extra, strict=True))
-    y = g.node("ConvTranspose", op.x(0), op.x(1), **_attributes(window, groups, ends))
-    more = [max(e - p, 0) for p, e in zip(window.padding, extra, strict=True)]
-    y = g.node("Pad", y, g.ints(0, 0, 0, 0, 0, 0, *more)) if any(more) else y
-    return g.node("Add", y, g.node("Reshape", op.x(2), g.ints(-1, 1, 1))) if len(op.step.inputs) > 2 else y
+    if any(e >= s for e, s in zip(extra, window.stride, strict=True)):
+        raise ExportError(
+            f"export_onnx: output padding {extra} reaches the stride {window.stride}, which onnxruntime refuses; use less, and F.pad behind it"
+        )
+    inputs = map(op.x, range(len(op.step.inputs)))
+    return op.graph.node("ConvTranspose", *inputs, **_attributes(window, groups), **({"output_padding": extra} if any(extra) else {}))
 
 
 # -- pooling ------------------------------------------------------------------------------------------------------------------
@@ -116,14 +111,6 @@ def scatter(op: Op) -> str:
     placed = g.node("ScatterElements", zeros, g.node("Reshape", op.x(1), flat), g.node("Reshape", y, flat), axis=2, reduction="add")
     image = g.node("Reshape", placed, g.ints(0, 0, height, width))
     return g.cast(image, op.dtype) if narrow else image
-
-
-@builds(pool.Gather)
-def gather(op: Op) -> str:
-    """x at plane indices."""
-    g, flat = op.graph, op.graph.ints(0, 0, -1)
-    found = g.node("GatherElements", g.node("Reshape", op.x(), flat), g.node("Reshape", op.x(1), flat), axis=2)
-    return g.node("Reshape", found, g.length(op.x(1), 0, 4))
 
 
 @builds(pool.AvgPool2d)

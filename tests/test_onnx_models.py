@@ -137,7 +137,7 @@ def test_a_model_is_left_as_it_was(tmp_path: Path) -> None:
 
 def test_the_file_names_things_as_the_state_dict_does(tmp_path: Path) -> None:
     model = lively(models.UNet(1, 2, base=2, padding="same", depth=1, norm="batch"))
-    export_onnx(model, (1, 1, 8, 12), tmp_path / "a.onnx", input_names=["x"], output_names=["y"], metadata={"for": "a test"})
+    export_onnx(model, (1, 1, 8, 12), tmp_path / "a.onnx", input_names=["x"], output_names=["y"], metadata={"for": "a test", "epoch": 7})
     file = onnx.load(tmp_path / "a.onnx")
     state, stored = model.state_dict(), {t.name: onnx.numpy_helper.to_array(t) for t in file.graph.initializer}
     for name, array in state.items():
@@ -145,13 +145,13 @@ def test_the_file_names_things_as_the_state_dict_does(tmp_path: Path) -> None:
             np.testing.assert_array_equal(stored[name], array)
     assert [node.op_type for node in file.graph.node][:3] == ["Conv", "BatchNormalization", "Relu"]
     assert [v.name for v in (*file.graph.input, *file.graph.output)] == ["x", "y"]
-    assert [(p.key, p.value) for p in file.metadata_props] == [("for", "a test")]
+    assert [(p.key, p.value) for p in file.metadata_props] == [("for", "a test"), ("epoch", "7")]
     assert file.producer_name == "minidcnn" and file.producer_version == minidcnn.__version__
     assert (file.opset_import[0].version, file.ir_version) == (18, 8)
     dims = [d.dim_param or d.dim_value for d in file.graph.output[0].type.tensor_type.shape.dim]
     assert dims == ["batch", 2, "height", "width"]
     again = (tmp_path / "a.onnx").read_bytes()
-    export_onnx(model, (1, 1, 8, 12), tmp_path / "a.onnx", input_names=["x"], output_names=["y"], metadata={"for": "a test"})
+    export_onnx(model, (1, 1, 8, 12), tmp_path / "a.onnx", input_names=["x"], output_names=["y"], metadata={"for": "a test", "epoch": 7})
     assert (tmp_path / "a.onnx").read_bytes() == again
 
 
@@ -312,6 +312,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
     for options, said in (
         ({"dynamic": ["depth"]}, "dynamic may name batch, height, width, got 'depth'"),
         ({"input_names": ["a", "b"]}, r"input_names must be 1 different names, got \['a', 'b'\]"),
+        ({"input_names": [""]}, r"input_names must be 1 different names, got \[''\]"),
         ({"input_names": ["x"], "output_names": ["x"]}, "two values would be called 'x'"),
         ({"output_names": ["weight"]}, "two values would be called 'weight'"),
     ):

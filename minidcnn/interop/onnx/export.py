@@ -27,7 +27,7 @@ def export_onnx(
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     dynamic: Sequence[str] = SYMBOLS,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write `model`, as it computes in eval mode, to an ONNX file. Returns what the file takes and gives; print it.
 
@@ -36,7 +36,7 @@ def export_onnx(
     dynamic: which sizes may be left open: "batch", the first axis of (N, C, H, W) and (N, F), and "height" and "width" of images, (C, H, W)
         too. Those that the model does not take otherwise, or that ONNX cannot follow, stay as in `example`; the result says which are
         open. () fixes all.
-    metadata: strings to keep in the file.
+    metadata: what else to keep in the file, as strings.
 
     Parameters become initializers with their names in the state dict. Dtypes are kept; where float32 weights meet float16 images, they
     are rounded in the model, too. The file is replaced only when all is done. ExportError, a ValueError, if the model applies a function
@@ -49,7 +49,8 @@ def export_onnx(
     names = _named("input", input_names, [None] * len(examples))
     done = build(model, examples, lambda graph: names, dynamic=dynamic)
     outputs = _named("output", output_names, [name for name, _ in done.program.main.results])
-    return done.save(path, names, done.results, outputs, metadata or {}, f"{type(model).__name__}, exported by minidcnn")
+    about = {key: str(value) for key, value in (metadata or {}).items()}
+    return done.save(path, names, done.results, outputs, about, f"{type(model).__name__}, exported by minidcnn")
 
 
 def _examples(model: Module, example: Any) -> list[Tensor]:
@@ -76,7 +77,7 @@ def _not_an_example(value: Any) -> Tensor:
 def _named(what: str, given: Sequence[str] | None, own: Sequence[str | None]) -> list[str]:
     """Names of inputs or outputs."""
     if given is not None:
-        if len(given) != len(own) or len(set(given)) != len(own):
+        if len(given) != len(own) or len({*given} - {""}) != len(own):
             raise ValueError(f"export_onnx: {what}_names must be {len(own)} different names, got {list(given)}")
         return list(given)
     return [name or (what if len(own) == 1 else f"{what}_{i}") for i, name in enumerate(own)]

@@ -98,6 +98,8 @@ class Node:
     count: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
+        # what the backward pass needs, with its version, to notice changes, and as which output, else -1; without its node: that were a cycle
+        self.saved: list[tuple[Tensor, int, int]] = []
         self.function = function
         self.serial = next(Node.count)  # later nodes have larger ones
         self.depth, self.freed = 1, False
@@ -109,8 +111,6 @@ class Node:
             else:
                 self.edges.append((t._node, t._index))
                 self.depth = max(self.depth, t._node.depth + 1)
-        # what the backward pass needs, with its version, to notice changes, and as which output, else -1; without its node: that were a cycle
-        self.saved: list[tuple[Tensor, int, int]] = []
         self.shapes = [t._array.shape for t in inputs]  # which their gradients must have
 
     def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:

@@ -127,7 +127,7 @@ def test_what_is_not_timed_goes_on_side_by_side(box: Box) -> None:
     box.program("compute-sanitizer")
     status, table = box.run("fragments cuda-conv cuda-optim engine kernels-float32", "6", JOBS="3", HANGING="-k tensor or")
     assert status == 1 and next(iter(table)) == "device" and set(list(table)[1:4]) == {"cuda-conv", "cuda-optim", "engine"}
-    assert table["fragments"].startswith("TOO LONG") and table["kernels-float32"].endswith("no time is left")
+    assert table["fragments"].startswith("CUT OFF") and table["kernels-float32"].endswith("no time is left")
 
 
 def test_every_benchmark_is_one_that_the_command_knows(box: Box) -> None:
@@ -199,9 +199,11 @@ def test_wrong_results_of_wgmma_leave_the_other_instructions(box: Box) -> None:
     assert all(wgmma == "0" for wgmma, words in box.asked_with() if "--net" in words)
 
 
-def test_wgmma_that_crashes_is_not_tried_again(box: Box) -> None:
-    status, table = box.run("tests bench", FAILING="test_cuda_wgmma.py", CODE="134")
-    assert status == 1 and "FAILED 134" in table["wgmma"] and "without-wgmma" in table
+@pytest.mark.parametrize(("code", "how"), [("134", "FAILED 134"), ("124", "TOO LONG")])
+def test_wgmma_that_crashes_or_hangs_is_not_tried_again(code: str, how: str, box: Box) -> None:
+    status, table = box.run("wgmma kernels-tf32 kernels-float16 kernels-tf32-wgmma", FAILING="test_cuda_wgmma.py", CODE=code)
+    assert status == 1 and table["wgmma"].startswith(how) and "without-wgmma" in table
+    assert table.pop("kernels-tf32-wgmma").startswith("FAILED") and "MINIDCNN_WGMMA=0" in table["without-wgmma"]
     assert "passed" in table["kernels-tf32"] and not any("mma" in name for name in table if name.startswith("kernels-"))
 
 
@@ -226,9 +228,10 @@ def test_wrong_fragments_leave_times(box: Box) -> None:
     assert "passed" in table["unet-16-float32"] and "passed" in table["unet-16-bf16"]
 
 
-def test_fragments_that_crash_leave_float32(box: Box) -> None:
-    status, table = box.run("fragments train bench", FAILING="-k tensor or", CODE="139")
-    assert status == 1 and "FAILED 139" in table["fragments"] and table["tensor-cores"].startswith("skipped")
+@pytest.mark.parametrize(("code", "how"), [("139", "FAILED 139"), ("124", "TOO LONG")])
+def test_fragments_that_crash_or_hang_leave_float32(code: str, how: str, box: Box) -> None:
+    status, table = box.run("fragments train bench", FAILING="-k tensor or", CODE=code)
+    assert status == 1 and table["fragments"].startswith(how) and table["tensor-cores"].startswith("skipped")
     assert "passed" in table["unet-16-float32"] and not any(p in name for name in table for p in ("tf32", "bf16", "float16"))
 
 
@@ -346,7 +349,7 @@ def test_of_a_step_that_hangs_the_table_says_where_and_what_had_failed(box: Box)
     real = f'cd "{box.folder}"; exec {sys.executable} "${{@:1:12}}" tests/test_some.py'
     box.program("python3", PYTHON.replace("[[", f'[[ "$*" == *test_cuda_wgmma.py* ]] && {{ {real}; }}\n[[', 1))
     status, table = box.run("wgmma", "8", PYTHONPATH="")
-    assert status == 1 and table["wgmma"].startswith("TOO LONG")
+    assert status == 1 and table["wgmma"].startswith("CUT OFF")
     assert table["wgmma"].endswith("in tests/test_some.py::test_that_never_ends; first tests/test_some.py::test_that_is_wrong FAILED")
     assert 'test_some.py", line 7 in test_that_never_ends' in (box.out / "log.txt").read_text()
 
@@ -369,11 +372,11 @@ def test_what_a_benchmark_was_warned_of_stands_beside_its_numbers(box: Box) -> N
 
 def test_time_that_is_up_ends_a_step_and_skips_the_rest(box: Box) -> None:
     status, table = box.run("tests train", "6", HANGING="-k tensor or")
-    assert status == 1 and table["fragments"].startswith("TOO LONG") and table["fragments"].endswith("it hangs")
+    assert status == 1 and table["fragments"].startswith("CUT OFF") and table["fragments"].endswith("it hangs")
     assert table["cuda-kernels"].endswith("no time is left") and table["train-float32"].startswith("skipped")
     assert not {"tensor-cores", "without-wgmma"} & set(table)  # nothing is known of what had not enough time
     _, table = box.run("wgmma unet-16-tf32", "6", HANGING="test_cuda_wgmma.py")
-    assert table["wgmma"].startswith("TOO LONG") and table["unet-16-tf32"].startswith("skipped")
+    assert table["wgmma"].startswith("CUT OFF") and table["unet-16-tf32"].startswith("skipped")
     assert not {"without-wgmma", "peer"} & set(table)
 
 

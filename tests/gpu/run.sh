@@ -7,7 +7,7 @@
 # PARTS   any of "tests train bench sanitizer", or names of steps such as "layers-bf16" (default: all parts), in the order below: what the rest stands
 #         on comes first, and of the benchmarks those that say most. A name that does not occur is a failure.
 # SECONDS that all of it may take (default: as long as it likes). No step gets more than is left, and what does not fit any more is skipped:
-#         with ten minutes a call, say 570, and name what was skipped in the next one. If the machine may be gone before a call ends, make two.
+#         with ten minutes a call, say 570, and name what was cut off or skipped in the next one. If the machine may be gone before a call ends, make two.
 # JOBS    in the environment: how many steps go on side by side that are not timed (default: half the cores, 6 at most).
 #
 # Needs CuPy (either wheel; from 14 on with [ctk], cupy-cuda13x[ctk], where there is no CUDA toolkit) and, for "tests", pytest with hypothesis; PyTorch
@@ -103,6 +103,7 @@ one_ends() { # wait for one of those that run, and add its line to the table
     how="FAILED $code"
     [ "$code" = 0 ] && how=passed
     ((code == 124 || (code == 137 && seconds >= limits[$pid]))) && how="TOO LONG"
+    [ "$how" = "TOO LONG" ] && ((SECONDS >= end)) && how="CUT OFF" code=2 # which says nothing about the step
     sed 1,2d "$running/$name" | tr -d '\0' >"$work/said"
     keep "$name"
     rm "$running/$name"
@@ -163,9 +164,8 @@ else
     all_end
     tell=
 fi
-# Only of tests that failed, pytest's 1, is it known that results are wrong. What hung or crashed would do so again, but not what the end of SECONDS
-# stopped; any other status is of no test.
-hung() { ((SECONDS < end && (${status[$1]:-0} == 124 || ${status[$1]:-0} > 128))); }
+# Only of tests that failed, pytest's 1, is it known that results are wrong. What hung or crashed would do so again; any other status is of no test.
+hung() { ((${status[$1]:-0} == 124 || ${status[$1]:-0} > 128)); }
 if [ "${status[fragments]:-}" = 1 ]; then
     row tensor-cores note 0 "fragments do not pass: of what follows in tf32, bf16 and float16, believe times only"
 elif hung fragments; then
@@ -243,4 +243,4 @@ fi
 for word in $parts; do
     [[ $known == *" $word "* ]] || row "$word" FAILED 0 "no such step, or nothing to run it with"
 done
-! tail -n +$((before + 1)) "$table" | grep -qE "^[^ ]+ +(FAILED|TOO LONG)"
+! tail -n +$((before + 1)) "$table" | grep -qE "^[^ ]+ +(FAILED|TOO LONG|CUT OFF)"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -97,7 +98,14 @@ def test_names_that_look_alike_belong_together(tmp_path: Path, image: str, mask:
     put_image(tmp_path / "images" / f"{image}.png")
     put_mask(tmp_path / "masks" / f"{mask}.png")
     (entry,) = Folder(tmp_path, "all").entries
-    assert (entry.name, entry.image.path.stem, entry.mask.path.stem) == (image, image, mask)
+    assert (entry.name, entry.image.path.stem, entry.mask.path.stem) == ("B\u00e4r", image, mask)
+
+
+def test_a_folder_copied_to_a_mac_and_back_is_divided_alike(tmp_path: Path) -> None:
+    for form in ("NFC", "NFD"):
+        put_pairs(tmp_path / form, [normalize(form, name) for name in ("B\u00e4r", "Baz", "B\u00f6", "Bz", "\u00c4")])
+    for split in ("train", "val", "all"):
+        assert names_of(Folder(tmp_path / "NFD", split)) == names_of(Folder(tmp_path / "NFC", split))
 
 
 def test_hidden_files_and_strays_do_not_count(tmp_path: Path) -> None:

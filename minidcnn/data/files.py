@@ -154,7 +154,7 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
     beginning, ending = _common_affixes(by_stem, masks_by_stem) if suffix is None else ("", suffix)
     other = _most_frequent(stem[cut:] for stem in masks_by_stem for cut in range(1, len(stem)) if stem[:cut] in by_stem)
     entries: list[Entry] = []
-    for stem in sorted(by_stem, key=lambda stem: natural_key(by_stem[stem].stem)):
+    for stem in sorted(by_stem, key=natural_key):
         expected = beginning + stem + ending
         mask = masks_by_stem.pop(expected, None)
         if mask is None:
@@ -167,7 +167,7 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
             problems.append(f"{by_stem[stem]} has no mask: {masks / expected}.png is expected{hint}")
             continue
         try:
-            entries += _page_entries(by_stem[stem].stem, by_stem[stem], mask)
+            entries += _page_entries(stem, by_stem[stem], mask)
         except DataError as error:
             problems.append(str(error))
     problems += [f"{path} belongs to no image in {images}" for path in masks_by_stem.values()]

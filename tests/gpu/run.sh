@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Everything that needs a GPU: tests/gpu/run.sh [FOLDER [PARTS [SECONDS]]]. Made for machines that are lent by the minute.
 #
-# FOLDER  (default: gpu-results in the checkout) gets table.txt, a line as soon as a step ends, log.txt, all that the steps said, and running/, what those have
-#         said that are not at their end. Another call adds to it. The table is printed last, also when steps fail or somebody stops the script.
+# FOLDER  (default: gpu-results in the checkout) gets table.txt, a line as soon as a step ends, log.txt, all that the steps said, and running/, what those
+#         have said that are not at their end. Another call adds to it. The table is printed last, also when steps fail or somebody stops the script.
 #         What networks learn here is thrown away.
 # PARTS   any of "tests train bench sanitizer", or names of steps such as "layers-bf16" (default: all parts), in the order below: what the rest stands
 #         on comes first, and of the benchmarks those that say most. A name that does not occur is a failure.
 # SECONDS that all of it may take (default: as long as it likes). No step gets more than is left, and what does not fit any more is skipped:
-#         with ten minutes a call, say 570, and name what was cut off or skipped in the next one. If the machine may be gone before a call ends, make two.
+#         with ten minutes a call, say 570, and name what was cut off or skipped in the next one. If the machine may be gone before a call ends,
+#         make two.
 # JOBS    in the environment: how many steps go on side by side that are not timed (default: half the cores, 6 at most).
 #
 # Needs CuPy (either wheel; from 14 on with [ctk], cupy-cuda13x[ctk], where there is no CUDA toolkit) and, for "tests", pytest with hypothesis; PyTorch
@@ -198,7 +199,10 @@ peer=unknown
 compared() { # the same, beside PyTorch if there is one, which is found out once; if that fails, ours alone
     local found left=$((end - SECONDS))
     if [ "$peer" = unknown ] && wanted bench "$1" && [ "$left" -ge 3 ]; then
-        if found=$(timeout $((left < 120 ? left : 120)) python3 -c "import torch; assert torch.cuda.is_available(); print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
+        if found=$(timeout $((left < 120 ? left : 120)) python3 -c "
+import torch
+assert torch.cuda.is_available()
+print('PyTorch', torch.__version__)" 2>/dev/null | tail -n 1); then
             peer="--peer torch"
             row peer found 0 "$found"
         else

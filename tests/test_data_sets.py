@@ -297,6 +297,11 @@ def test_255_beside_indices_is_ignored(values: tuple[int, ...], tmp_path: Path) 
     np.testing.assert_array_equal(data[0].mask.ravel(), np.array([*range(len(values)), 255])[np.arange(54) % (len(values) + 1)])
 
 
+def test_255_beside_three_indices_is_ignored_though_no_mask_holds_all(tmp_path: Path) -> None:
+    data = Folder(put_pairs(tmp_path, values=(0, 2, 255)), "all", values=(0, 1, 2))
+    assert data.mask_ignored == (255,)
+
+
 def test_white_beside_0_and_1_is_ignored_only_if_a_mask_holds_all_three(tmp_path: Path) -> None:
     put_pairs(tmp_path, ("a", "b"), values=(0, 1))
     put_mask(tmp_path / "masks" / "b.png", (0, 255))

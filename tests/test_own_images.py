@@ -289,7 +289,7 @@ def test_more_classes_than_anyone_reads_are_not_written_out(tmp_path: Path) -> N
 
 
 def test_masks_that_number_their_objects_are_told_from_classes(tmp_path: Path) -> None:
-    for name, most in (("numbered", (2, 5, 3, 7)), ("classes", (5, 5, 5, 5)), ("others", (5, 5, 5, 5))):
+    for name, most in (("numbered", (2, 5, 3, 7)), ("steps", (2, 5, 3, 7)), ("classes", (5, 5, 5, 5)), ("others", (5, 5, 5, 5))):
         for part in ("images", "masks"):
             (tmp_path / name / part).mkdir(parents=True)
         for i, n in enumerate(most):
@@ -298,13 +298,13 @@ def test_masks_that_number_their_objects_are_told_from_classes(tmp_path: Path) -
                 mask[mask == 1] = 2  # another number lies over it
             if name == "others" and i > 1:
                 mask[(mask == 2) | (mask == 5)] = 3
-            Image.fromarray(mask).save(tmp_path / name / "masks" / f"{i}.png")
+            Image.fromarray(mask * (20 if name == "steps" else 1)).save(tmp_path / name / "masks" / f"{i}.png")
             Image.fromarray((mask > 0).astype(np.uint8) * 200).save(tmp_path / name / "images" / f"{i}.png")
     said = "the masks hold 0 to 7, and higher numbers occur in fewer images: if they number objects, "
     data = Folder(tmp_path / "numbered", "all")
     assert [note for note in proposed(data, check(data)) if note.startswith(said) and note.endswith("save mask > 0 as 0 and 1 instead")]
     named = Folder(tmp_path / "numbered", "all", classes=[f"c{i}" for i in range(8)])
-    others = [Folder(tmp_path / name, "all") for name in ("classes", "others")]
+    others = [Folder(tmp_path / name, "all") for name in ("steps", "classes", "others")]
     assert not any("number" in note for data in (named, *others) for note in proposed(data, check(data)))
 
 

@@ -66,10 +66,8 @@ def lossy(image: ImageFile.ImageFile, path: Path) -> str:
     """ "a JPEG" and the like if the file's compression changes its numbers, else ""."""
     if image.format in ("JPEG", "MPO", "JPEG2000"):
         return "a JPEG"
-    if image.format == "AVIF":
-        return "an AVIF"
-    if image.format == "TIFF" and (compression := str(image.info.get("compression"))) in ("jpeg", "tiff_jpeg", "webp"):
-        return f"a TIFF compressed as {'WebP' if compression == 'webp' else 'JPEG'}"
+    if image.format == "TIFF" and image.info.get("compression") in ("jpeg", "tiff_jpeg"):
+        return "a TIFF compressed as JPEG"
     if image.format == "WEBP":
         with path.open("rb") as file:
             file.seek(12)

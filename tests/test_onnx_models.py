@@ -204,6 +204,41 @@ def test_what_is_computed_without_gradients_is_seen() -> None:
     assert agree(network, images(2, 3, 4, 5), others=[(images(1, 3, 7, 6),)]).open == ALL
 
 
+@pytest.mark.parametrize(
+    "function", [F.relu, lambda x: F.softmax(x, 1), lambda x: F.reshape(F.exp(x), (-1,)), lambda x: F.max_pool2d(x, 2)]
+)
+def test_changes_in_place_are_not_overlooked(function: Callable[[Tensor], Tensor]) -> None:
+    def network(x: Tensor) -> Tensor:
+        with minidcnn.no_grad():
+            y = function(x)
+            z = y * 2
+            y += 1
+        return F.sum(z) + y
+
+    assert "y += x within no_grad(); leave it out" in refused(network)
+
+
+def test_frozen_networks_compute_the_same() -> None:
+    """What is made of weights alone, and changed in place when nothing is recorded, too."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = self.convolution.weight * 2
+            before = weight - 1
+            weight += 0.5
+            return F.conv2d(F.conv2d(x, weight), F.transpose(before, 0, 1))
+
+    minidcnn.manual_seed(3)
+    model = Scaled()
+    for frozen in (False, True):
+        model.requires_grad_(not frozen)
+        assert agree(model, images(2, 3, 7, 9), others=[(images(1, 3, 12, 8),)]).open == ALL
+
+
 def test_another_thread_is_not_listened_to() -> None:
     heard: list[str] = []
     with autograd.listening(lambda function, *_: heard.append(type(function).__name__)), ThreadPoolExecutor(1) as other:

@@ -203,8 +203,8 @@ def _same_numbers(a: Trace, b: Trace) -> None:
             "export_onnx: what the model computes depends on the values of its input, and a graph of nodes has no branches"
         ) from None
     said = (
-        "is computed from the input by something that is not recorded, such as a comparison, sign, argmax, .item() or a cast to integers; "
-        "leave it out of the exported module"
+        "is computed from the input by something that is not recorded, such as a comparison, sign, argmax, .item(), a cast to integers or "
+        "y += x within no_grad(); leave it out of the exported module"
     )
     for i, array in enumerate(a.constants):
         other = place.get(Ref("constant", i))

@@ -14,7 +14,7 @@ from ... import autograd
 from ...autograd import Function, enable_grad
 from ...backend import Array, Kernels, random_state, set_random_state, use_kernels
 from ...nn import Module
-from ...tensor import Tensor
+from ...tensor import Storage, Tensor
 
 Shape = tuple[int, ...]
 
@@ -84,43 +84,44 @@ def trace(call: Callable[..., Any], inputs: Sequence[Tensor], named: Mapping[str
     run = _Run(leaves, named)
     with enable_grad(), use_kernels(run.following(kernels)), autograd.listening(run.applied):
         outputs = _flat(call(*leaves))
-    run.trace.results = [(name, run.ref(t._array)) for name, t in outputs]
+    run.trace.results = [(name, run.ref(t)) for name, t in outputs]
     return _reached(run.trace)
 
 
 class _Run:
-    """A trace in the making. A value is known by its array, whatever tensor holds it."""
+    """A trace in the making. A value is known by its array, whatever tensor holds it, unless that was changed in place since."""
 
     def __init__(self, leaves: Sequence[Tensor], named: Mapping[str, Tensor]) -> None:
         self.trace = Trace([(t.shape, t.dtype) for t in leaves], named)
-        self.known: dict[int, tuple[Array, Ref]] = {}  # by the id of the array, which stays alive here
+        self.known: dict[int, tuple[Array, Storage, int, Ref]] = {}  # by the id of the array: it, its memory and the version of that
         self.winners: dict[int, tuple[Array | None, Any]] = {}  # flat plane indices by the id of their memory's owner, and whose they are
         for name, t in reversed(list(named.items())):  # of a shared one the first name
-            self.enter(t._array, Ref("name", name))
+            self.enter(t, Ref("name", name))
         for i, t in enumerate(leaves):
-            self.enter(t._array, Ref("input", i))
+            self.enter(t, Ref("input", i))
 
-    def enter(self, array: Array, ref: Ref) -> Ref:
+    def enter(self, t: Tensor, ref: Ref) -> Ref:
         """A value is known from here on."""
-        self.known[id(array)] = array, ref
+        self.known[id(t._array)] = t._array, t._storage, t._storage.version, ref
         return ref
 
-    def ref(self, array: Array) -> Ref:
+    def ref(self, t: Tensor) -> Ref:
         """Where a value comes from. What nobody has made becomes a constant."""
-        if id(array) in self.known:
-            return self.known[id(array)][1]
+        array = t._array
+        if (found := self.known.get(id(array))) is not None and found[1].version == found[2]:
+            return found[3]
         indices, at = self.winners.get(id(autograd._root(array)), (None, None))
         if indices is not None and indices.size == array.size:  # without the axis of the batch
             return Ref("indices", at, array.ndim)
         self.trace.constants.append(array)
-        return self.enter(array, Ref("constant", len(self.trace.constants) - 1))
+        return self.enter(t, Ref("constant", len(self.trace.constants) - 1))
 
     def applied(self, function: Function, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """A function was applied; of constants it makes constants."""
-        steps, refs = self.trace.steps, tuple(self.ref(t._array) for t in inputs)
+        steps, refs = self.trace.steps, tuple(map(self.ref, inputs))
         if any(ref.kind != "constant" for ref in refs):
             for k, t in enumerate(outputs):
-                self.enter(t._array, Ref("step", len(steps), k))
+                self.enter(t, Ref("step", len(steps), k))
             steps.append(Step(function, refs, tuple((t.shape, t.dtype) for t in outputs)))
 
     def following(self, kernels: Kernels) -> Kernels:
@@ -129,14 +130,14 @@ class _Run:
 
         def plane_indices(taps: Array, *rest: Any) -> Array:
             indices = kernels.plane_indices(taps, *rest)
-            if (ref := self.ref(taps)).kind == "step":
+            if (ref := self.ref(Tensor.wrap(taps))).kind == "step":
                 self.winners[id(autograd._root(indices))] = indices, ref.at
-                self.enter(indices, Ref("indices", ref.at, indices.ndim))
+                self.enter(Tensor.wrap(indices), Ref("indices", ref.at, indices.ndim))
             return indices
 
         def within(indices: Array, count: int) -> tuple[Array, Array]:
             inside, wrong = kernels.within(indices, count)
-            self.enter(inside, self.ref(indices))
+            self.enter(Tensor.wrap(inside), self.ref(Tensor.wrap(indices)))
             return inside, wrong
 
         vars(followed).update(plane_indices=plane_indices, within=within)

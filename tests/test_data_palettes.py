@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from minidcnn.data import DataError, Folder, Value, check
+from minidcnn.data.options import proposed
 
 rng = np.random.default_rng(0)
 BLACK, WHITE, RED, GREEN, BLUE = (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -55,12 +56,16 @@ def test_palettes_made_for_each_picture(tmp_path: Path) -> None:
 
 
 def test_indices_are_indices_where_palettes_agree_on_all_that_occur(tmp_path: Path) -> None:
+    gray = Folder(put(tmp_path / "gray", indexed(TRUTH, BLACK, (1, 1, 1), (2, 2, 2))), "all")
     masks = [indexed(TRUTH, BLACK, RED, GREEN, BLUE), indexed(TRUTH % 2, BLACK, RED, WHITE), indexed(TRUTH, BLACK, RED, GREEN)]
     data = Folder(
         put(tmp_path, *masks, Image.fromarray(TRUTH.astype(np.uint8))), "all"
     )  # the last one has no palette, which is no contradiction
     assert data.mask_values == (0, 1, 2)
     np.testing.assert_array_equal(data[0].mask, data[3].mask)
+    assert proposed(data, check(data))[-1] == "in the palettes of the masks 0 is 0/0/0, 1 is 255/0/0, 2 is 0/255/0 (red/green/blue)"
+    named = Folder(tmp_path, "all", classes=("ground", "cat", "dog"))
+    assert not any("palettes" in note for data in (named, gray) for note in proposed(data, check(data)))
 
 
 def test_one_bit_among_palettes(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class Folder(FileDataset):
     anyway, beside 0 and 1 if a mask holds all three).
     channels, white: see `read_image`. suffix: the masks' ending. strict: False leaves incomplete pairs out, for `check` to report.
     `guessed` holds those of classes, values, ignored and suffix that were found out or invented; `transparent` is the first mask found to have
-    transparent pixels, which count as black, and `inverted` the first that stores white as 0.
+    transparent pixels, which count as black, and `inverted` the first that stores white as 0; `shown` has the colours of palette indices.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class Folder(FileDataset):
         self.guessed: dict[str, Any] = {}
         self.transparent: Source | None = None
         self.inverted: Source | None = None
+        self.shown: dict[int, Value] = {}
         pairs: dict[str, list[Entry]] = {}
         problems: list[str] = []
         endings: set[str] = set()
@@ -89,7 +90,7 @@ class Folder(FileDataset):
         if values is None:
             found = scan([entry.mask for entry in everything], strict)
             table = infer_table(found, names, ignored, root)
-            self.transparent, self.inverted = found.transparent, found.inverted
+            self.transparent, self.inverted, self.shown = found.transparent, found.inverted, found.shown
             self.guessed |= {"values": table.values} | ({} if ignored is not None else {"ignored": table.ignored})
         else:
             unasked = (255,) if ignored is None and _ignores_255(values, everything) else ()

@@ -109,6 +109,7 @@ class Scan:
     transparent: Source | None = None  # a file with transparent pixels, which count as black
     upright: Source | None = None  # a gray file that stores white as its highest value,
     inverted: Source | None = None  # and one that stores it as 0
+    shown: dict[int, Value] = field(default_factory=dict)  # the colours of palette indices
     disagree: str = ""  # how palettes contradict each other, so that neither indices nor colours are certain
 
     @property
@@ -146,14 +147,14 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
 
     with ThreadPoolExecutor() as threads:  # decoding runs outside Python's lock
         found = list(threads.map(lambda s: count(s, False), sources))
-        by_colour, disagree = _palettes(sources, found)
+        by_colour, shown, disagree = _palettes(sources, found)
         result = Scan(by_colour or any(isinstance(f, _Counted) and f.colour for f in found))
         if result.colour:  # gray and palette files among colour masks stand for their colours
             again = [i for i, f in enumerate(found) if isinstance(f, _Counted) and not f.colour]
             for i, f in zip(again, threads.map(lambda i: count(sources[i], True), again), strict=True):
                 found[i] = f
         else:
-            result.disagree = disagree
+            result.shown, result.disagree = shown, disagree
     for source, f in zip(sources, found, strict=True):
         if isinstance(f, DataError):
             if strict:
@@ -175,8 +176,8 @@ def scan(sources: Sequence[Source], strict: bool = True) -> Scan:
     return result
 
 
-def _palettes(sources: Sequence[Source], found: Sequence[_Counted | DataError]) -> tuple[bool, str]:
-    """Whether palette indices stand for their colours alone, since each file has an order of its own; or how palettes disagree otherwise.
+def _palettes(sources: Sequence[Source], found: Sequence[_Counted | DataError]) -> tuple[bool, dict[int, Value], str]:
+    """Whether palette indices stand for their colours alone, since each file has an order of its own; else their colours, and how these disagree.
 
     Each has its own order if an index has two colours and a colour two indices, but no file two indices of one colour.
     """
@@ -194,13 +195,15 @@ def _palettes(sources: Sequence[Source], found: Sequence[_Counted | DataError]) 
                 shown, other = (value_text(unpack(c, True)) for c in (before, colour))
                 disagree = f"in {first} index {index} is {shown}, in {source} {other}"
             moved = moved or index_of.setdefault(colour, index) != index
+    seen = {index: unpack(colour, True) for index, (colour, _) in colour_of.items()}
     if not disagree or (moved and not double):
-        return bool(disagree), ""
+        return bool(disagree), seen, ""
     colours, indices = [unpack(c, True) for c in sorted(index_of)], sorted(colour_of)
-    return False, (
+    disagree = (
         f"the palettes of the masks disagree: {disagree}; say what stands for each class, either the colours, {_values_option(colours)}, or the "
         f"indices, {_values_option(indices)}"
     )
+    return False, seen, disagree
 
 
 def _values_option(values: Sequence[Value]) -> str:

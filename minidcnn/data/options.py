@@ -122,6 +122,10 @@ def proposed(dataset: Dataset, report: Report) -> list[str]:
     if shown:
         yours = " (put in names of your own)" if "classes" in shown else ""
         notes.append(f"found out{yours}: {' '.join(option_text(name, guessed[name]) for name in shown)}")
+    colours = {index: value_text(colour) for index, colour in sorted(dataset.shown.items()) if index in dataset.table.values}
+    if "classes" in shown and any(len(set(colour.split("/"))) > 1 for colour in colours.values()):  # else the palette is gray
+        meant = ", ".join(f"{index} is {colour}" for index, colour in colours.items())
+        notes.append(f"in the palettes of the masks {meant} (red/green/blue)")
     rare = tuple(v for v, share in zip(dataset.table.values, report.frequencies, strict=True) if 0 < share < RARE)
     if rare and "values" in shown and len(dataset.classes) - len(rare) > 1:
         held, ignored = " or ".join(map(value_text, rare)), option_text("ignored", (*dataset.mask_ignored, *rare))

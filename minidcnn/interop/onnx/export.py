@@ -31,7 +31,8 @@ def export_onnx(
 ) -> Exported:
     """Write `model`, as it computes in eval mode, to an ONNX file. Returns what the file takes and gives; print it.
 
-    example: what the model is called with: a Tensor or an array, a shape such as (1, 3, 256, 256), or a list of several of these.
+    example: what the model is called with: a Tensor or an array, a shape such as (1, 3, 256, 256), or a list of several of these. Other
+        sizes are tried from its own upwards.
     input_names, output_names: "input" and "output" unless said otherwise, numbered where there are several; of a returned dict, its keys.
     dynamic: which sizes may be left open: "batch", the first axis of (N, C, H, W) and (N, F), and "height" and "width" of images, (C, H, W)
         too. Those that the model does not take otherwise, or that ONNX cannot follow, stay as in `example`; the result says which are

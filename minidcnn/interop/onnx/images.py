@@ -37,7 +37,7 @@ def conv_transpose2d(op: Op) -> str:
     extra = extras.pop()
     if any(e >= s for e, s in zip(extra, window.stride, strict=True)):
         raise ExportError(
-            f"export_onnx: output padding {extra} reaches the stride {window.stride}, which onnxruntime refuses; use less, and F.pad behind it"
+            f"export_onnx: output padding {extra} reaches the stride {window.stride}, which onnxruntime refuses; use less and F.pad"
         )
     inputs = map(op.x, range(len(op.step.inputs)))
     return op.graph.node("ConvTranspose", *inputs, **_attributes(window, groups), **({"output_padding": extra} if any(extra) else {}))

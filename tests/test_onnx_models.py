@@ -161,11 +161,11 @@ def test_names_of_parameters_are_no_names_of_nodes() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            for i, name in enumerate(("Relu_1", "constant_0", "constant_1", "Mul_2", "Shape_1")):
+            for i, name in enumerate(("Relu_1", "constant_0", "constant_1", "constant_2", "constant_4")):
                 setattr(self, name, nn.Parameter(np.full((3, 1, 1), i + 2, np.float32)))
 
         def forward(self, x: Tensor) -> Tensor:
-            return F.relu(x) * self.Relu_1 + (x + 2.5) * self.constant_0 * 3.25 - self.constant_1 * self.Mul_2 / self.Shape_1
+            return F.relu(x) * self.Relu_1 + (x + 2.5) * self.constant_0 * 3.25 - self.constant_1 * self.constant_4 / self.constant_2
 
     assert agree(Odd(), images(2, 3, 4, 5)).open == ALL
 
@@ -237,6 +237,23 @@ def test_frozen_networks_compute_the_same() -> None:
     for frozen in (False, True):
         model.requires_grad_(not frozen)
         assert agree(model, images(2, 3, 7, 9), others=[(images(1, 3, 12, 8),)]).open == ALL
+
+
+def test_what_nothing_depends_on_is_left_out() -> None:
+    def network(x: Tensor) -> Tensor:
+        y, indices = F.max_pool2d(x, 2, return_indices=True)
+        F.unfold(x, 2)  # which has no form
+        return F.max_unpool2d(F.exp(y), indices, 2, output_size=x.shape)
+
+    assert agree(network, images(2, 3, 4, 5), others=[(images(1, 3, 7, 6),)]).open == ALL
+
+
+def test_statistics_are_those_that_are_used() -> None:
+    """Two batch norms share their weight, and no statistics."""
+    first, second = lively(nn.BatchNorm2d(3)), lively(nn.BatchNorm2d(3))
+    second.weight, second.running_mean.data = first.weight, np.arange(3)
+    exported = agree(nn.Sequential(first, nn.ReLU(), second), images(2, 3, 4, 5), others=[(images(1, 3, 7, 6),)])
+    assert exported.open == ALL
 
 
 def test_another_thread_is_not_listened_to() -> None:

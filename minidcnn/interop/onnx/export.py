@@ -60,19 +60,21 @@ def _examples(model: Module, example: Any) -> list[Tensor]:
     dtype, backend = (weights[0].dtype, weights[0].backend) if weights else (np.dtype(np.float32), None)
 
     def one(value: Any) -> Tensor:
-        if isinstance(value, tuple) and all(isinstance(n, int | np.integer) for n in value):
+        if _is_shape(value):
             value = np.random.default_rng(0).standard_normal(value).astype(dtype)
-        if isinstance(value, Tensor) or not hasattr(value, "dtype"):
-            return value if isinstance(value, Tensor) else _not_an_example(value)
-        tensor = Tensor(value)
-        return tensor if backend is None else tensor.to(backend)
+        if isinstance(value, Tensor):
+            return value
+        if not hasattr(value, "dtype"):
+            raise TypeError(
+                f"export_onnx: example must be a Tensor, an array, a shape in a tuple, or a list of these, got {type(value).__name__}"
+            )
+        return Tensor(value) if backend is None else Tensor(value).to(backend)
 
-    several = isinstance(example, list) or (isinstance(example, tuple) and not all(isinstance(n, int | np.integer) for n in example))
-    return [one(value) for value in example] if several else [one(example)]
+    return [one(value) for value in example] if isinstance(example, list | tuple) and not _is_shape(example) else [one(example)]
 
 
-def _not_an_example(value: Any) -> Tensor:
-    raise TypeError(f"export_onnx: example must be a Tensor, an array, a shape in a tuple, or a list of these, got {type(value).__name__}")
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(n, int | np.integer) for n in value)
 
 
 def _named(what: str, given: Sequence[str] | None, own: Sequence[str | None]) -> list[str]:

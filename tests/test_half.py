@@ -290,12 +290,13 @@ def test_means_do_not_overflow_where_sums_would() -> None:
 
 
 def once(name: str, *arguments: Any) -> None:
-    """A kernel on float16 arrays gives what it gives on the same numbers in float32, rounded."""
-    for own in (REFERENCE, CpuKernels()):
+    """A kernel on float16 arrays gives what it gives on the same numbers in float32, rounded; another order of sums may end beyond a tie."""
+    for own, order in ((REFERENCE, 0.0), (CpuKernels(), 1e-6)):
         result = getattr(own, name)(*arguments)
         wanted = getattr(REFERENCE, name)(*(a.astype(SINGLE) if getattr(a, "dtype", None) == HALF else a for a in arguments))
         assert result.dtype == HALF and result.shape == wanted.shape
-        np.testing.assert_array_equal(result, wanted.astype(HALF))
+        apart = SINGLE.type(order * np.abs(wanted).max(initial=0))
+        assert ((wanted - apart).astype(HALF) <= result).all() and (result <= (wanted + apart).astype(HALF)).all()
 
 
 @given(case=convs(), layout=layouts, seed=seeds)

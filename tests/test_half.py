@@ -239,6 +239,21 @@ def test_networks_of_float16_alone_work_too() -> None:
     assert {a.dtype for a in (y, dx, *grads)} == {HALF}
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("after", [(nn.BatchNorm2d,), (nn.BatchNorm2d, nn.ReLU), (nn.ReLU,)], ids=str)
+def test_networks_of_float16_alone_infer_in_one_pass(after: tuple[type[nn.Module], ...], bias: bool) -> None:
+    layers = [nn.Conv2d(3, 4, (3, 2), bias=bias), *(nn.BatchNorm2d(4) if kind is nn.BatchNorm2d else kind() for kind in after)]
+    net = nn.Sequential(*layers)
+    net(Tensor(normal(2, 3, 8, 9, dtype=SINGLE)))  # statistics
+    net.to(HALF).eval()
+    x = Tensor(normal(2, 3, 8, 9))
+    with minidcnn.no_grad():
+        y = net(x)
+    wanted = nn.Sequential(*layers).to(SINGLE)(Tensor(x.numpy().astype(SINGLE))).numpy()
+    assert y.dtype == HALF
+    within(y.numpy(), wanted, 3 * U * abs(wanted).max())  # the convolution, what becomes of it, and the difference where these cancel
+
+
 def test_the_gradient_of_a_weight_is_not_rounded_to_nothing() -> None:
     """2^-26 is below all of float16, and a gradient of a float32 weight may be that small when its scale is taken out."""
     layer = nn.Conv2d(1, 1, 1, bias=False)

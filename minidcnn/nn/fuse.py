@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..backend import kernels
+from ..backend import kernels, sum_dtype
 from ..recording import is_grad_enabled
 from ..tensor import Tensor
 from .activation import ReLU
@@ -48,10 +48,11 @@ def _convolution(modules: Sequence[Module], at: int, x: Any) -> tuple[int, Any] 
     if norm is None:
         if not relu or conv.bias is None:
             return None
-        found = Tensor.wrap(kernels(conv.bias.backend).xp.ones(conv.out_channels, conv.bias.dtype)), conv.bias
+        offset = conv.bias.astype(sum_dtype(conv.bias.dtype))
+        found = Tensor.wrap(kernels(offset.backend).xp.ones(conv.out_channels, offset.dtype)), offset
     elif norm.num_features == conv.out_channels:
         found = norm.scale_offset(conv.bias)
-    if found is None or found[0].dtype != conv.weight.dtype:
+    if found is None or found[0].dtype != sum_dtype(conv.weight.dtype):
         return None
     return used + relu, conv.affine(x, *found, relu)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..backend import kernels
+from ..backend import kernels, sum_dtype
 from ..tensor import Tensor, not_a_tensor
 from ..window import integer
 from . import init
@@ -82,7 +82,8 @@ class BatchNorm2d(Module):
         return F.batch_norm(input, mean, variance, self.weight, self.bias, batch, rate, self.eps, relu)
 
     def scale_offset(self, before: Tensor | None = None) -> tuple[Tensor, Tensor] | None:
-        """(scale, offset) (num_features,) with self(x + before) = scale x + offset in eval(); None where the batch decides them."""
+        """(scale, offset) (num_features,) with self(x + before) = scale x + offset in eval(), in float32 for float16; None where the batch
+        decides them."""
         if self.training or self.running_mean is None or self.running_var is None:
             return None
         xp = kernels(self.running_mean.backend).xp
@@ -90,7 +91,7 @@ class BatchNorm2d(Module):
         scale = scale if self.weight is None else scale * self.weight._array
         offset = (0 if before is None else before._array) - self.running_mean._array.astype("float64")
         offset = offset * scale + (0 if self.bias is None else self.bias._array)
-        kind = self.running_mean.dtype
+        kind = sum_dtype(self.running_mean.dtype)
         return Tensor.wrap(scale.astype(kind)), Tensor.wrap(offset.astype(kind))
 
     def extra_repr(self) -> str:

@@ -130,6 +130,9 @@ def test_files_need_a_folder(tmp_path: Path, rng: np.random.Generator) -> None:
     for write in (lambda path: atomic.write_text(path, ""), lambda path: save_checkpoint(path, checkpoint(rng))):
         with pytest.raises(FileNotFoundError, match="c.safetensors cannot be written: there is no folder .*missing; make it first"):
             write(tmp_path / "missing" / "c.safetensors")
+        with pytest.raises(IsADirectoryError, match=f"{tmp_path.name} is a folder; give the name of a file in it"):
+            write(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")

@@ -193,6 +193,7 @@ def test_from_images_to_predictions_as_the_readme_says(script: Script, tmp_path:
         (("--resume",), "there is no run runs/unet-* to resume"),
         (("--base", "0"), "base must be an integer of at least 1"),
         (("--data", "folder", "--root", "bad"), "holds 3 at row 0, column 0"),
+        (("--out", "a-file/runs"), "a-file/runs: Not a directory"),
     ],
 )
 def test_what_a_user_can_mend_is_one_sentence(
@@ -201,6 +202,7 @@ def test_what_a_user_can_mend_is_one_sentence(
     make_folder(tmp_path / "bad", rng)
     (tmp_path / "bad/classes.txt").write_text("sky 0\nground 255\n")
     save(tmp_path / "bad/masks/3.png", np.full((40, 72), 3))
+    (tmp_path / "a-file").touch()
     assert script("unet", *options) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and said in error and error.count("\n") == 1

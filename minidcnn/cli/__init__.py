@@ -14,6 +14,7 @@ from difflib import get_close_matches
 
 from .. import __version__
 from ..backend import BackendError, exhausted
+from ..interop.atomic import system_text
 from ..segmentation.progress import any_name_printable, compiling_said
 from .common import Parser, fail
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         way_out = "; a smaller --tile needs less" if hasattr(args, "tile") else ""
         return fail(f"out of memory ({exhausted(error)}){way_out}")
     except OSError as error:
-        return fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return fail(system_text(error))
     except (ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences
         return fail(str(error))
 

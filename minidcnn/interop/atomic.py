@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well; after an error, `path` is as it was.
 
-    FileNotFoundError if there is no folder for it, OSError with its name if the disk is full.
+    FileNotFoundError if there is no folder for it, IsADirectoryError if it is one, OSError with its name if the disk is full.
     """
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(f"{target} is a folder; give the name of a file in it")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
@@ -55,3 +57,8 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], met
             save_file(dict(arrays), temporary, metadata)
         except SafetensorError as error:  # it wraps what the system says
             raise OSError(str(error)) from error
+
+
+def system_text(error: OSError) -> str:
+    """What the system says, and of which file."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -11,6 +11,7 @@ from ..backend import BackendError, exhausted, manual_seed, use
 from ..data import DataError, Dataset
 from ..data.sample import size_text
 from ..data.written import shell_text
+from ..interop.atomic import system_text
 from ..interop.checkpoints import CheckpointError
 from .diagnose import TrainingError, out_of_memory
 from .interrupt import Stopped
@@ -124,8 +125,10 @@ def one_sentence_errors() -> Iterator[None]:
     """What a user can mend ends the program with a sentence on stderr instead of a traceback."""
     try:
         yield
-    except (_Mendable, DataError, CheckpointError, BackendError, OSError) as error:
+    except (_Mendable, DataError, CheckpointError, BackendError) as error:
         _leave(f"error: {error}", 2)
+    except OSError as error:
+        _leave(f"error: {system_text(error)}", 2)
     except TrainingError as error:
         _leave(f"error: {error}", 1)
     except MemoryError as error:  # before or after training: `run` has more to say

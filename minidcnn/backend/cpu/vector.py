@@ -42,7 +42,7 @@ from .transforms import Matrix
 
 _memset: Any = cgutils.memset
 _memcpy: Any = cgutils.raw_memcpy
-# Rows of the product's block for 1, 2, 3, 4 vectors of columns. Of 16 lanes, 12 rows of 2 vectors would fit, but LLVM moves them to the stack.
+# Rows of the product's block for 1, 2, 3, 4 vectors of columns. Of 16 lanes, 12 rows of 2 vectors would fit, but LLVM makes slow code of them.
 ROWS = {16: (14, 10, 8, 6), 8: (10, 6, 3, 2), 4: (14, 12, 8, 6)}[LANES]
 
 
@@ -184,9 +184,6 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
     def body(
         half: bool, bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any
     ) -> None:
-        # vectors wait on the stack, where by itself each would lie across two cache lines in three of four processes
-        bd.function.attributes.alignstack = 4 * LANES
-        bd.function.attributes.add("nounwind")  # llvmlite writes the alignment only beside another attribute
         used = bf16 if half and bf16 is not None else matrix
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         whole = bd.and_(count, I64(-LANES))

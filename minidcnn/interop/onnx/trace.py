@@ -14,6 +14,7 @@ from ... import autograd
 from ...autograd import Function, enable_grad
 from ...backend import Array, Kernels, random_state, set_random_state, use_kernels
 from ...nn import Module
+from ...nn.module import evaluating
 from ...tensor import Storage, Tensor
 
 Shape = tuple[int, ...]
@@ -176,17 +177,14 @@ def _flat(result: Any, name: str | None = None) -> list[tuple[str | None, Tensor
 @contextmanager
 def as_in_inference(module: Module) -> Iterator[None]:
     """The module in eval mode with all of its parameters trained; afterwards it is as before, and so are the random numbers."""
-    modes = [(m, m.training) for m in module.modules()]
     frozen = [p for p in module.parameters() if not p.requires_grad and p.dtype.kind == "f"]
     state = random_state()
     try:
-        module.eval()
         for p in frozen:
             p.requires_grad = True
-        yield
+        with evaluating(module):
+            yield
     finally:
-        for m, training in modes:
-            m.training = training
         for p in frozen:
             p.requires_grad = False
         set_random_state(state)

@@ -1,4 +1,4 @@
-"""Optimizers, clipping and modules on the stand-in for CuPy: the same bits as on NumPy, and state that follows a model which moves."""
+"""Optimizers, clipping and modules on CuPy, played by a strict stand-in: the same numbers as on NumPy, and state that follows a model which moves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from cupy_stand_in import make_module
+from simulated import ON_DEVICE
 
 import minidcnn
 from minidcnn import Tensor, nn, optim
@@ -22,7 +23,8 @@ OPTIMIZERS = {
 
 @pytest.fixture(autouse=True)
 def _cupy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(sys.modules, "cupy", make_module())
+    if not ON_DEVICE:
+        monkeypatch.setitem(sys.modules, "cupy", make_module())
     monkeypatch.setattr(switch, "_made", {})
     with minidcnn.use_kernels("reference"):  # the same bits; tests/test_cuda_training.py compares the CUDA kernels
         yield

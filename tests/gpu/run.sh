@@ -160,7 +160,7 @@ else
         start tests "${file//_/-}" 240 "${tests[@]}" "tests/test_$file.py" \
             -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"
     done
-    start tests engine 300 "${tests[@]}" tests/test_on_cupy.py tests/test_models_on_cupy.py tests/test_onnx_on_cupy.py tests/test_gradcheck.py -k cupy
+    start tests engine 300 "${tests[@]}" tests/test_{,models_,onnx_,optim_}on_cupy.py tests/test_gradcheck.py -k cupy
     start tests streams 180 "${tests[@]}" tests/test_cuda_uploads.py tests/test_cuda_graph.py
     all_end
     tell=

@@ -18,11 +18,12 @@ from .gradcheck import check_adjoint, check_grads
 from .tensor import Tensor
 
 if TYPE_CHECKING:
-    from . import data, functional, interop, models, nn, optim, segmentation
+    from . import data, functional, interop, models, nn, optim, segmentation, study
+    from . import testing as testing
 
 __version__ = "0.1.0"
 
-_ROOMS = ("data", "functional", "interop", "models", "nn", "optim", "segmentation")
+_ROOMS = ("data", "functional", "interop", "models", "nn", "optim", "segmentation", "study", "testing")
 
 __all__ = [
     "BackendError",
@@ -42,9 +43,10 @@ __all__ = [
     "no_grad",
     "optim",
     "segmentation",
+    "study",
     "use",
     "use_kernels",
-]
+]  # without testing: `from minidcnn import *` asks for no package that minidcnn does without
 
 
 def __getattr__(name: str) -> Any:

@@ -11,12 +11,12 @@ from cudasim import SimModule
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import ON_DEVICE, simulated, why_not
-from strategies import Conv, convs, integers, lay_out, layouts, seeds
 from test_cuda_kernels import REFERENCE, same
 
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import conv as cuda_conv
 from minidcnn.backend.cuda.source import source
+from minidcnn.testing import Conv, convs, integers, lay_out, layouts, seeds
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")

@@ -12,12 +12,12 @@ from cpu_kernels import means_keep_their_digits
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import simulated, why_not
-from strategies import Conv, Pool, convs, integers, lay_out, layouts, pools, seeds, stored_dtypes
 
 from minidcnn.backend import Kernels, sum_dtype
 from minidcnn.backend.axis_map import AxisMap
 from minidcnn.backend.cuda import CudaKernels, base, launcher, source
 from minidcnn.backend.reference.pool import first_taps
+from minidcnn.testing import Conv, Pool, convs, integers, lay_out, layouts, pools, seeds, stored_dtypes
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")

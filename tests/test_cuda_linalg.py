@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import ON_DEVICE, simulated, why_not
-from strategies import integers, seeds, stored_dtypes
 
 import minidcnn
 from minidcnn import check_grads
 from minidcnn import functional as F
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import CudaKernels
+from minidcnn.testing import integers, seeds, stored_dtypes
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")

@@ -13,7 +13,6 @@ import training
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import ON_DEVICE, simulated, why_not
-from strategies import seeds
 
 import minidcnn
 from minidcnn import Tensor, nn
@@ -23,6 +22,7 @@ from minidcnn.backend import kernels as present
 from minidcnn.segmentation.evaluate import evaluate
 from minidcnn.segmentation.losses import Loss
 from minidcnn.segmentation.metrics import ConfusionMatrix
+from minidcnn.testing import seeds
 
 needs_simulator = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
 REFERENCE = Kernels(np)

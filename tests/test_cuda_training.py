@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import simulated, why_not
-from strategies import float_dtypes, lay_out, layouts, seeds, stored_dtypes
 
 import minidcnn
 from minidcnn import Tensor, optim
@@ -18,6 +17,7 @@ from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import CudaKernels
 from minidcnn.backend.rules import AdamRule, SgdRule
 from minidcnn.models import UNet
+from minidcnn.testing import float_dtypes, lay_out, layouts, seeds, stored_dtypes
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
 

@@ -14,7 +14,6 @@ from cudasim import SimModule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated import ON_DEVICE, simulated, why_not
-from strategies import Conv, convs, layouts, seeds
 from test_cuda_conv import all_three, passes
 from test_cuda_kernels import REFERENCE, same
 from test_cuda_training import Counting
@@ -24,6 +23,7 @@ import minidcnn
 from minidcnn import Tensor, optim
 from minidcnn import functional as F
 from minidcnn.backend.cuda.source import source
+from minidcnn.testing import Conv, convs, layouts, seeds
 from minidcnn.window import Window
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import Conv, convs, float_dtypes, integers, lay_out, layouts, pairs, seeds
 
 from minidcnn import Tensor, grad, manual_seed, nn, use_kernels
 from minidcnn import functional as F
 from minidcnn.backend import Kernels
 from minidcnn.backend.cpu import algorithm, instructions, vector
+from minidcnn.testing import Conv, convs, float_dtypes, integers, lay_out, layouts, pairs, seeds
 from minidcnn.window import Window
 
 Array = np.ndarray[Any, Any]

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peer import agree
-from strategies import LAYOUTS, float_dtypes, lay_out, layouts, seeds, tie_free
 
 import minidcnn
 from minidcnn import Tensor, check_adjoint, check_grads, grad, use_kernels
 from minidcnn import functional as F
 from minidcnn.backend import Kernels, kernels_of, memory_order
 from minidcnn.functional.activation import Dropout, LeakyGate, ReLUGate
+from minidcnn.testing import LAYOUTS, float_dtypes, lay_out, layouts, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 both_kernels = pytest.mark.parametrize("kernels", ["fast", "reference"])

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import integers, seeds, tie_free
 
 from minidcnn import Tensor, check_grads, grad, manual_seed, models, nn, no_grad
 from minidcnn import functional as F
 from minidcnn.backend import random_state
 from minidcnn.functional.checkpoint import Checkpoint
+from minidcnn.testing import integers, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 

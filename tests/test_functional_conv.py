@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peer import agree
-from strategies import LAYOUTS, Conv, convs, float_dtypes, integers, lay_out, layouts, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, use_kernels
 from minidcnn import functional as F
+from minidcnn.testing import LAYOUTS, Conv, convs, float_dtypes, integers, lay_out, layouts, seeds, tie_free
 from minidcnn.window import Pair, Window
 
 both_kernels = pytest.mark.parametrize("kernels", ["fast", "reference"])

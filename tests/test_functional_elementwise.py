@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from peer import agree
-from strategies import LAYOUTS, float_dtypes, integers, lay_out, seeds, tie_free
 
 from minidcnn import Tensor, check_grads, grad, no_grad
 from minidcnn import functional as F
+from minidcnn.testing import LAYOUTS, float_dtypes, integers, lay_out, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 NAN, INF = np.nan, np.inf

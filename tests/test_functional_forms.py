@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from peer import agree
-from strategies import tie_free
 
 from minidcnn import Tensor, grad
 from minidcnn import functional as F
+from minidcnn.testing import tie_free
 
 Array = np.ndarray[Any, Any]
 W, WG, WT = tie_free((6, 4, 3, 2), 1), tie_free((6, 2, 2, 3), 2), tie_free((4, 3, 3, 2), 3)

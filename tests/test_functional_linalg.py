@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from peer import agree
-from strategies import LAYOUTS, integers, lay_out, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad
 from minidcnn import functional as F
+from minidcnn.testing import LAYOUTS, integers, lay_out, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from peer import agree
-from strategies import LAYOUTS, float_dtypes, integers, lay_out, layouts, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, no_grad, use_kernels
 from minidcnn import functional as F
 from minidcnn.backend import Kernels, kernels_of
 from minidcnn.functional.norm import ChannelSum
+from minidcnn.testing import LAYOUTS, float_dtypes, integers, lay_out, layouts, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 both_kernels = pytest.mark.parametrize("kernels", ["fast", "reference"])

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from peer import agree
-from strategies import LAYOUTS, batches, integers, lay_out, layouts, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, use_kernels
 from minidcnn import functional as F
 from minidcnn.backend import kernels_of
 from minidcnn.functional.pad import border
 from minidcnn.nn.shapes import ShapeKernels
+from minidcnn.testing import LAYOUTS, batches, integers, lay_out, layouts, seeds, tie_free
 
 both_kernels = pytest.mark.parametrize("kernels", ["fast", "reference"])
 Array = np.ndarray[Any, Any]

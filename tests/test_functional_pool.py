@@ -10,11 +10,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from peer import agree
-from strategies import Pool, float_dtypes, integers, lay_out, layouts, pools, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, no_grad, use_kernels
 from minidcnn import functional as F
 from minidcnn.functional.pool import Gather, PoolGather, PoolScatter
+from minidcnn.testing import Pool, float_dtypes, integers, lay_out, layouts, pools, seeds, tie_free
 from minidcnn.window import Pair, Window
 
 both_kernels = pytest.mark.parametrize("kernels", ["fast", "reference"])

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from peer import agree
-from strategies import LAYOUTS, float_dtypes, lay_out, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, use_kernels
 from minidcnn import functional as F
+from minidcnn.testing import LAYOUTS, float_dtypes, lay_out, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from peer import agree
-from strategies import LAYOUTS, batches, float_dtypes, integers, lay_out, layouts, pairs, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, no_grad, use_kernels
 from minidcnn import functional as F
@@ -21,12 +20,12 @@ from minidcnn.backend import AxisMap
 from minidcnn.functional.pool import even_windows
 from minidcnn.functional.resize import linear, nearest
 from minidcnn.nn.shapes import ShapeKernels
+from minidcnn.testing import LAYOUTS, batches, float_dtypes, image_shapes, integers, lay_out, layouts, pairs, seeds, tie_free
 
 both_kernels = pytest.mark.parametrize("kernels", ["fast", "reference"])
 Array = np.ndarray[Any, Any]
 Shape = tuple[int, ...]
 
-shapes = st.tuples(batches, st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
 scales = st.sampled_from([0.34, 0.5, 0.75, 1.0, 1.1, 1.25, 1.9, 2.0, 2.5, 3.0, 10 / 3])
 bilinears = st.sampled_from(
     [{"mode": "bilinear"}, {"mode": "bilinear", "align_corners": True}, {"mode": "bilinear", "align_corners": False}]
@@ -71,7 +70,7 @@ def window_means(n: int, m: int) -> list[dict[int, Fraction]]:
 
 
 @both_kernels
-@given(shape=shapes, size=pairs(1, 9), align=st.booleans(), seed=seeds, dtype=float_dtypes, layout=layouts)
+@given(shape=image_shapes, size=pairs(1, 9), align=st.booleans(), seed=seeds, dtype=float_dtypes, layout=layouts)
 def test_bilinear_weighs_pixels_by_their_distance(
     kernels: str, shape: Shape, size: Any, align: bool, seed: int, dtype: Any, layout: str
 ) -> None:
@@ -84,7 +83,7 @@ def test_bilinear_weighs_pixels_by_their_distance(
 
 
 @both_kernels
-@given(shape=shapes, size=pairs(1, 12), seed=seeds, dtype=st.sampled_from(["f8", "f4", "i8", "u1", "?"]), layout=layouts)
+@given(shape=image_shapes, size=pairs(1, 12), seed=seeds, dtype=st.sampled_from(["f8", "f4", "i8", "u1", "?"]), layout=layouts)
 def test_nearest_takes_the_pixel_below(kernels: str, shape: Shape, size: Any, seed: int, dtype: str, layout: str) -> None:
     x = integers(shape, seed, np.int64).astype(dtype)
     with use_kernels(kernels):
@@ -95,7 +94,7 @@ def test_nearest_takes_the_pixel_below(kernels: str, shape: Shape, size: Any, se
 
 
 @both_kernels
-@given(shape=shapes, size=pairs(1, 9), seed=seeds, dtype=float_dtypes, layout=layouts)
+@given(shape=image_shapes, size=pairs(1, 9), seed=seeds, dtype=float_dtypes, layout=layouts)
 def test_adaptive_pooling_is_the_mean_of_the_pixels_in_reach(
     kernels: str, shape: Shape, size: Any, seed: int, dtype: Any, layout: str
 ) -> None:
@@ -107,7 +106,7 @@ def test_adaptive_pooling_is_the_mean_of_the_pixels_in_reach(
     np.testing.assert_allclose(y.numpy(), expected, rtol=0, atol=20 * np.finfo(dtype).eps)
 
 
-@given(shape=shapes, r=st.integers(1, 3), seed=seeds, layout=layouts)
+@given(shape=image_shapes, r=st.integers(1, 3), seed=seeds, layout=layouts)
 def test_pixel_shuffle_makes_sub_pixels_of_channels_and_unshuffle_undoes_it(shape: Shape, r: int, seed: int, layout: str) -> None:
     n, c, h, w = shape
     x = integers((n, c * r * r, h, w), seed, np.int64)
@@ -268,12 +267,12 @@ def test_pytorch_agrees(name: str, dtype: Any) -> None:
     agree(lambda F, x: f(F, x * x), tie_free(shape, dtype=dtype), rtol=tolerance, atol=tolerance)
 
 
-@given(shape=shapes, size=pairs(1, 12), mode=modes, seed=seeds)
+@given(shape=image_shapes, size=pairs(1, 12), mode=modes, seed=seeds)
 def test_pytorch_agrees_on_sizes(shape: Shape, size: Any, mode: dict[str, Any], seed: int) -> None:
     agree(lambda F, x: F.interpolate(x, size, **mode), tie_free(shape, seed), order=1)
 
 
-@given(shape=shapes, scale=st.tuples(scales, scales), mode=modes, seed=seeds, recompute=st.sampled_from([None, False, True]))
+@given(shape=image_shapes, scale=st.tuples(scales, scales), mode=modes, seed=seeds, recompute=st.sampled_from([None, False, True]))
 def test_pytorch_agrees_on_scales(shape: Shape, scale: Any, mode: dict[str, Any], seed: int, recompute: bool | None) -> None:
     scale = tuple(max(s, 1 / n) for s, n in zip(scale, shape[2:], strict=True))  # at least one pixel is left
     agree(lambda F, x: F.interpolate(x, scale_factor=scale, recompute_scale_factor=recompute, **mode), tie_free(shape, seed), order=1)
@@ -284,7 +283,7 @@ def test_pytorch_agrees_that_images_which_keep_their_size_are_copied_whatever_th
     agree(lambda F, x: F.interpolate(x, scale_factor=(1.1, 1.2), **mode), tie_free((1, 2, 9, 4)), order=1)
 
 
-@given(shape=shapes, size=pairs(1, 12), seed=seeds)
+@given(shape=image_shapes, size=pairs(1, 12), seed=seeds)
 def test_pytorch_agrees_on_adaptive_pooling(shape: Shape, size: Any, seed: int) -> None:
     agree(lambda F, x: F.adaptive_avg_pool2d(x, size), tie_free(shape, seed), order=1)
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from peer import agree
-from strategies import LAYOUTS, integers, lay_out, seeds, tie_free
 
 from minidcnn import Tensor, check_adjoint, check_grads, grad, no_grad
 from minidcnn import functional as F
+from minidcnn.testing import LAYOUTS, integers, lay_out, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 shapes = hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=4)

@@ -79,7 +79,7 @@ class Twice(Function):
 def test_a_gradient_of_the_wrong_shape_or_dtype_is_caught() -> None:
     with pytest.raises(RuntimeError, match=r"Twice.vjp: the gradient of input 0 has shape \(1, 3\)"):
         check_grads(Twice(lambda g: (F.reshape(g * 2, (1, 3)),)), [np.ones(3)], 1)
-    with pytest.raises(AssertionError, match=r"gradient of \(3,\) float32 for \(3,\) float64"):
+    with pytest.raises(TypeError, match="Twice.vjp: the gradient of input 0 is float32, the input float64"):
         check_grads(Twice(lambda g: ((g * 2).astype("float32"),)), [np.ones(3)], 1)
     with pytest.raises(TypeError, match="got 2 of them"):
         check_grads(Twice(lambda g: (g * 2, g)), [np.ones(3)], 1)

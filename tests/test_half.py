@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import Conv, Pool, convs, lay_out, layouts, pools, seeds
 
 import minidcnn
 from minidcnn import Tensor, nn, optim
@@ -21,6 +20,7 @@ from minidcnn import functional as F
 from minidcnn.backend import Kernels, sum_dtype
 from minidcnn.backend.cpu import CpuKernels
 from minidcnn.models import FCN8s, Segmenter, SegNet, UNet
+from minidcnn.testing import Conv, Pool, convs, lay_out, layouts, pools, seeds
 
 Array = np.ndarray[Any, Any]
 U, TINY, SLACK = 2.0**-11, 2.0**-24, 1 + 2.0**-7

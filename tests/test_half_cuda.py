@@ -14,7 +14,6 @@ from cudasim.build import why_not as why_no_simulator
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import ON_DEVICE, simulated, why_not
-from strategies import Conv, convs, lay_out, layouts, seeds
 from test_cuda_training import Counting
 from test_half import HALF, ROUNDINGS, SINGLE, TINY, U, check_second_derivatives, normal, train, unet, within
 
@@ -22,6 +21,7 @@ import minidcnn
 from minidcnn import optim
 from minidcnn.backend import AxisMap, Kernels
 from minidcnn.backend.cuda.source import source
+from minidcnn.testing import Conv, convs, lay_out, layouts, seeds
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
 

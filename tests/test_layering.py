@@ -18,6 +18,7 @@ BELOW_5 = BELOW_3 | FLOOR_3 | {"functional"}
 BELOW_7 = BELOW_5 | {"nn", "optim", "models", "data"}
 KNOWS: dict[str, set[str]] = {
     "window": set(),
+    "testing": {"window"},  # what property tests draw; nothing else knows it
     "backend": {"window"},
     **dict.fromkeys(FLOOR_3, BELOW_3 | FLOOR_3),
     "functional": BELOW_3 | FLOOR_3,

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from onnx_files import agree
-from strategies import Conv, Pool, convs, pools, seeds, tie_free
 
 import minidcnn
 from minidcnn import Function, Tensor, nn
 from minidcnn import functional as F
 from minidcnn.interop import ExportError, export_onnx
 from minidcnn.interop.onnx.writer import BUILDERS
+from minidcnn.testing import Conv, Pool, convs, pools, seeds, tie_free
 
 Array = np.ndarray[Any, Any]
 some = settings(max_examples=12)

@@ -22,7 +22,7 @@ for _package in ("sphinx", "myst_parser", "furo"):
 ROOT = Path(__file__).resolve().parent.parent
 EXTENSIONS = ROOT / "docs" / "extensions"
 PUBLIC = ["", ".functional", ".nn", ".nn.init", ".optim", ".optim.lr_scheduler", ".models", ".data", ".data.transforms", ".segmentation"]
-PUBLIC += [".segmentation.metrics", ".interop", ".gradcheck", ".study", ".backend", ".window"]
+PUBLIC += [".segmentation.metrics", ".interop", ".gradcheck", ".study", ".testing", ".backend", ".window"]
 
 
 # -- what a page holds ------------------------------------------------------------------------------------------------------------

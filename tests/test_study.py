@@ -7,12 +7,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from hypothesis import given
-from strategies import seeds
 from theorems import Line, lines, numbers
 
 from minidcnn import Tensor
 from minidcnn import functional as F
 from minidcnn.study import conv1d, conv_transpose1d, matrix, overlap
+from minidcnn.testing import seeds
 
 
 @given(line=lines(), seed=seeds)

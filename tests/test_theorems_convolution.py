@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from strategies import Conv, convs, integers, seeds
 from theorems import Line, along, conv, conv_t, lines, matrix, numbers, row
 
 from minidcnn import Tensor, grad
 from minidcnn import functional as F
 from minidcnn.nn.init import bilinear_filter
+from minidcnn.testing import Conv, convs, integers, seeds
 
 # -- the transpose, its gradients, its sizes ----------------------------------------------------------------------------------------
 

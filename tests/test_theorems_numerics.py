@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from strategies import Conv, convs, integers, seeds
 from theorems import Array, conv, conv_t, numbers
 
 from minidcnn import Tensor, grad, use_kernels
 from minidcnn import functional as F
 from minidcnn.backend import Kernels
 from minidcnn.backend.cpu.transforms import matrices
+from minidcnn.testing import Conv, convs, integers, seeds
 from minidcnn.window import Window
 
 # -- Winograd ---------------------------------------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from strategies import Pool, integers, pools, seeds, tie_free
 from theorems import Array, numbers, row
 
 from minidcnn import Tensor, grad
 from minidcnn import functional as F
+from minidcnn.testing import Pool, integers, pools, seeds, tie_free
 from minidcnn.window import Window
 
 # -- max-pool and unpooling ----------------------------------------------------------------------------------------------------------------

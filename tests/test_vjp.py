@@ -63,6 +63,20 @@ def test_a_gradient_that_was_not_summed_to_a_broadcast_input_is_refused(inside: 
         grad(Product(lambda g, a, b: (g * b, None))(a * 1, b).sum(), a)
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_gradient_of_another_dtype_is_refused(inside: bool) -> None:
+    """Else all that lies behind would be computed in float64 from there on, and a float32 leaf get a float64 gradient."""
+    a, b = (Tensor(t.numpy(), requires_grad=True, dtype="float32") for t in leaves())
+    product = Product(lambda g, a, b: (lambda: F.sum(g * b * Tensor(np.ones(3)), 0), g * a))
+    sentence = "^Product.vjp: the gradient of input 0 is float64, the input float32; give constants the input's dtype, as Tensor"
+    with pytest.raises(TypeError, match=sentence):
+        product(F.exp(a) if inside else a, b).sum().backward()
+    with pytest.raises(TypeError, match=sentence):
+        grad(product(a * 1, b).sum(), a)
+    product(a.detach(), b).sum().backward()
+    assert b.grad.dtype == np.float32
+
+
 def test_what_nobody_asks_for_is_not_looked_at() -> None:
     a, b = leaves()
     product = Product(lambda g, a, b: [lambda: g * b, g * a, lambda: g, None])  # the wrong one; more inputs, that were left out

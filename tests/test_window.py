@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from strategies import Pool, pairs, pools
 
 from minidcnn import Tensor, use_kernels
 from minidcnn import functional as F
+from minidcnn.testing import Pool, pairs, pools
 from minidcnn.window import Pair, Window, pair, same_padding
 
 # one axis: image n, kernel k, stride s, padding p, dilation d

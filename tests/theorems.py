@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from strategies import integers
 
 from minidcnn import Tensor
 from minidcnn import functional as F
+from minidcnn.testing import integers
 from minidcnn.window import Window
 
 Array = np.ndarray[Any, Any]

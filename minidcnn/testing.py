@@ -1,7 +1,15 @@
-"""Hypothesis strategies that the tests share: windows, images, channels and groups; data without ties; memory layouts.
+"""What property tests draw: windows, convolutions, poolings, shapes and memory layouts, as Hypothesis strategies; and data to go with them.
 
 Sizes are small, so that searches are quick, and drawn per axis, so that nothing is square but by chance. Every strategy shrinks towards
 the plainest case: kernel 1, stride 1, no padding, one image, one channel.
+
+    @settings(deadline=None)  # the first call of a kernel compiles or loads it
+    @given(case=convs(), seed=seeds)
+    def test_gradients(case, seed):
+        x, w = integers(case.x, seed), integers(case.w, seed + 1)
+        minidcnn.check_grads(lambda x, w: my_conv2d(x, w, **case.options), [x, w])
+
+It needs the package hypothesis, which minidcnn itself does without: pip install hypothesis.
 """
 
 from __future__ import annotations
@@ -12,16 +20,45 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from hypothesis import strategies as st
 
-from minidcnn.window import Pair, Window
+from .window import Pair, Window
+
+try:
+    from hypothesis import strategies as st
+except ImportError as error:
+    raise ImportError(f"minidcnn.testing needs the package hypothesis ({error}); install it with: pip install hypothesis") from error
+
+__all__ = [
+    "LAYOUTS",
+    "Conv",
+    "Pool",
+    "batches",
+    "convs",
+    "float_dtypes",
+    "image_shapes",
+    "integers",
+    "lay_out",
+    "layouts",
+    "pairs",
+    "pools",
+    "seeds",
+    "stored_dtypes",
+    "tie_free",
+    "windows",
+]
 
 Array = np.ndarray[Any, Any]
 
+#: a seed of NumPy's random generators
 seeds = st.integers(0, 2**32 - 1)
+#: float64 or float32
 float_dtypes = st.sampled_from([np.dtype(np.float64), np.dtype(np.float32)])
-stored_dtypes = st.sampled_from([np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)])  # what images may be kept in
+#: what images may be kept in: float64, float32 or float16
+stored_dtypes = st.sampled_from([np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.float16)])
+#: a number of images: 1, 2, 3, or none at all
 batches = st.sampled_from([1, 2, 3, 0])
+#: (N, C, H, W): a batch of up to three images, also of none, of 1 to 4 channels and 1 to 9 pixels a side
+image_shapes = st.tuples(batches, st.integers(1, 4), st.integers(1, 9), st.integers(1, 9))
 
 
 # -- geometry -----------------------------------------------------------------------------------------------------------------
@@ -34,9 +71,11 @@ def pairs(low: int, high: int) -> st.SearchStrategy[Pair]:
 
 @st.composite
 def windows(draw: st.DrawFn, pooling: bool = False, dilated: bool = True) -> tuple[Window, Pair]:
-    """A window and an image size that it fits: with kernels larger than the image, strides larger than the kernel, images of one pixel.
+    """A window and the size (H, W) of an image that it fits.
 
-    With `pooling`, padding is at most half of the span, no window sees padding only, and ceil_mode may be set.
+    Kernels and strides are 1 to 4, dilations 1 to 3 (1 if not `dilated`), padding up to one more than the span: so kernels may be larger
+    than the image, strides larger than the kernel, and images of one pixel. With `pooling`, padding is at most half of the span, no window
+    sees padding only, and ceil_mode may be set.
     """
     kernel, stride, dilation = draw(pairs(1, 4)), draw(pairs(1, 4)), draw(pairs(1, 3)) if dilated else (1, 1)
     spans = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -56,7 +95,10 @@ def windows(draw: st.DrawFn, pooling: bool = False, dilated: bool = True) -> tup
 
 @dataclass(frozen=True)
 class Conv:
-    """One case of the convolution triple: x (N, C, H, W), w (O, C/groups, KH, KW), y (N, O, OH, OW)."""
+    """One case of the convolution triple: the shapes of the image x, the weight w and the output y, and the arguments that go with them.
+
+    conv2d(x, w, **options) gives y, conv_transpose2d(y, w, output_padding=output_padding, **options) gives x again.
+    """
 
     window: Window
     size: Pair
@@ -67,14 +109,17 @@ class Conv:
 
     @property
     def x(self) -> tuple[int, ...]:
+        """(N, C, H, W)"""
         return self.batch, self.channels, *self.size
 
     @property
     def w(self) -> tuple[int, ...]:
+        """(O, C / groups, KH, KW)"""
         return self.outputs, self.channels // self.groups, *self.window.kernel
 
     @property
     def y(self) -> tuple[int, ...]:
+        """(N, O, OH, OW)"""
         return self.batch, self.outputs, *self.window.positions(self.size)
 
     @property
@@ -91,7 +136,7 @@ class Conv:
 
 @st.composite
 def convs(draw: st.DrawFn) -> Conv:
-    """A convolution: window, image, batch (also empty), groups, and channels per group."""
+    """A convolution: a window with its image size, a batch (also empty), 1 to 3 groups, and 1 to 3 channels a group on either side."""
     window, size = draw(windows())
     groups = draw(st.integers(1, 3))
     return Conv(window, size, draw(batches), groups * draw(st.integers(1, 3)), groups * draw(st.integers(1, 3)), groups)
@@ -99,7 +144,7 @@ def convs(draw: st.DrawFn) -> Conv:
 
 @dataclass(frozen=True)
 class Pool:
-    """One case of pooling: x (N, C, H, W), y (N, C, OH, OW)."""
+    """One case of pooling: the shapes of the image x and the output y, and the arguments that go with them."""
 
     window: Window
     size: Pair
@@ -108,10 +153,12 @@ class Pool:
 
     @property
     def x(self) -> tuple[int, ...]:
+        """(N, C, H, W)"""
         return self.batch, self.channels, *self.size
 
     @property
     def y(self) -> tuple[int, ...]:
+        """(N, C, OH, OW)"""
         return self.batch, self.channels, *self.window.positions(self.size)
 
     @property
@@ -128,7 +175,7 @@ class Pool:
 
 @st.composite
 def pools(draw: st.DrawFn, dilated: bool = True) -> Pool:
-    """A pooling: window with ceil_mode, image, batch (also empty), channels."""
+    """A pooling: a window with its image size, ceil_mode on or off, a batch (also empty), and 1 to 4 channels."""
     window, size = draw(windows(pooling=True, dilated=dilated))
     return Pool(window, size, draw(batches), draw(st.integers(1, 4)))
 
@@ -150,7 +197,9 @@ def integers(shape: Sequence[int], seed: int = 0, dtype: Any = np.float64, most:
 
 # -- memory -------------------------------------------------------------------------------------------------------------------
 
+#: the names of the memory layouts that `lay_out` knows
 LAYOUTS = ("C", "channels-last", "sliced", "reversed", "permuted", "read-only")
+#: one of LAYOUTS
 layouts = st.sampled_from(LAYOUTS)
 
 

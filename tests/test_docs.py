@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted(p for p in (ROOT / "docs").rglob("*.md") if "node_modules" not in p.parts)]
@@ -21,6 +23,18 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     return [(text[: m.start()].count("\n") + 2, m[2]) for m in BLOCK.finditer(text) if m[1] == language]
 
 
+@pytest.fixture
+def hypothesis_as_it_comes() -> Iterator[None]:
+    """Its deadline and its health checks, which a reader has who copies a block; only which examples are drawn stays fixed."""
+    before = settings.default
+    settings.register_profile("reader", settings.get_profile("default"), derandomize=True, database=None)
+    settings.load_profile("reader")
+    yield
+    settings.register_profile("before", before)
+    settings.load_profile("before")
+
+
+@pytest.mark.usefixtures("hypothesis_as_it_comes")
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
 def test_python_blocks_run_in_order(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

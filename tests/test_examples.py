@@ -323,7 +323,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, rng: np.random.Gener
                 break
         _, error = run.communicate(timeout=120)
     assert run.returncode == 130
-    assert "go on with: python" in error and error.rstrip().endswith("--out run --resume") and "Traceback" not in error
+    assert (
+        error.startswith("stopping: this step is finished")
+        and "go on with: python" in error
+        and error.rstrip().endswith("--out run --resume")
+        and "Traceback" not in error
+    )
     saved = load_checkpoint(tmp_path / "run/last.safetensors").training
     epochs = saved["epoch"] + 1
     again = subprocess.run(

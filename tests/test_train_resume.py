@@ -157,11 +157,13 @@ def test_the_best_epoch_is_remembered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_asks_the_second_breaks_off(number: signal.Signals) -> None:
+def test_the_first_signal_asks_the_second_breaks_off(number: signal.Signals, capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(number)
     with Interrupt() as interrupt:
         interrupt.check()
         signal.raise_signal(number)
+        said = capfd.readouterr().err
+        assert said == "stopping: this step is finished and the state saved first; Ctrl-C again breaks off at once\n"
         with pytest.raises(Stopped):
             interrupt.check()
         with pytest.raises(KeyboardInterrupt):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
 from types import FrameType
@@ -13,7 +15,7 @@ class Stopped(Exception):  # no error
 
 
 class Interrupt:
-    """Within a `with` block, Ctrl-C (and SIGTERM, which a batch system sends) sets `asked`; the second one breaks off at once.
+    """Within a `with` block, Ctrl-C (and SIGTERM, which a batch system sends) sets `asked` and says so; the second one breaks off at once.
 
     Outside of the main thread, where Python delivers no signals, it does nothing.
     """
@@ -26,6 +28,10 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
+        with contextlib.suppress(OSError):  # print may be at work itself, and stderr closed
+            os.write(
+                2, b"\n" * os.isatty(2) + b"stopping: this step is finished and the state saved first; Ctrl-C again breaks off at once\n"
+            )
 
     def check(self) -> None:
         """Raise Stopped if somebody asked for it."""

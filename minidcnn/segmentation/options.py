@@ -155,8 +155,10 @@ def make_parser(
     )  # fmt: skip
     run.add_argument("--out", metavar="DIR", help=f"folder for results (default: a fresh runs/{network}-DATA-N)")
     run.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out (or the latest one) to the same bits as if it had never stopped"
-    )
+        "--resume", action="store_true",
+        help="go on with the run in --out (or the latest one) to the same bits as if it had never stopped; Ctrl-C saves the state first, "
+        "pressed twice it breaks off at once",
+    )  # fmt: skip
     run.add_argument(
         "--seed", type=int, metavar="N", default=usual["seed"], help="the same seed gives the same bits (default: %(default)s)"
     )

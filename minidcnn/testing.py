@@ -184,7 +184,10 @@ def pools(draw: st.DrawFn, dilated: bool = True) -> Pool:
 
 
 def tie_free(shape: Sequence[int], seed: int = 0, dtype: Any = np.float64) -> Array:
-    """Distinct numbers between -1 and 1, evenly spaced and shuffled: every maximum is clear by 2 / size, and none is 0."""
+    """Numbers between -1 and 1, shuffled, 2 / size apart: no two are equal, and none is 0.
+
+    Where the size is odd, the one in the middle stands a quarter of that off 0, so every maximum is clear by at least 1.5 / size.
+    """
     size = math.prod(shape)
     values = (np.random.default_rng(seed).permutation(size) + 0.5) * 2 / max(size, 1) - 1
     return np.where(values == 0, 1 / (2 * max(size, 1)), values).reshape(shape).astype(dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import training
 import minidcnn
 from minidcnn.data import Arrays
 from minidcnn.interop import load_checkpoint
-from minidcnn.segmentation import command
+from minidcnn.segmentation import command, train
+from minidcnn.segmentation.interrupt import Stopped
 
 
 def test_the_table_of_classes() -> None:
@@ -73,3 +76,26 @@ def test_the_gradient_that_is_limited_is_that_of_the_loss_not_of_the_scaled_one(
         minidcnn.use("numpy")
     norm = np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved))
     assert norm == pytest.approx(1e-3, rel=1e-2) if clip == 1e-3 else 0.01 < norm < 100
+
+
+def test_what_is_kept_is_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the epoch that was about to be saved when the disk was full; and after a stop within an epoch, the steps too."""
+    trainer, save = training.make(tmp_path / "run"), train.save_checkpoint
+    assert trainer.kept() == "nothing was saved yet"
+
+    def full(path: Path, checkpoint: Any) -> None:
+        if path == trainer.folder.last and trainer.epoch == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(path, checkpoint)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(train, "save_checkpoint", full)
+        trainer.fit()
+    assert load_checkpoint(trainer.folder.last).training["epoch"] == 1
+    assert trainer.kept() == f"{trainer.folder.last} keeps the state after epoch 1"
+    again = training.make(tmp_path / "run", resume=True)
+    assert again.kept() == trainer.kept()
+    again.model.register_forward_hook(lambda module, inputs, output: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(Stopped):
+        again.fit()
+    assert again.kept() == f"{trainer.folder.last} keeps the state after epoch 1, step 1 of 2"

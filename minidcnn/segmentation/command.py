@@ -76,7 +76,7 @@ def run(trainer: Trainer, request: Request) -> None:
         return
     print(trainer.describe())
     if request.resume:
-        print(f"resuming after epoch {trainer.epoch}, step {trainer.step} of {trainer.steps}")
+        print(f"resuming {trainer.so_far()}")
     try:
         trainer.fit()
     except Stopped:

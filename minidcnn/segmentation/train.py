@@ -75,6 +75,7 @@ class Trainer:
         self.loss_sum, self.loss_size = 0.0, 0.0  # of these steps
         self.best: dict[str, Any] = {}  # epoch and val_miou
         self.history: list[dict[str, Any]] = []
+        self.saved = ""  # what last.safetensors holds, in words
 
     # -- the whole run -----------------------------------------------------------------------------------------------------
 
@@ -204,7 +205,11 @@ class Trainer:
 
     def kept(self) -> str:
         """What is left of a run that broke off, in words."""
-        return f"{self.folder.last} keeps the state after epoch {self.epoch}" if self.folder.last.exists() else "nothing was saved yet"
+        return f"{self.folder.last} keeps the state {self.saved}" if self.saved else "nothing was saved yet"
+
+    def so_far(self) -> str:
+        """How much is done, in words."""
+        return f"after epoch {self.epoch}" + (f", step {self.step} of {self.steps}" if self.step else "")
 
     # -- after an epoch ------------------------------------------------------------------------------------------------------
 
@@ -276,6 +281,7 @@ class Trainer:
 
     def _save_last(self) -> None:
         save_checkpoint(self.folder.last, self._checkpoint(training=True))
+        self.saved = self.so_far()
 
     def restore(self) -> None:
         """Take up the state in last.safetensors; without that file the run starts from its beginning, which is where it was.
@@ -302,6 +308,7 @@ class Trainer:
         self.history = [entry for entry in self.folder.read_metrics() if entry["epoch"] <= self.epoch]
         self.folder.write_metrics(self.history)
         set_random_state(state["random_state"])
+        self.saved = self.so_far()
 
     def _best_model(self) -> Segmenter:
         return model_of(load_checkpoint(self.folder.best)) if self.folder.best.exists() else self.model

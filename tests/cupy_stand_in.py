@@ -372,6 +372,8 @@ class Module(types.ModuleType):
                 raise ValueError("zero-size array to reduction operation cupy_max which has no identity")
             if name == "matmul":
                 device.current.refuse("cuBLAS")
+            if name in ("stack", "concatenate") and len(args[0]) > 8:
+                device.current.refuse("the addresses of more than 8 arrays, a copy from the host")
             return wrap(real(*arguments, **named) if name.startswith("empty") else compute(lambda: real(*arguments, **named)))
 
         return call

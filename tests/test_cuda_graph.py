@@ -140,6 +140,28 @@ def test_the_reference_reads_seeds_from_their_place_too() -> None:
         np.testing.assert_array_equal(Kernels(np).uniform_bits(DeviceSeed(0, place), 9), Kernels(np).uniform_bits(value, 9))
 
 
+def test_many_classes_and_many_images_joined_are_recorded() -> None:
+    """CuPy joins more than eight arrays by a table of their addresses, which comes from the host."""
+    rng = np.random.default_rng(0)
+
+    def work(x: Any, labels: Any) -> tuple[Any, ...]:
+        logits, target = Tensor.wrap(x), Tensor.wrap(labels)
+        logits.requires_grad = True
+        loss = F.dice_loss(logits, target) + F.tversky_loss(logits, target) + F.cross_entropy(logits, target)
+        loss.backward()
+        parts = [logits[:, c : c + 1] * (c + 1) for c in range(11)]
+        assert logits.grad is not None
+        return loss._array, logits.grad._array, F.cat(parts, 1)._array, F.stack(parts, 0)._array
+
+    with Graphs(kernels().xp, work) as graphs:
+        for _ in range(WARM_UP + 2):
+            x, labels = there(rng.standard_normal((2, 11, 3, 4)).astype(np.float32)), there(rng.integers(0, 11, (2, 3, 4)))
+            for recorded, eager in zip([a.get() for a in graphs(x, labels)], work(x, labels), strict=True):
+                np.testing.assert_array_equal(recorded, eager.get())
+        (recording,) = graphs._recorded.values()
+        assert ON_DEVICE or recording.graph.launches == 2
+
+
 def test_a_wrong_label_is_told_at_every_launch() -> None:
     logits = np.random.default_rng(0).standard_normal((1, 3, 2, 2)).astype(np.float32)
 

@@ -47,6 +47,8 @@ class BaseKernels:
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         """Arrays joined along `axis`, in the memory order of the first."""
+        if len(arrays) > 8:  # CuPy uploads the addresses of more, which no recording may do
+            return self.concatenate([self.concatenate(arrays[i : i + 8], axis) for i in range(0, len(arrays), 8)], axis)
         order = memory_order(arrays[0])
         if order is None or order == tuple(range(arrays[0].ndim)):
             return self.xp.concatenate(arrays, axis)  # type: ignore[no-any-return]

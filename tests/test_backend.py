@@ -88,24 +88,26 @@ def raising(error: Exception):
     return call
 
 
+# What CuPy 13 does where the driver is older than its own CUDA version, or is not there at all; CuPy 14 returns False.
+INSUFFICIENT = raising(RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version"))
 MESSAGES = {
     "two wheels": (
         {"packages": ("cupy-cuda12x", "cupy-cuda13x")},
         "2 packages of CuPy are installed (cupy-cuda12x, cupy-cuda13x) and overwrite each other's files: pip uninstall cupy-cuda12x cupy-cuda13x",
     ),
     "a wheel for a newer CUDA than the driver's": (
-        {"built": 13020, "driver": 12040, "available": lambda: False},
+        {"built": 13020, "driver": 12040, "available": INSUFFICIENT},
         "CuPy is built for CUDA 13, but the driver knows CUDA 12.4 at most: install cupy-cuda12x instead, or update the driver",
     ),
     "a driver that is too old for any": (
-        {"built": 12090, "driver": 11080, "available": lambda: False},
+        {"built": 12090, "driver": 11080, "available": INSUFFICIENT},
         "CuPy is built for CUDA 12, but the driver knows CUDA 11.8 at most: update the driver",
     ),
     "an older CUDA whose compiler is missing": (
         {"nvrtc": raising(RuntimeError("CuPy failed to load libnvrtc.so.12: OSError: no such file\nmore"))},
         "CuPy does not find the compiler of its own CUDA version, NVRTC (CuPy failed to load libnvrtc.so.12: OSError: no such file): pip install",
     ),
-    "no driver": ({"driver": 0, "available": lambda: False}, "needs an NVIDIA GPU with a driver for CUDA 12 or newer, and CuPy finds none"),
+    "no driver": ({"driver": 0, "available": INSUFFICIENT}, "needs an NVIDIA GPU with a driver for CUDA 12 or newer, and CuPy finds none"),
     "no GPU": ({"available": lambda: False}, "needs an NVIDIA GPU with a driver for CUDA 12 or newer, and CuPy finds none"),
     "an old GPU": (
         {"capability": (7, 0)},

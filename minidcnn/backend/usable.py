@@ -46,10 +46,12 @@ def _why_not() -> str:
         )
     try:
         cupy: Any = importlib.import_module("cupy")
-        available = cupy.cuda.is_available()
         runtime = cupy.cuda.runtime
         driver, built = int(runtime.driverGetVersion()), int(runtime.runtimeGetVersion())
-        if not 0 < driver < built // 1000 * 1000 and available:
+        available = (
+            driver >= built // 1000 * 1000 and cupy.cuda.is_available()
+        )  # which CuPy 13 answers with an error if the driver is older, or none
+        if available:
             properties = runtime.getDeviceProperties(runtime.getDevice())
             cupy.cuda.nvrtc.getVersion()
     except Exception as error:  # a broken installation fails in many ways: missing libraries, files of another version

@@ -247,7 +247,9 @@ def test_memory_and_divergence_are_told_with_a_way_out(
 ) -> None:
     make_folder(tmp_path / "data", rng)
     options = ("--data", "folder", "--root", "data", "--crop", "16", "--depth", "2", *TINY)
-    assert script("unet", *options, "--norm", "none", "--lr", "1e30", "--optimizer", "sgd", "--epochs", "3") == 1
+    for _ in range(2):  # nothing of it is left that would refuse the same --out
+        assert script("unet", *options, "--norm", "none", "--lr", "1e30", "--optimizer", "sgd", "--epochs", "3", "--out", "wild") == 1
+        assert not (tmp_path / "wild").exists()
     error = capsys.readouterr().err
     assert "error: training stopped at step" in error and "--lr is 1e+30" in error and "Traceback" not in error
     monkeypatch.setattr(command.Trainer, "fit", lambda self: np.empty((1 << 20, 1 << 20, 1 << 10), np.float32))

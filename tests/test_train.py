@@ -297,7 +297,7 @@ def test_nan_stops_at_once_and_names_step_and_layer(tmp_path: Path) -> None:
     trainer.progress_report = trainer._report  # type: ignore[attr-defined]
     trainer._report = lambda *a: (kept.append((tmp_path / "last.safetensors").read_bytes()), trainer.progress_report(*a))  # type: ignore[attr-defined,method-assign,assignment,func-returns-value]
     with pytest.raises(
-        TrainingError, match=r"stopped at step 4 \(epoch 2, its step 2\): the loss is nan; the first come out of encoder\.1\.3 \(Conv2d\)"
+        TrainingError, match=r"stopped at step 4 \(step 2 of epoch 2\): the loss is nan; the first come out of encoder\.1\.3 \(Conv2d\)"
     ):
         trainer.fit()
     assert len(kept) == 1 and (tmp_path / "last.safetensors").read_bytes() == kept[0]
@@ -346,10 +346,16 @@ def test_the_diagnosis_looks_at_images_and_weights_first(tmp_path: Path) -> None
 
 
 def test_nan_in_validation_stops_too(tmp_path: Path) -> None:
-    trainer = training.make(tmp_path, training.options(epochs=1))
-    trainer.model.get_submodule("head").register_forward_hook(lambda m, i, o: None if m.training else F.mul(o, float("nan")))
-    with pytest.raises(TrainingError, match="nan in validation"):
+    trainer = training.make(tmp_path, training.options(epochs=3))
+    trainer.model.get_submodule("head").register_forward_hook(
+        lambda m, i, o: F.mul(o, float("nan")) if not m.training and trainer.epoch else None
+    )
+    with pytest.raises(TrainingError) as caught:
         trainer.fit()
+    assert str(caught.value) == (
+        f"training stopped in validation after step 4 (epoch 2): the network answers with NaN; {trainer.folder.last} keeps the state after "
+        "epoch 1. Lower the learning rate (--lr is 0.01), limit the gradient (--clip 1), or look for strange images (python -m minidcnn check)"
+    )
 
 
 def test_a_constant_prediction_is_warned_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,6 +94,10 @@ def run(trainer: Trainer, request: Request) -> None:
         crop = request.config.crop
         shown = "none" if crop is None else size_text(crop)
         raise _Mendable(f"{error} (--batch-size is {request.config.batch_size}, --crop {shown})") from error
+    except TrainingError:
+        if not (trainer.saved or request.resume):
+            request.folder.discard()  # so that the same --out may be tried again
+        raise
     except MemoryError as error:
         config = request.config
         said = out_of_memory(error, config.batch_size, config.crop, config.recompute, validating=trainer.step == trainer.steps)

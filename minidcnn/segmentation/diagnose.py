@@ -61,6 +61,14 @@ def first_gradient_not_finite(model: Segmenter) -> str:
     return f"the first are in the gradient of {bad[-1]}" if bad else "no gradient holds them any more"
 
 
+def diverged(where: str, what: str, kept: str, lr: float, half: bool) -> TrainingError:
+    """Values that are no numbers: where in the run, what they were found in, what is left of the run, and the ways out. half: of float16."""
+    return TrainingError(
+        f"training stopped {where}: {what}; {kept}. Lower the learning rate (--lr is {lr:g}), limit the gradient (--clip 1), "
+        f"{'leave out --precision float16, ' if half else ''}or look for strange images (python -m minidcnn check)"
+    )
+
+
 def out_of_memory(error: MemoryError, batch_size: int, crop: tuple[int, int] | None, recompute: bool, validating: bool = False) -> str:
     """One sentence about memory that ran out: how much was asked for, how much is in use on a GPU, and what takes less.
 

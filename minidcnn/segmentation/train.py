@@ -16,7 +16,7 @@ from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, 
 from ..tensor import Tensor
 from . import prepare
 from .config import TrainConfig
-from .diagnose import TrainingError, first_gradient_not_finite, first_not_finite
+from .diagnose import TrainingError, diverged, first_gradient_not_finite, first_not_finite
 from .evaluate import Evaluation, evaluate
 from .interrupt import Interrupt, Stopped
 from .losses import Loss
@@ -168,11 +168,11 @@ class Trainer:
             p.grad = None if g is None else Tensor.wrap(g)
         value = float(Tensor.wrap(loss).item())
         if not np.isfinite(value):
-            raise self._diverged(f"the loss is {value:g}", first_not_finite(self.model, Tensor.wrap(arrays[0])))
+            raise self._diverged(f"the loss is {value:g}; {first_not_finite(self.model, Tensor.wrap(arrays[0]))}")
         norm = float(Tensor.wrap(squares).item()) ** 0.5 / scale if squares is not None else 0.0
         finite = bool(np.isfinite(norm))
         if not finite and scale <= 1:
-            raise self._diverged("the gradient is not finite", first_gradient_not_finite(self.model))
+            raise self._diverged(f"the gradient is not finite; {first_gradient_not_finite(self.model)}")
         self.scaler.unscale_(self.optimizer, finite)
         if self.config.clip and finite:
             optim.scale_grads_(self._trained, self.config.clip, norm)
@@ -195,13 +195,10 @@ class Trainer:
         gradients = (None if p.grad is None else p.grad._array for p in self._trained)
         return loss.detach()._array, optim.power_sum(self._trained), *gradients
 
-    def _diverged(self, what: str, where: str) -> TrainingError:
-        step, epoch = self.epoch * self.steps + self.step + 1, self.epoch + 1
-        return TrainingError(
-            f"training stopped at step {step} (epoch {epoch}, its step {self.step + 1}): {what}; {where}. {self.kept()}. Lower the learning rate (--lr is "
-            f"{self.config.lr:g}), limit the gradient (--clip 1), {'leave out --precision float16, ' if self.scaler.is_enabled() else ''}"
-            f"or look for strange images (python -m minidcnn check)"
-        )
+    def _diverged(self, what: str, validating: bool = False) -> TrainingError:
+        done = self.epoch * self.steps + self.step
+        where = f"in validation after step {done} (epoch" if validating else f"at step {done + 1} (step {self.step + 1} of epoch"
+        return diverged(f"{where} {self.epoch + 1})", what, self.kept(), self.config.lr, self.scaler.is_enabled())
 
     def kept(self) -> str:
         """What is left of a run that broke off, in words."""
@@ -224,7 +221,7 @@ class Trainer:
                 tile=usual_tile(self.model), progress=progress,
             )  # fmt: skip
         except FloatingPointError as error:
-            raise self._diverged("the network answers with nan in validation", str(error)) from error
+            raise self._diverged("the network answers with NaN", validating=True) from error
 
     def _record(self, evaluation: Evaluation) -> dict[str, Any]:
         """The epoch's line in metrics.jsonl."""

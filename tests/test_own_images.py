@@ -366,6 +366,43 @@ def test_what_does_not_fit_the_masks_is_one_sentence(options: str, said: str, cl
     assert code and said.split(" (9 more")[0] in out + err
 
 
+@pytest.mark.parametrize(
+    ("held", "names", "ignored", "said"),
+    [
+        ((0, 1, 2, 3), "sky,road,ball,void", 3, "names 4, for the values 0 to 3, but 3 is ignored: leave the names of ignored values out"),
+        ((0, 1, 2), "road,house,tree", 0, "names 3, for the values 0 to 2, but 0 is ignored: leave the names of ignored values out"),
+        ((0, 1), "road,house", 0, "names 2, for the values 0 to 1, but 0 is ignored: leave the names of ignored values out"),
+    ],
+)
+def test_names_of_ignored_values_are_one_too_many(
+    held: tuple[Value, ...], names: str, ignored: int, said: str, cli: Run, tmp_path: Path
+) -> None:
+    put_folder(tmp_path / "mydata", held)
+    code, _, err = cli("check", "--data", "folder", "--root", "mydata", "--classes", names, "--ignored", ignored)
+    assert (
+        code == 2
+        and err == f"error: mydata: classes=... (--classes) {said}, or say which value each class has with values=... (--values)\n"
+    )
+
+
+def test_names_beside_ignored_values_that_they_leave_out(tmp_path: Path) -> None:
+    data = Folder(put_folder(tmp_path / "a", (0, 1, 2)), "all", classes=("road", "house", "tree"), values=(1, 2, 3), ignored=[0])
+    assert data.mask_values == (1, 2, 3) and set(data[0].mask.ravel().tolist()) == {255, 0, 1}  # no tree so far
+    data = Folder(put_folder(tmp_path / "b", (0, 1, 2)), "all", classes=("road", "house"), ignored=[0])
+    assert data.mask_values == (1, 2) and data.mask_ignored == (0,)
+    data = Folder(put_folder(tmp_path / "c", (0, 1, 3)), "all", classes=("sky", "road", "ball"), ignored=[3])
+    assert data.mask_values == (0, 1, 2) and data.mask_ignored == (3,)  # no ball so far
+
+
+def test_the_value_without_a_name_is_told_where_values_are_indices(cli: Run, tmp_path: Path) -> None:
+    put_folder(tmp_path / "mydata", (0, 2, 3), 1)  # 1 is the rarest, but 3 is the one without a name
+    _, _, err = cli("check", "--data", "folder", "--root", "mydata", "--classes", "sky,road,ball")
+    assert "names 3 (sky, road, ball) but the masks hold 4 values (0, 1, 2, 3; 3 in mydata/masks/p0.png); is background missing" in err
+    assert err.endswith("each value needs a name, or belongs into ignored=... (--ignored 3)\n")
+    _, _, err = cli("check", "--data", "folder", "--root", "mydata", "--classes", "sky,road")
+    assert "(0, 1, 2, 3; 2 in mydata/masks/p0.png); each value needs a name, or belongs into ignored=... (--ignored)\n" in err
+
+
 @pytest.mark.parametrize("name", ["unet", "check"])
 def test_names_are_printed_where_the_output_cannot_hold_them(name: str, cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = put_folder(tmp_path / "mydata", GRAY)

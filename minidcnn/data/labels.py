@@ -217,8 +217,9 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
        1, 2, ...) and beside indices that `names` covers; in masks of 0 and 255 it is a class.
     2. Values that all lie below the number of names are indices, even where some don't occur.
     3. Otherwise every value is a class, in ascending order (colours by red, green, blue: black first).
-    DataError if the number of names does not fit, only one value occurs, there are too many to be classes, palettes or lookup tables contradict
-    each other, or masks of 0 and 1 are mixed with masks of 0 and 255: taken for indices, the latter would lose their objects.
+    DataError if the names do not fit in number, or some are of ignored values, only one value occurs, there are too many to be classes, palettes or
+    lookup tables contradict each other, or masks of 0 and 1 are mixed with masks of 0 and 255: taken for indices, the latter would lose
+    their objects.
     """
     if found.disagree:
         raise DataError(f"{where}: {found.disagree}")
@@ -252,13 +253,22 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
         raise DataError(f"{where}: no mask holds a label; are all pixels ignored?")
     if names is not None:
         if not found.colour and isinstance(values[-1], int) and 0 <= pack(values[0]) and values[-1] < len(names):
+            taken = [v for v in ignored if isinstance(v, int) and 0 <= v < len(names)]
+            if taken:
+                raise DataError(
+                    f"{where}: classes=... (--classes) names {len(names)}, for the values 0 to {len(names) - 1}, but {_some(taken)} "
+                    f"{'is' if len(taken) == 1 else 'are'} ignored: leave the names of ignored values out, or say which value each class has with "
+                    f"values=... (--values)"
+                )
             return LabelTable(tuple(range(len(names))), ignored)
         if len(names) != len(values):
-            extra = "; is background missing from the names? It is a class, too" if len(names) == len(values) - 1 else ""
-            rare = min(values, key=lambda v: found.pixels[v])
+            one = len(names) == len(values) - 1
+            extra = "; is background missing from the names? It is a class, too" if one else ""
+            odd = values[len(names)] if ascending else min(values, key=lambda v: found.pixels[v])
+            option = option_text("ignored", (*ignored, odd)) if ascending and one else "--ignored"
             raise DataError(
                 f"{where}: classes=... (--classes) names {len(names)} ({', '.join(names[:5])}) but the masks hold {len(values)} values "
-                f"({_some(values)}; {value_text(rare)} in {found.example[rare]}){extra}; each value needs a name, or belongs into ignored=... (--ignored)"
+                f"({_some(values)}; {value_text(odd)} in {found.example[odd]}){extra}; each value needs a name, or belongs into ignored=... ({option})"
             )
     if len(values) == 1:
         raise DataError(

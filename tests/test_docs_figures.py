@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
 
@@ -81,6 +82,24 @@ def test_a_figure_is_readable_everywhere(path: Path) -> None:
         if node.get("x"):
             x, y, w, h = (float(node.get(name, 0)) for name in ("x", "y", "width", "height"))
             assert x >= 0 and y >= 0 and x + w <= width and y + h <= height, (x, y, w, h)
+
+
+@pytest.mark.parametrize(("name", "panel", "count"), [("05-checkerboard", 234, 36), ("06-gain", 700, 48)])
+def test_the_greater_number_is_the_brighter_pixel_in_light_and_in_dark(name: str, panel: int, count: int) -> None:
+    root = ET.fromstring((MATH / "images" / f"{name}.svg").read_text(encoding="utf-8"))
+    words = {(float(node.get("x", 0)), float(node.get("y", 0))): node for node in root.iter(f"{SVG}text")}
+    panels: dict[int, list[tuple[Fraction, int]]] = {}
+    for node in root.iter(f"{SVG}rect"):
+        if (colour := node.get("fill", "")).startswith("#"):
+            x, y, w, h = (float(node.get(key, 0)) for key in ("x", "y", "width", "height"))
+            number = words[next(at for at in words if x < at[0] < x + w and y < at[1] < y + h)]
+            assert "ink" not in number.get("class", "") and colour == f"#{colour[1:3] * 3}"  # the page's colours move neither
+            panels.setdefault(int(x) // panel, []).append((Fraction("".join(number.itertext())), int(colour[1:3], 16)))
+    assert {len(pixels) for pixels in panels.values()} == {count}
+    for pixels in panels.values():
+        greys = dict(sorted(set(pixels)))
+        assert sorted(greys.values()) == list(greys.values()) and len(greys) == len(set(greys.values())) == len(set(pixels))
+        assert min(greys.values()) >= 117  # black words on it have a contrast of at least 4.5
 
 
 # -- the script ---------------------------------------------------------------------------------------------------------------------

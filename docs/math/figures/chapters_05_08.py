@@ -79,7 +79,7 @@ def checkerboard() -> Figure:
         296,
         "A flat image, enlarged",
         "Six by six pixels of the interior. The kernel 1 1 1 gives 4 2 4 2 in one row and 2 1 2 1 in the next. 1 2 3 1 gives 16 12 16 12 "
-        "and 12 9 12 9. 1 3 3 1 gives 16 everywhere.",
+        "and 12 9 12 9. 1 3 3 1 gives 16 everywhere. What is painted more is brighter.",
     )
     cell, flat = 34, Tensor(np.ones((1, 1, 8, 8), int))
     for n, (w, verdict) in enumerate(
@@ -91,8 +91,7 @@ def checkerboard() -> Figure:
         fig.text(left + 3 * cell, 18, f"({', '.join(map(str, w))})", "ink strong", 16)
         fig.text(left + 3 * cell, 40, verdict, "soft", 13)
         for i, j in np.ndindex(board.shape):
-            fig.shade(left + j * cell, 54 + i * cell, cell, cell, 0.42 * float(board[i, j] / board.max()) ** 1.5)
-        fig.cells(left, 54, board, "", cell)
+            fig.pixel(left + j * cell, 54 + i * cell, cell, cell, float(board[i, j] / board.max()), board[i, j])
         values = sorted(set(board.ravel().tolist()))
         fig.text(left + 3 * cell, 54 + 6 * cell + 20, " : ".join(map(str, values)) if len(values) > 1 else "even", "ink", 14)
     return fig
@@ -185,8 +184,7 @@ def gain() -> Figure:
     cell, high, left, top = 47, 38, 20, 38
     fig.text(left + 4 * cell, 16, "factor 2, an image of 3x4 ones", "ink strong", 14)
     for i, j in np.ndindex(gains.shape):
-        fig.shade(left + j * cell, top + i * high, cell, high, 0.42 * (1 - float(gains[i, j])) ** 0.6)
-    fig.cells(left, top, [[str(Fraction(v)) for v in row] for row in gains.tolist()], "", cell, high)
+        fig.pixel(left + j * cell, top + i * high, cell, high, float(gains[i, j]), Fraction(float(gains[i, j])))
     for i in range(size[0] + 1):
         fig.line(left, top + i * s * high, left + size[1] * s * cell, top + i * s * high, "plain")
     for j in range(size[1] + 1):

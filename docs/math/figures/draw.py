@@ -106,10 +106,12 @@ class Figure:
         if "hatched" in words:
             self._parts.append(f'<rect fill="url(#hatch)" {box}/>')
 
-    def shade(self, x: float, y: float, width: float, height: float, level: float, kind: str = "ink") -> None:
-        """An area without edge, from nothing (0) to the full colour (1); stay below 0.5 where words stand on it."""
-        box = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"'
-        self._parts.append(f'<rect class="{_class("f", kind.split())}" fill-opacity="{level:.2f}" {box}/>')
+    def pixel(self, x: float, y: float, width: float, height: float, brightness: float, words: object) -> None:
+        """A pixel of a picture, from a dark grey (0) to a light one (1), with its number in black: the same on a light and on a dark page."""
+        grey = f"{round(255 * (0.35 + 0.55 * brightness)):02x}"
+        self._parts.append(f'<rect fill="#{grey * 3}" x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"/>')
+        place = f'x="{_n(x + width / 2)}" y="{_n(y + height / 2 + 4.9)}"'
+        self._parts.append(f'<text class="t middle" {place} font-size="14">{escape(str(words))}</text>')
 
     def line(self, x1: float, y1: float, x2: float, y2: float, kind: str = "soft") -> None:
         self._path(f"M{_n(x1)} {_n(y1)}L{_n(x2)} {_n(y2)}", kind)

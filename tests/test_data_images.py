@@ -258,7 +258,7 @@ def test_number_of_classes_off_by_one(tmp_path: Path) -> None:
     found = scan(masks_of(tmp_path, [[0, 1, 2]]))
     with pytest.raises(
         DataError,
-        match=r"\(--classes\) names 2 \(cat, dog\) but the masks hold 3 values \(0, 1, 2; 0 in .*m0\.png\); is background missing",
+        match=r"\(--classes\) names 2 \(cat, dog\) but the masks hold 3 values \(0, 1, 2; 2 in .*m0\.png\); is background missing",
     ):
         infer_table(found, ("cat", "dog"), None, tmp_path)
 

@@ -114,7 +114,7 @@ def test_everything_wrong_is_in_the_report() -> None:
             "two: the mask holds class 7, but there are 3 classes, 0 to 2, and the ignore index 255; "
             "is background missing from the classes, or are the masks not indices?"
         ),
-        "three: the image has 1 channels, the data set 2",
+        "three: the image has 1 channel, the data set 2",
         "six: the image holds NaN or infinity",
     )
     warnings = "\n".join(report.warnings)
@@ -150,6 +150,15 @@ def test_notes_about_sizes() -> None:
     assert report.sizes == {(30, 50): 2, (40, 44): 1}
     assert "crop them to one size" in report.notes[0] and "smallest height is 30, the smallest width 44" in report.notes[1]
     assert "30x50 (2), 40x44 (1)" in str(report)
+
+
+def test_one_of_a_kind_is_said_in_the_singular() -> None:
+    data = arrays([[0, 1, 2, 255]])
+    assert (
+        "arrays: 1 image, 2 channels, 3 classes, sizes 1x4" in str(check(data)) and repr(data) == "<arrays: 1 image, 2 channels, 3 classes>"
+    )
+    with pytest.raises(IndexError, match="index 1 is out of range: arrays has 1 image$"):
+        data[1]
 
 
 def test_an_empty_data_set_is_an_error() -> None:

@@ -329,7 +329,7 @@ def test_gray_among_colour_images(tmp_path: Path) -> None:
     assert {s.image.shape[0] for s in Folder(tmp_path, "all", channels=1)} == {1}
     np.save(tmp_path / "images" / "5.npy", np.zeros((6, 9, 7), np.uint8))
     put_mask(tmp_path / "masks" / "5.png")
-    with pytest.raises(DataError, match=r"images/2\.png has 1 channels, .*images/5\.npy has 7; all images of a data set need"):
+    with pytest.raises(DataError, match=r"images/2\.png has 1 channel, .*images/5\.npy has 7; all images of a data set need"):
         Folder(tmp_path, "all")
 
 

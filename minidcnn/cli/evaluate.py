@@ -39,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data import DataError
     from ..data.files import split_name
+    from ..data.sample import count_text
     from ..nn import constant_weights
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
@@ -89,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         about = {"checkpoint": str(args.checkpoint), "data": data.name, "images": len(data), "classes": classes}
         print(json.dumps(about | result.confusion.scores() | {"confusion": result.confusion.matrix.tolist()}, indent=2))
     else:
-        print(f"{data.name}: {len(data)} images")
+        print(f"{data.name}: {count_text(len(data), 'image')}")
         print(result.confusion.table(classes))
     if warning := constant_prediction(result.confusion, classes):
         warn(warning)

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from .palette import default_palette
-from .sample import IGNORE, Array, DataError, Sample, Value, validate
+from .sample import IGNORE, Array, DataError, Sample, Value, count_text, validate
 
 
 class Dataset(ABC):
@@ -52,7 +52,7 @@ class Dataset(ABC):
         if isinstance(index, slice):
             return Subset(self, range(len(self))[index])
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range: {self.name} has {len(self)} images")
+            raise IndexError(f"index {index} is out of range: {self.name} has {count_text(len(self), 'image')}")
         return self.load(int(index) % len(self))
 
     def __iter__(self) -> Iterator[Sample]:
@@ -63,8 +63,8 @@ class Dataset(ABC):
         return f"sample {index}"
 
     def __repr__(self) -> str:
-        channels = f"{self.channels} channel" + ("s" if self.channels != 1 else "")
-        return f"<{self.name}: {len(self)} images, {channels}, {len(self.classes)} classes>"
+        images, channels = count_text(len(self), "image"), count_text(self.channels, "channel")
+        return f"<{self.name}: {images}, {channels}, {len(self.classes)} classes>"
 
 
 class Subset(Dataset):

@@ -15,7 +15,7 @@ from .dataset import Dataset
 from .images import Source, list_images, natural_channels, natural_key, pages, read_image
 from .labels import LabelTable
 from .palette import default_palette
-from .sample import Array, DataError, Sample, random_generator, size_text
+from .sample import Array, DataError, Sample, count_text, random_generator, size_text
 from .written import option_text
 
 _BETWEEN = "_-. "  # the name of an image and what its mask has beside it
@@ -91,7 +91,7 @@ def common_channels(entries: Sequence[Entry]) -> int:
         return 3
     fewest, most = min(found), max(found)
     raise DataError(
-        f"{found[fewest]} has {fewest} channels, {found[most]} has {most}; all images of a data set need the same number (see channels=..., "
+        f"{found[fewest]} has {count_text(fewest, 'channel')}, {found[most]} has {most}; all images of a data set need the same number (see channels=..., "
         f"--channels)"
     )
 

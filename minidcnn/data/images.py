@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from .pillow import keep_byte_order, lost, signed
-from .sample import Array, DataError
+from .sample import Array, DataError, count_text
 
 SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .npy".split())
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's conversion to "L"
@@ -205,4 +205,6 @@ def _with_channels(image: Array, channels: int | None, source: Source) -> Array:
     if channels == 4 and has in (1, 3):  # a file without alpha is opaque
         colour = np.repeat(image, 3, axis=0) if has == 1 else image
         return np.concatenate([colour, np.ones_like(image[:1])])
-    raise DataError(f"{source} has {has} channels, {channels} were asked for; only gray, RGB and RGBA are converted into each other")
+    raise DataError(
+        f"{source} has {count_text(has, 'channel')}, {channels} were asked for; only gray, RGB and RGBA are converted into each other"
+    )

@@ -77,6 +77,11 @@ def validate(sample: Sample) -> None:
         raise DataError(f"{sample.name}: the mask is {size_text(mask.shape)} but its weight map {size_text(weight.shape)}")
 
 
+def count_text(count: int, word: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{count} {word}" + ("s" if count != 1 else "")
+
+
 def size_text(size: tuple[int, ...]) -> str:
     """(360, 480) -> "360x480": height first, everywhere."""
     return "x".join(map(str, size))

@@ -179,6 +179,39 @@ def test_curves_are_drawn_when_somebody_stops(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"config.json", "last.safetensors", "curves.png"}
 
 
+@pytest.mark.parametrize("broken", ["draw_curves", "draw_predictions"])
+def test_pictures_that_a_stop_left_out_are_drawn_by_resuming(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Missing ones, and those of an epoch before: drawn when more than a minute was over."""
+    config = training.options()
+
+    def press(self: Trainer, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, broken, press)
+        trainer = training.make(tmp_path, config, draw=True)
+        with pytest.raises(Stopped, match=r"after epoch 2; the run is complete, --resume draws its pictures"):
+            command.run(trainer, Request(config, trainer.folder, False))
+    pictures = [trainer.folder.curves, trainer.folder.predictions]
+    assert [p.exists() for p in pictures] == [broken == "draw_predictions", False]
+
+    def resume() -> str:
+        command.run(training.make(tmp_path, config, draw=True, resume=True), Request(config, trainer.folder, True))
+        return capsys.readouterr().out
+
+    assert "complete (2 of 2 epochs)" in resume() and all(p.exists() for p in pictures)
+    drawn = [p.read_bytes() for p in pictures]
+    trainer.folder.predictions.write_bytes(b"of epoch 1")
+    before = trainer.folder.last.stat().st_mtime_ns
+    os.utime(trainer.folder.predictions, ns=(before, before - 1))
+    resume()
+    assert [p.read_bytes() for p in pictures] == drawn
+    monkeypatch.setattr(Trainer, "draw_pictures", press)  # they are of the end now
+    resume()
+
+
 # -- what does not fit -------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +308,15 @@ def test_a_run_goes_on_without_a_line_of_its_metrics(tmp_path: Path, capsys: pyt
         trainer.best = {"epoch": best, "val_miou": 1.0}
         command.run(trainer, Request(config, folder, True))
         assert said in capsys.readouterr().out
+
+
+def test_fewer_epochs_than_are_done_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "open_data", lambda config: training.cells())
+    training.make(tmp_path, training.options(epochs=2)).fit()
+    config = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"the run in .* has done 2 epochs, more than --epochs 1: give at least 2"):
+        make_trainer(request("--resume", "--out", str(tmp_path), "--epochs", "1"), lambda data, options: training.unet(data))
+    assert (tmp_path / "config.json").read_bytes() == config
 
 
 # -- the command line --------------------------------------------------------------------------------------------------------

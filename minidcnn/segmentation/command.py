@@ -72,6 +72,8 @@ def run(trainer: Trainer, request: Request) -> None:
     """Train to the end and say what came of it. A ValueError of the first step is about the options, too: sizes that do not suit the network."""
     epochs, folder = request.config.epochs, request.folder
     if trainer.epoch >= epochs:
+        if folder.pictures_are_old:  # the run broke off while it drew them
+            trainer.draw_pictures()
         print(f"the run in {folder} is complete ({trainer.epoch} of {epochs} epochs); --resume --epochs N goes on to a larger N")
         return
     print(trainer.describe())

@@ -31,6 +31,11 @@ class RunFolder:
         """Whether any file of a run is there."""
         return any(file.exists() for file in (self.config, self.metrics, self.last, self.best))
 
+    @property
+    def pictures_are_old(self) -> bool:
+        """Whether a picture is missing, or was drawn before the state was last saved."""
+        return not all(p.exists() and p.stat().st_mtime_ns >= self.last.stat().st_mtime_ns for p in (self.curves, self.predictions))
+
     def __str__(self) -> str:
         return str(self.path)
 

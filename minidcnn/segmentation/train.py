@@ -100,8 +100,7 @@ class Trainer:
                 self._save_last()
                 self.draw_curves()
                 raise
-        self.draw_curves()
-        self.draw_predictions(self._best_model())
+        self.draw_pictures()
         return self.history
 
     def _epoch(self) -> None:
@@ -202,7 +201,12 @@ class Trainer:
 
     def kept(self) -> str:
         """What is left of a run that broke off, in words."""
-        return f"{self.folder.last} keeps the state {self.saved}" if self.saved else "nothing was saved yet"
+        if not self.saved:
+            return "nothing was saved yet"
+        pictures = (
+            "; the run is complete, --resume draws its pictures" if self.epoch >= self.config.epochs and self.saved == self.so_far() else ""
+        )
+        return f"{self.folder.last} keeps the state {self.saved}{pictures}"
 
     def so_far(self) -> str:
         """How much is done, in words."""
@@ -283,7 +287,8 @@ class Trainer:
     def restore(self) -> None:
         """Take up the state in last.safetensors; without that file the run starts from its beginning, which is where it was.
 
-        CheckpointError if the file is damaged or does not fit, or if images or classes are others now.
+        CheckpointError if the file is damaged or does not fit, or if images or classes are others now; ValueError if more epochs are done than
+        the run shall have.
         """
         if not self.folder.last.exists():
             return
@@ -295,11 +300,16 @@ class Trainer:
             raise CheckpointError(
                 f"the run in {self.folder} was started {difference}: put the data back as it was, or start a new run with another --out"
             )
+        done = int(state["epoch"])
+        if done > self.config.epochs:
+            raise ValueError(
+                f"the run in {self.folder} has done {done} epochs, more than --epochs {self.config.epochs}: give at least {done}"
+            )
         load_weights(self.model, checkpoint)
         self.optimizer.load_state_dict(together(state["optimizer"], checkpoint.training_tensors))
         go_on(self.schedule, state["schedule"])
         self.scaler.load_state_dict(state.get("scaler", {}))
-        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        self.epoch, self.step = done, int(state["step"])
         self.loss_sum, self.loss_size, self.best = state["loss_sum"], state["loss_size"], state["best"]
         self.mean, self.std = checkpoint.info["mean"], checkpoint.info["std"]
         self.history = [entry for entry in self.folder.read_metrics() if entry["epoch"] <= self.epoch]
@@ -311,6 +321,11 @@ class Trainer:
         return model_of(load_checkpoint(self.folder.best)) if self.folder.best.exists() else self.model
 
     # -- pictures ----------------------------------------------------------------------------------------------------------------
+
+    def draw_pictures(self) -> None:
+        """Both, as they are at the end: predictions are the best network's."""
+        self.draw_curves()
+        self.draw_predictions(self._best_model())
 
     def draw_curves(self) -> None:
         """curves.png: losses and scores of all epochs."""

@@ -30,8 +30,8 @@ Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum 
 class Function:
     """A differentiable function; subclasses are frozen dataclasses of their static parameters.
 
-    `forward(*arrays)` returns an array, or several. `vjp(g, *needed)` returns one gradient per input, of its shape: a Tensor, None, or a
-    function that makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept
+    `forward(*arrays)` returns an array, or several. `vjp(g, *needed)` returns one gradient per input, of its shape and dtype: a Tensor, None,
+    or a function that makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept
     alive. Of several outputs, those from `differentiable` on are plain results (winners, statistics); with one differentiable output `g` is a
     Tensor, with more a tuple of Tensor or None.
     """
@@ -94,7 +94,7 @@ def listening(listener: Listener) -> Iterator[None]:
 class Node:
     """One application of a function: where its inputs came from and what its backward pass needs."""
 
-    __slots__ = ("__weakref__", "depth", "edges", "freed", "function", "saved", "serial", "shapes")
+    __slots__ = ("__weakref__", "depth", "edges", "freed", "function", "inputs", "saved", "serial")
     count: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, function: Function, inputs: Sequence[Tensor]) -> None:
@@ -111,7 +111,7 @@ class Node:
             else:
                 self.edges.append((t._node, t._index))
                 self.depth = max(self.depth, t._node.depth + 1)
-        self.shapes = [t._array.shape for t in inputs]  # which their gradients must have
+        self.inputs = [(t._array.shape, t._array.dtype) for t in inputs]  # which their gradients must have
 
     def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Keep what the function says it needs; optional inputs may be absent."""
@@ -163,10 +163,7 @@ def backward(output: Tensor, grad: Tensor | Array | float | None = None, retain_
         raise RuntimeError("backward: this tensor does not depend on anything that requires gradients (no_grad, detach, or no parameters?)")
     leaves: dict[int, tuple[Tensor, Tensor]] = {}
     seed = _seed(output, grad, "backward")
-    if output._node is None:
-        leaves[id(output)] = (output, seed)
-    else:
-        _walk([(output, seed)], None, leaves, retain_graph or create_graph, create_graph)
+    _walk([(output, seed)], None, leaves, retain_graph or create_graph, create_graph)
     taken = {id(_root(seed._array))}
     with Recording(create_graph):
         for leaf, g in leaves.values():
@@ -335,8 +332,8 @@ def _walk(
                 if edge is None or result is None or (useful is not None and not _is_useful(edge, useful, wanted)):
                     continue
                 g = result() if callable(result) else result
-                if not isinstance(g, Tensor) or g._array.shape != node.shapes[i]:
-                    raise _no_gradient(node.function, i, g, node.shapes[i])
+                if not isinstance(g, Tensor) or (g._array.shape, g._array.dtype) != node.inputs[i]:
+                    raise _no_gradient(node.function, i, g, *node.inputs[i])
                 arrive(edge, g)
                 del g
             del results, edges, node
@@ -353,12 +350,14 @@ def _demand_gradients(function: Function, results: Any, inputs: int) -> None:
     )
 
 
-def _no_gradient(function: Function, i: int, g: Any, shape: tuple[int, ...]) -> Exception:
-    """The error of a vjp whose gradient of input `i` is no Tensor, or one of another shape than the input."""
+def _no_gradient(function: Function, i: int, g: Any, shape: tuple[int, ...], dtype: Any) -> Exception:
+    """The error of a vjp whose gradient of input `i` is no Tensor, or one of another shape or dtype than the input."""
     where = f"{type(function).__name__}.vjp: the gradient of input {i}"
     if not isinstance(g, Tensor):
         return TypeError(f"{where} must be a Tensor or None, got {type(g).__name__}; wrap arrays as minidcnn.Tensor(array)")
-    return RuntimeError(f"{where} has shape {g.shape}, the input has {shape}; sum it over axes that were broadcast")
+    if g.shape != shape:
+        return RuntimeError(f"{where} has shape {g.shape}, the input has {shape}; sum it over axes that were broadcast")
+    return TypeError(f"{where} is {g.dtype}, the input {dtype}; give constants the input's dtype, as Tensor(array, dtype=x.dtype)")
 
 
 def _is_useful(edge: Tensor | tuple[Node, int], useful: dict[int, bool], wanted: Any) -> bool:

@@ -354,7 +354,9 @@ def _no_gradient(function: Function, i: int, g: Any, shape: tuple[int, ...], dty
     """The error of a vjp whose gradient of input `i` is no Tensor, or one of another shape or dtype than the input."""
     where = f"{type(function).__name__}.vjp: the gradient of input {i}"
     if not isinstance(g, Tensor):
-        return TypeError(f"{where} must be a Tensor or None, got {type(g).__name__}; wrap arrays as minidcnn.Tensor(array)")
+        return TypeError(
+            f"{where} must be a Tensor or None, got {type(g).__name__}; compute it from g by minidcnn's functions, not NumPy's"
+        )
     if g.shape != shape:
         return RuntimeError(f"{where} has shape {g.shape}, the input has {shape}; sum it over axes that were broadcast")
     return TypeError(f"{where} is {g.dtype}, the input {dtype}; give constants the input's dtype, as Tensor(array, dtype=x.dtype)")

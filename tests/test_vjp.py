@@ -41,7 +41,7 @@ def leaves() -> tuple[Tensor, Tensor]:
         (lambda g, a, b: (F.sum(g * b, 0), g * a, g), r"got 3 of them$"),
         (
             lambda g, a, b: ((g * b).numpy(), g * a),
-            r"gradient of input 0 must be a Tensor or None, got ndarray; wrap arrays as minidcnn.Tensor",
+            r"gradient of input 0 must be a Tensor or None, got ndarray; compute it from g by minidcnn's functions, not NumPy's$",
         ),
         (lambda g, a, b: (None, lambda: 2.0), r"gradient of input 1 must be a Tensor or None, got float"),
     ],

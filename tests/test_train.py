@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from minidcnn.backend import compiling
 from minidcnn.data import Arrays, DataError, Sample
 from minidcnn.interop import load_checkpoint, model_of
 from minidcnn.models import SegNet
-from minidcnn.segmentation import predict
+from minidcnn.segmentation import predict, train
 from minidcnn.segmentation.config import DATA_DEFAULTS, TrainConfig, defaults
 from minidcnn.segmentation.diagnose import TrainingError, out_of_memory
 from minidcnn.segmentation.evaluate import evaluate
@@ -109,9 +110,23 @@ def test_the_progress_bar_tells_loss_speed_and_time_left(capsys: pytest.CaptureF
         progress.say("a line")
         progress.bar.refresh()
     shown = capsys.readouterr()
-    assert "epoch 1/2" in shown.err and " 25%|" in shown.err and "loss 0.123, 16 images/s, 0:0" in shown.err and "left" in shown.err
+    assert re.search(r"epoch 1/2  25%\|[^|]*\| loss 0\.123, 16 images/s, 0:0\d left", shown.err)
     assert shown.out == "a line\n"
     assert [clock(s) for s in (0.4, 75, 3700)] == ["0:00", "1:15", "1:01:40"]
+
+
+def test_after_the_last_step_the_bar_says_what_goes_on_but_not_that_no_time_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = training.make(tmp_path / "run", training.options(epochs=2))
+    trainer.shown = True
+    monkeypatch.setattr(train, "REDRAW", -1.0)
+    trainer.fit()
+    shown = capsys.readouterr().err
+    assert re.search(r"epoch 1/2  50%\|[^|]*\| validating 3/3, 0:0\d left", shown)
+    assert re.search(r"epoch 2/2 100%\|[^|]*\| validating 3/3 *\r", shown) and "0:00 left" not in shown.partition("epoch 2/2 100%")[2]
+    assert len(re.findall(r"epoch 1/2  50%\|[^|]*\| drawing pictures", shown)) == 1
+    assert len(re.findall(r"epoch 2/2 100%\|[^|]*\| drawing pictures", shown)) == 2  # after that epoch, and at the end
 
 
 def test_the_first_step_is_no_measure_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:

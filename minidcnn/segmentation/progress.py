@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 from ..backend.compiling import on_compile
 
+_BAR = "{desc} {percentage:3.0f}%|{bar}|"
+
 
 class Progress:
     """A bar over all steps of a run with loss, images per second and time left, on stderr; quiet when that is no terminal.
@@ -26,9 +28,8 @@ class Progress:
         self.images, self.seconds = 0, 0.0  # of training steps, without validation
         self.shown = sys.stderr.isatty() if shown is None else shown
         self.bar: Any = tqdm(
-            total=total, initial=done, disable=not self.shown, leave=False, dynamic_ncols=True, file=sys.stderr,
-            bar_format="{desc} {percentage:3.0f}%|{bar}|{postfix}",
-        )  # fmt: skip
+            total=total, initial=done, disable=not self.shown, leave=False, dynamic_ncols=True, file=sys.stderr, bar_format=_BAR
+        )
 
     def step(self, epoch: str, loss: float, images: int, seconds: float) -> None:
         """One more step is done: of so many images, in so many seconds."""
@@ -37,17 +38,26 @@ class Progress:
             self.after_first = time.perf_counter()
         self.images += images
         self.seconds += seconds
-        if self.shown:
-            self.bar.set_description_str(epoch, refresh=False)
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {self.speed}, {clock(self.left)} left", refresh=False)
+        self.bar.set_description_str(epoch, refresh=False)
+        self._set(f"loss {loss:.3f}, {self.speed}{self._left()}")
         self.bar.update()
 
     def validating(self, epoch: str, done: int, total: int) -> None:
         """So many of the images held out are predicted."""
-        if self.shown:
-            self.bar.set_description_str(epoch, refresh=False)
-            self.bar.set_postfix_str(f"validating {done}/{total}, {clock(self.left)} left", refresh=False)
-            self.bar.refresh()
+        self.bar.set_description_str(epoch, refresh=False)
+        self.tell(f"validating {done}/{total}{self._left()}")
+
+    def tell(self, what: str) -> None:
+        """Show at once what goes on between steps."""
+        self._set(what)
+        self.bar.refresh()
+
+    def _set(self, what: str) -> None:
+        self.bar.bar_format = f"{_BAR} {what}"  # tqdm puts a comma before a postfix
+
+    def _left(self) -> str:
+        """Nothing after the last step: what is left then takes time, too, but nobody knows how much."""
+        return f", {clock(self.left)} left" if self.done < self.total else ""
 
     @property
     def speed(self) -> str:

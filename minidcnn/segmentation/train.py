@@ -86,21 +86,20 @@ class Trainer:
         """
         total, done = self.steps * self.config.epochs, self.epoch * self.steps + self.step
         quiet = np.errstate(all="ignore")  # NumPy need not warn of NaN: every step is checked
-        with (
-            Interrupt() as self.interrupt, Progress(total, done, shown=self.shown) as self.progress, quiet, self.graphs or nullcontext(),
-            compiling_said(self.shown),
-        ):  # fmt: skip
+        with Progress(total, done, shown=self.shown) as self.progress, compiling_said(self.shown), quiet:
             for warning in self.warnings:
                 self.progress.warn(warning)
             self.drawn = time.perf_counter()
-            try:
-                while self.epoch < self.config.epochs:
-                    self._epoch()
-            except Stopped:
-                self._save_last()
-                self.draw_curves()
-                raise
-        self.draw_pictures()
+            with Interrupt() as self.interrupt, self.graphs or nullcontext():
+                try:
+                    while self.epoch < self.config.epochs:
+                        self._epoch()
+                except Stopped:
+                    self._save_last()
+                    self.draw_curves()
+                    raise
+            self.progress.tell("drawing pictures")
+            self.draw_pictures()
         return self.history
 
     def _epoch(self) -> None:
@@ -129,6 +128,7 @@ class Trainer:
         self._save_last()
         self._report(entry, better)
         if time.perf_counter() - self.drawn > REDRAW:
+            self.progress.tell("drawing pictures")
             self.draw_curves()
             self.draw_predictions(self.model)
             self.drawn = time.perf_counter()

@@ -125,7 +125,12 @@ def check(dataset: Dataset) -> Report:
                 f"the brightest pixel of all is {brightest:.4f}, where 1 is white: say which value is white, for 12-bit images white=4095 "
                 f"(--white 4095)"
             )
-        notes += _size_notes(sizes)
+        if len(sizes) > 1:
+            height, width = (min(side) for side in zip(*sizes, strict=True))
+            notes.append(
+                f"the images differ in size, the smallest height is {height}, the smallest width {width}: training takes crops of one size "
+                f"(--crop), or whole images in batches of one"
+            )
     return Report(
         dataset.name,
         dataset.classes,
@@ -172,21 +177,6 @@ def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int],
         if images > read / 2:
             warnings.append(f"{images} of {read} masks hold nothing but {dataset.classes[k]}")
     return warnings
-
-
-def _size_notes(sizes: Counter[tuple[int, int]]) -> list[str]:
-    notes = []
-    if len(sizes) > 1:
-        notes.append("the images differ in size: crop them to one size for training, or use batches of one")
-    smallest = (min(h for h, _ in sizes), min(w for _, w in sizes))
-    if len(sizes) == 1:
-        fitting = max(m for m in (1, 2, 4, 8, 16, 32) if not any(n % m for n in smallest))
-        if fitting < 32:
-            larger = ", ".join(f"{size_text(tuple(-(-n // m) * m for n in smallest))} for {m}" for m in (8, 16, 32) if m > fitting)
-            notes.append(f"{size_text(smallest)} is divisible by {fitting}; networks of a larger stride need padding or crops: {larger}")
-    else:
-        notes.append(f"the smallest height is {smallest[0]}, the smallest width {smallest[1]}")
-    return notes
 
 
 def _sizes_text(sizes: dict[tuple[int, int], int]) -> str:

@@ -8,7 +8,8 @@
 //                   only, so the pixels are sorted into sh x sw phases (theorem T6 of docs/math) and each phase runs over its own taps:
 //                   no multiplication by inserted zeros. Grid (tiles of one phase's pixels, tiles of channels, groups x phases).
 // conv_weight       rows: output channels; columns: (tap, input channel); k = positions, split into parts that are added up in order by
-//                   sum_parts: the same bits every time. Grid (tiles of columns, tiles of channels, parts x groups).
+//                   sum_parts: the same bits every time. There are as many as fill rounds of blocks (`parts` in backend/cuda/base.py): before,
+//                   "at least 264 blocks" gave 270 or 288, a round for a few of them. Grid (tiles of columns, tiles of channels, parts x groups).
 // A bias, or in conv_forward batch norm's scale and offset in inference and ReLU, are applied on the way to memory and move nothing more.
 //
 // Operations: 2 N OH OW O KH KW C/G each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and

@@ -15,6 +15,7 @@ from test_cuda_kernels import REFERENCE, same
 
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import conv as cuda_conv
+from minidcnn.backend.cuda.base import parts
 from minidcnn.backend.cuda.source import source
 from minidcnn.testing import Conv, convs, integers, lay_out, layouts, seeds
 from minidcnn.window import Window
@@ -171,6 +172,46 @@ def test_threads_of_a_warp_read_different_banks(tensor: int) -> None:
             for k in range(0, 16, 4):
                 assert passes(along[lane % 16 + 16 * j, k], 4) == passes(along[lane // 16 + 16 * j, k], 4) == 1
                 assert passes(across[lane % 16 + 16 * j, k], 1) == passes(across[lane // 16 + 16 * j, k], 1) == 1
+
+
+# -- the shape of the work ----------------------------------------------------------------------------------------------------------------
+
+# (images, size, kernel, channels, output channels) of convolutions whose weights the three networks train
+UNET = [
+    *((16, 256 >> level, 3, 64 << level >> (first and level > 0), 64 << level) for level in range(5) for first in (True, False)),
+    *((16, 256 >> level, kernel, 128 << level, 64 << level) for level in range(4) for kernel in (2, 3)),
+]
+SEGNET = [(6, 224 >> level, 3, min(512, 64 << level), min(512, 64 << level)) for level in range(5)]
+FCN = [(1, 22, 7, 512, 4096), (1, 16, 1, 4096, 4096), (1, 16, 1, 4096, 21)]
+
+
+@pytest.mark.skipif(ON_DEVICE, reason="launches nothing")
+@pytest.mark.parametrize(("precision", "capability"), [("float32", (8, 0)), ("tf32", (8, 0)), ("float16", (9, 0))])
+@pytest.mark.parametrize("layer", [*UNET, *SEGNET, *FCN])
+def test_gradients_of_weights_leave_no_multiprocessor_idle(layer: tuple[int, ...], precision: str, capability: tuple[int, int]) -> None:
+    """Parts fill rounds of 264 blocks: at most a sixth of a round's places are empty, where there are enough positions to share out."""
+    n, size, kernel, channels, outputs = layer
+    kernels, grids = simulated(precision=precision, capability=capability), {}
+    kernels.launcher.launch = lambda grid, block, file, kernel, *rest, **named: grids.update({kernel: (grid, rest)})
+    dtype = np.float16 if precision == "float16" else np.float32
+    window = Window((kernel, kernel), padding=(kernel // 2, kernel // 2)) if kernel % 2 else Window((2, 2), (2, 2))
+    oh, ow = window.positions((size, size))
+    x, y = np.empty((n, size, size, channels), dtype), np.empty((n, oh, ow, outputs), dtype)  # only their shapes matter
+    kernels.conv2d_weight(x.transpose(0, 3, 1, 2), y.transpose(0, 3, 1, 2), window)
+    grid, (_, _, _, sums, _, share, *_) = grids["conv_weight"]
+    blocks, most = int(np.prod(grid)), -(-n * oh * ow // 256)
+    waste = -(-blocks // 264) * 264 / blocks
+    assert waste <= 7 / 6 or grid[2] == most, (grid, waste)
+    assert sums.shape[0] == grid[2] <= most and share * (grid[2] - 1) < n * oh * ow <= share * grid[2]
+    assert sums.nbytes <= max(4 * outputs * channels * kernel**2, 6 * 264 * 128 * 128 * 4)
+
+
+def test_parts_fill_rounds() -> None:
+    """Of the numbers of parts that rounds have room for, not the next larger one, which would begin a round for a few blocks."""
+    found = {blocks: parts(blocks, 1 << 10) for blocks in (1, 5, 9, 18, 36, 72, 144, 288, 576, 2000)}
+    assert found == {1: 264, 5: 52, 9: 29, 18: 29, 36: 7, 72: 11, 144: 7, 288: 5, 576: 2, 2000: 1}
+    assert [parts(9, most) for most in (1, 2, 28, 29, 30)] == [1, 2, 28, 29, 29]
+    assert parts(5, 1 << 10, together=8) == 211
 
 
 # -- groups -------------------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,9 @@ from .launcher import BLOCK, WGMMA, Launcher
 CHANNELS = 4  # of a thread, at most
 TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
 ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
-WANTED_BLOCKS = 264  # two on each multiprocessor of a large GPU: a product is split into parts until there are so many
+MULTIPROCESSORS = 132  # an H200's, among which work is shared out on any GPU: the bits of sums in parts depend on it
+MOST_ROUNDS = 6  # of blocks, that a product is split into parts for
+PART = 0.03  # of the time of a round: writing its blocks' sums and reading them again
 MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest
 
 
@@ -43,7 +46,7 @@ class CudaBase(Kernels):
 
     def tile(self, rows: int, columns: int, like: Array, batches: int = 1) -> tuple[int, tuple[str, ...]]:
         """Rows and columns of a block's tile of so large products, and the definitions that choose it in kernels/tile.cuh."""
-        large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= WANTED_BLOCKS // 2
+        large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= MULTIPROCESSORS
         return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
 
     def best(self, size: int, defines: tuple[str, ...], rows: int, columns: int, times: int, along_k: bool) -> tuple[Pair, tuple[str, ...]]:
@@ -59,7 +62,7 @@ class CudaBase(Kernels):
             return (128, 128), (*defines, WGMMA)
         others = tuple(d for d in defines if d != "SMALL=1")
         for across, shape in ((128, ("SMALL=0",)), (64, ("SMALL=1", "TALL=1"))):
-            if rows > 64 and columns > across - 64 and times * -(-rows // 128) * -(-columns // across) >= WANTED_BLOCKS // 2:
+            if rows > 64 and columns > across - 64 and times * -(-rows // 128) * -(-columns // across) >= MULTIPROCESSORS:
                 return (128, across), (*shape, *others, WGMMA)
         return (size, size), defines
 
@@ -76,6 +79,18 @@ class CudaBase(Kernels):
         down = BLOCK // across
         grid = rows, min(-(-columns // down), MOST), min(-(-channels // (across * CHANNELS)), MOST)
         self.launcher.launch(grid, (across, down), file, kernel, dtype, *arguments, defines=defines)
+
+
+@functools.lru_cache(1 << 12)
+def parts(blocks: int, most: int, together: int = 2) -> int:
+    """How many parts, at most `most`, to split the sums of so many blocks into, with `together` blocks on a multiprocessor at a time.
+
+    Parts fill whole rounds of the GPU, as far as they can: of the last round, what has no blocks stands idle. So for each number of rounds there is
+    one number of parts to consider, the largest that fits; of these the one that wastes least, where more sums cost something too.
+    """
+    room = together * MULTIPROCESSORS
+    fitting = {max(1, min(most, rounds * room // blocks)) for rounds in range(1, MOST_ROUNDS + 1)}
+    return min(sorted(fitting), key=lambda p: -(-p * blocks // room) * room / (p * blocks) + PART * p * blocks / room)
 
 
 def geometry(n: int, c: int, window: Window, size: Pair, out: Pair) -> tuple[int, ...]:

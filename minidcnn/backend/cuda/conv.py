@@ -7,7 +7,7 @@ import math
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..half import sum_dtype
-from .base import ASYNC, MOST, WANTED_BLOCKS, CudaBase, geometry
+from .base import ASYNC, MOST, CudaBase, geometry, parts
 from .launcher import BLOCK, LIMIT, WGMMA
 
 FILE, DIRECT = "conv.cu", "direct.cu"
@@ -108,14 +108,13 @@ class CudaConv(CudaBase):
         defines += self._copies(x, y, inputs, outputs), f"GROUPED={int(groups > 1)}"
         (down, across), defines = self.best(tile, defines, outputs, columns, groups * -(-positions // 256), along_k=False)
         blocks = -(-columns // across) * -(-outputs // down) * groups
-        parts = max(1, min(-(-positions // 256), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (o * columns), MOST // groups))
-        share = -(-positions // parts)
-        parts = -(-positions // share)
+        share = -(-positions // parts(blocks, min(-(-positions // 256), (LIMIT - 1) // (o * columns), MOST // groups)))
+        count = -(-positions // share)
         w = self.xp.empty((o, *window.kernel, inputs), x.dtype)
-        sums = self.xp.empty((parts, o, columns), sum_dtype(x.dtype))
-        grid = -(-columns // across), -(-outputs // down), parts * groups
+        sums = self.xp.empty((count, o, columns), sum_dtype(x.dtype))
+        grid = -(-columns // across), -(-outputs // down), count * groups
         self.launcher.launch(grid, (256,), FILE, "conv_weight", x.dtype, x, y, sums, o, share, *at, defines=defines)
-        self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, parts, w.size, defines=defines)
+        self.launcher.over(w.size, FILE, "sum_parts", x.dtype, sums, w, count, w.size, defines=defines)
         return nchw(w)
 
     def _directly(self, groups: int, inputs: int, outputs: int, phases: int = 1) -> bool:
@@ -131,13 +130,12 @@ class CudaConv(CudaBase):
         down = -(-columns // tall)
         wide, rows = -(-o // across), n * oh
         # a thread has one result, and so little to do at a time that it takes more of them to fill a GPU than tiles
-        parts = max(1, min(rows, -(-4 * WANTED_BLOCKS // (wide * tall)), (LIMIT - 1) // (o * columns)))
-        share = -(-rows // parts)
-        parts = -(-rows // share)
+        share = -(-rows // parts(wide * tall, min(rows, (LIMIT - 1) // (o * columns)), together=8))
+        count = -(-rows // share)
         w = self.xp.empty((*window.kernel, inputs, o), x.dtype)
-        sums = self.xp.empty((parts, columns, o), sum_dtype(x.dtype))
-        self.launcher.launch((wide, tall, parts), (across, down), DIRECT, "direct_weight", x.dtype, x, y, sums, o, share, *at)
-        self.launcher.over(w.size, DIRECT, "sum_parts", x.dtype, sums, w, parts, w.size)
+        sums = self.xp.empty((count, columns, o), sum_dtype(x.dtype))
+        self.launcher.launch((wide, tall, count), (across, down), DIRECT, "direct_weight", x.dtype, x, y, sums, o, share, *at)
+        self.launcher.over(w.size, DIRECT, "sum_parts", x.dtype, sums, w, count, w.size)
         return w.transpose(3, 2, 0, 1)  # type: ignore[no-any-return]
 
     def _copies(self, a: Array, b: Array, *channels: int) -> str:

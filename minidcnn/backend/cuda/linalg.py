@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays import Array, memory_order
 from ..half import sum_dtype
-from .base import ASYNC, WANTED_BLOCKS, CudaBase
+from .base import ASYNC, CudaBase, parts
 from .launcher import LIMIT
 
 FILE = "gemm.cu"
@@ -37,16 +37,15 @@ class CudaLinalg(CudaBase):
         defines += f"A_ALONG_K={int(a_along)}", f"B_ALONG_K={int(b_along)}", f"ASYNC={int(copies)}"
         (down, across), defines = self.best(size, defines, m, n, batches * -(-k // SHORTEST), a_along and b_along)
         blocks = batches * -(-m // down) * -(-n // across)
-        parts = max(1, min(-(-k // SHORTEST), -(-WANTED_BLOCKS // blocks), (LIMIT - 1) // (batches * m * n)))
-        share = -(-k // (parts * STEP)) * STEP
-        parts = -(-k // share)
+        share = -(-k // (parts(blocks, min(-(-k // SHORTEST), (LIMIT - 1) // (batches * m * n))) * STEP)) * STEP
+        count = -(-k // share)
         c: Array = self.xp.empty((*leading, m, n), a.dtype)
-        sums = self.xp.empty((parts, c.size), sum_dtype(a.dtype)) if parts > 1 else None
+        sums = self.xp.empty((count, c.size), sum_dtype(a.dtype)) if count > 1 else None
         strides = a_outer, a_inner, *at[-2:], b_outer, b_inner, *bt[-2:]
-        arguments = _run(a), _run(b), c, sums, m, n, k, share, inner, parts, *strides
-        self.launcher.launch((blocks * parts,), (256,), FILE, "gemm", a.dtype, *arguments, defines=defines)
+        arguments = _run(a), _run(b), c, sums, m, n, k, share, inner, count, *strides
+        self.launcher.launch((blocks * count,), (256,), FILE, "gemm", a.dtype, *arguments, defines=defines)
         if sums is not None:
-            self.launcher.over(c.size, FILE, "sum_parts", a.dtype, sums, c, parts, c.size, defines=defines)
+            self.launcher.over(c.size, FILE, "sum_parts", a.dtype, sums, c, count, c.size, defines=defines)
         return c
 
     def _runs(self, a: Array, leading: tuple[int, int], row: tuple[int, int], k: tuple[int, int]) -> tuple[bool, bool]:

@@ -25,7 +25,25 @@ def test_the_table_of_classes() -> None:
         "  sky         0.2500  0.4000    0.1250",
         "  road             -       -         -",
         "  background  0.5000  0.6667    1.0000",
+        "  -: no held-out pixel is of the class, and none was taken for it; the mean leaves it out",
     ]
+    assert len(command.class_table(["sky"], {key: [0.5] for key in entry}).splitlines()) == 2
+
+
+@pytest.mark.parametrize("data", ["cells", "folder"])
+def test_a_class_that_no_held_out_image_has_is_warned_of(data: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Its score is undefined, so that a network which never finds it may have the best mean IoU there is."""
+    train = training.arrays(rng, 3, (16, 24), classes=4)
+    background = Arrays(train.images, [np.where(mask == 1, 1, 0) for mask in train.masks], 4)
+    trainer = training.make(tmp_path, training.options(data=data, root="x" if data == "folder" else None), (train, background))
+    (warning,) = trainer.warnings
+    assert warning == (
+        "arrays: no pixel is class 2, class 3: the scores, by which the best epoch is chosen, cannot tell how well it is found; "
+        "hold out images that have it" + ", in folders train/ and val/" * (data == "folder")
+    )
+    for i, pair in enumerate([(train, train), (background, background)]):  # what is not learned either is told of the training images
+        warnings = training.make(tmp_path / f"others-{i}", data=pair).warnings
+        assert not any("cannot tell" in warning for warning in warnings) and bool(warnings) == i
 
 
 def test_a_run_tells_what_it_trains_and_its_best_epoch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,6 +123,8 @@ def class_table(classes: Sequence[str], entry: Mapping[str, Any]) -> str:
     for name, *scores in zip(classes, *columns, strict=True):
         iou, dice, accuracy = ("-" if s is None else f"{s:.4f}" for s in scores)
         lines.append(f"  {name:<{width}}  {iou:>6}  {dice:>6}  {accuracy:>8}")
+    if None in entry["val_iou"]:
+        lines.append("  -: no held-out pixel is of the class, and none was taken for it; the mean leaves it out")
     return "\n".join(lines)
 
 

@@ -33,6 +33,7 @@ from ..data import (
 )
 from ..data.sample import size_text
 from ..data.transforms.geometry import pad_sample
+from ..nn.state import some
 from ..optim import lr_scheduler
 from .config import TrainConfig
 
@@ -75,10 +76,16 @@ def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmente
         if "scale" in config.augment:
             raise DataError(f"--augment scale makes images of many sizes, which {way_out}")
         if len({model.suitable_size(size) for size in sizes}) > 1:
-            some = ", ".join(map(size_text, sizes[:3])) + (", ..." if len(sizes) > 3 else "")
-            raise DataError(f"{train.name}: images of {len(sizes)} sizes ({some}) {way_out}")
+            raise DataError(f"{train.name}: images of {len(sizes)} sizes ({some(map(size_text, sizes))}) {way_out}")
     for warning in reports[0].warnings:
         warn(f"{train.name}: {warning}")
+    learned, measured = (report.counts.pixels > 0 for report in reports)
+    if unmeasured := [name for name, missing in zip(train.classes, learned & ~measured, strict=True) if missing]:
+        way_out = ", in folders train/ and val/" if config.data == "folder" else ""
+        warn(
+            f"{val.name}: no pixel is {some(unmeasured)}: the scores, by which the best epoch is chosen, cannot tell how well it is found; "
+            f"hold out images that have it{way_out}"
+        )
     return reports[0].counts
 
 

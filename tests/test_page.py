@@ -123,6 +123,15 @@ def test_links_from_the_page_lead_somewhere(built: Elements) -> None:
         assert path or anchor in identifiers, target
 
 
+def test_the_page_and_the_chapters_know_of_each_other(built: Elements) -> None:
+    math = PAGE.parent / "math"
+    assert "(../transposed-convolution.html)" in (math / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[T(\d+):", (math / "13-theorems.md").read_text(encoding="utf-8"), re.M)
+    assert f"T1 to T{listed[-1]} are their theorems" in BUILT.read_text(encoding="utf-8")
+    named = {number for group in re.findall(r"\((T\d+(?:, T\d+)*)\)", built.inside["script"]) for number in re.findall(r"\d+", group)}
+    assert {"1", "5", "6", "8", "9", "13", "15"} <= named <= set(listed)
+
+
 # -- the programs that it shows -------------------------------------------------------------------------------------------------------
 
 ASK = """

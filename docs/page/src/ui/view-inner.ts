@@ -38,7 +38,7 @@ export class InnerView implements View {
     const another = () => change(Number(this.probe.value) >= limits[1] ? limits[0] : Number(this.probe.value) + 1);
     this.element = section(
       this.id,
-      "⟨Cx, y⟩ = ⟨x, Cᵀy⟩",
+      "⟨Cx, y⟩ = ⟨x, Cᵀy⟩ (T1)",
       this.lead,
       h(
         "div",

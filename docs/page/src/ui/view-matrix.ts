@@ -50,7 +50,7 @@ export class MatrixView implements View {
       ),
       this.pictures[1].element,
     );
-    this.element = section(this.id, "The matrix C and its transpose", this.lead, this.tables, this.drawn);
+    this.element = section(this.id, "The matrix C and its transpose (T1)", this.lead, this.tables, this.drawn);
   }
 
   show(result: Result): boolean {

@@ -18,7 +18,7 @@ export class OverlapView implements View {
 
   constructor(context: Context) {
     this.grid = new GridView({ id: "overlap-grid", select: (i, j) => context.select({ kind: this.large, at: [i, j] }) });
-    this.element = section(this.id, "Overlap count", this.lead, this.grid.element, this.verdict);
+    this.element = section(this.id, "Overlap count (T8)", this.lead, this.grid.element, this.verdict);
   }
 
   show(result: Result): boolean {

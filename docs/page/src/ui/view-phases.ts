@@ -17,7 +17,7 @@ export class PhasesView implements View {
   private cards: Card[] = [];
 
   constructor(private readonly context: Context) {
-    this.element = section(this.id, "Phases and their sums", this.lead, this.list, this.verdict);
+    this.element = section(this.id, "Phases and their sums (T6, T7, T9)", this.lead, this.list, this.verdict);
   }
 
   show(result: Result): boolean {

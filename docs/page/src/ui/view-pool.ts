@@ -27,7 +27,7 @@ export class PoolView implements View {
     this.wins = new GridView({ id: "pool-wins", tone: "none", select: input });
     this.element = section(
       this.id,
-      "Indices and unpooling",
+      "Indices and unpooling (T15, T16)",
       this.lead,
       h("div", { class: "figures" }, this.indices.element, this.unpooled.element, this.overwritten.element, this.wins.element),
       this.verdict,

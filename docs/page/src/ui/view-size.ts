@@ -13,7 +13,7 @@ export class SizeView implements View {
   private readonly body = h("div");
 
   constructor() {
-    this.element = section(this.id, "The size of the output", this.lead, this.body);
+    this.element = section(this.id, "The size of the output (T3, T4, T18)", this.lead, this.body);
   }
 
   show(result: Result): boolean {

@@ -44,7 +44,7 @@ export class StepperView implements View {
     this.product = new GridView({ id: "step-product", select: (i, j) => context.selectSmall(i, j) });
     this.element = section(
       this.id,
-      "im2col, matrix product, col2im",
+      "im2col, matrix product, col2im (T13)",
       this.lead,
       h(
         "div",

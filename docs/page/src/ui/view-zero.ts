@@ -39,7 +39,7 @@ export class ZeroView implements View {
     this.output = new GridView({ id: "zero-output", tone: "none", select: (i, j) => context.selectLarge(i, j) });
     this.element = section(
       this.id,
-      "Zero insertion and the flipped kernel",
+      "Zero insertion and the flipped kernel (T5)",
       this.lead,
       h(
         "div",

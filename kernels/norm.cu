@@ -1,12 +1,14 @@
 // Batch norm on channels-last images, seen as rows of C channels: x (M, C), M = N H W. Also plain sums over rows.
 //
 // Reductions take two steps. 1: a block of 32 channels x 8 rows runs over its share of the rows; lanes are channels, so a warp reads runs
-// of memory; partial results of every share go to (shares, C) arrays in double. 2: one thread per channel combines the shares in order:
-// the same bits every time.
+// of memory; partial results of every share go to (shares, C) arrays in double. 2: a block of 8 channels x 32 rows combines the shares, each
+// row every 32nd of them, then the rows in order: the same bits every time.
 //
 // moments, row_sums   step 1 over x: M C numbers read. Grid (C / 32, shares) of blocks of 32 x 8; about 1024 blocks, at least 64 rows a share.
 // gradient_sums       step 1 over g and x: 2 M C numbers read. The same launch.
-// combine_moments, add_shares   step 2: a thread for each channel over all shares, 2 shares C or shares C doubles. Little work, little parallel.
+// combine_moments, add_shares   step 2: 2 shares C doubles, the former of them twice, or shares C; eight loads of a thread are under way. Tried before: a
+//                     thread for each channel over all shares, the moments one share after the other by the update of Chan, Golub & LeVeque (1979),
+//                     which divides each time; and the GPU has nothing else to do meanwhile.
 // normalize           threads (channels, rows), 32 x 8 for 32 channels and more, up to four channels each: 2 M C numbers, one read, one written.
 //                     Tried before: a thread for each element of all, which had to divide to know its channel.
 // normalize_grad      the same: 3 M C numbers, g and x read, dx written.
@@ -20,15 +22,14 @@
 
 constexpr int LANES = 32, ROWS = 8;
 
-// Adds v over the 8 rows of the block, in order; the result is valid where threadIdx.y is 0.
+// Adds v over the rows of the block, in order; every row gets the total.
 __device__ __forceinline__ double over_rows(double v) {
-    __shared__ double part[ROWS][LANES];
+    __shared__ double part[256];
     __syncthreads();  // part[] may still be read from the call before
-    part[threadIdx.y][threadIdx.x] = v;
+    part[threadIdx.y * blockDim.x + threadIdx.x] = v;
     __syncthreads();
     double total = 0;
-    if (threadIdx.y == 0)
-        for (int r = 0; r < ROWS; r++) total += part[r][threadIdx.x];
+    for (int r = 0; r < blockDim.y; r++) total += part[r * blockDim.x + threadIdx.x];
     return total;
 }
 
@@ -51,20 +52,26 @@ moments(const Real* __restrict__ x, double* __restrict__ means, double* __restri
     }
 }
 
-// The shares' moments combined: mean and biased variance of each channel (Chan, Golub & LeVeque, 1979).
+// The shares' moments combined: mean and biased variance of each channel. Two passes, as over the pixels: the means' mean, taken from the first of
+// them, which keeps its digits; then what is squared inside the shares and between them.
 extern "C" __global__ void __launch_bounds__(256)
 combine_moments(const double* __restrict__ means, const double* __restrict__ squares, double* __restrict__ mean, double* __restrict__ var, int rows,
                 int channels, int share, int shares) {
-    FOR_EACH(c, channels) {
-        double count = 0, m = 0, q = 0;
-        for (int s = 0; s < shares; s++) {
-            double more = min(share, rows - s * share), d = means[s * channels + c] - m, part = more / (count + more);
-            q += squares[s * channels + c] + d * d * count * part;
-            m += d * part;
-            count += more;
-        }
+    const int c = blockIdx.x * blockDim.x + threadIdx.x, end = c < channels ? shares : 0;
+    const double first = end ? means[c] : 0;
+    double sum = 0, square = 0;
+    #pragma unroll 8
+    for (int s = threadIdx.y; s < end; s += blockDim.y) sum += min(share, rows - s * share) * (means[s * channels + c] - first);
+    const double m = first + over_rows(sum) / rows;
+    #pragma unroll 8
+    for (int s = threadIdx.y; s < end; s += blockDim.y) {
+        const double d = means[s * channels + c] - m;
+        square += squares[s * channels + c] + min(share, rows - s * share) * (d * d);
+    }
+    square = over_rows(square);
+    if (end && threadIdx.y == 0) {
         mean[c] = m;
-        var[c] = q / count;
+        var[c] = square / rows;
     }
 }
 
@@ -134,11 +141,12 @@ row_sums(const Real* __restrict__ x, double* __restrict__ sums, int rows, int ch
     if (c < channels && threadIdx.y == 0) sums[blockIdx.y * channels + c] = s;
 }
 
-// (shares, C) added up by channel, in order.
+// (shares, C) added up by channel.
 extern "C" __global__ void __launch_bounds__(256) add_shares(const double* __restrict__ parts, Real* __restrict__ out, int channels, int shares) {
-    FOR_EACH(c, channels) {
-        double total = 0;
-        for (int s = 0; s < shares; s++) total += parts[s * channels + c];
-        out[c] = Real(total);
-    }
+    const int c = blockIdx.x * blockDim.x + threadIdx.x, end = c < channels ? shares : 0;
+    double total = 0;
+    #pragma unroll 8
+    for (int s = threadIdx.y; s < end; s += blockDim.y) total += parts[s * channels + c];
+    total = over_rows(total);
+    if (end && threadIdx.y == 0) out[c] = Real(total);
 }

@@ -89,6 +89,17 @@ def test_statistics_of_many_rows_in_many_shares(rng: np.random.Generator) -> Non
     np.testing.assert_allclose(var, wide.var((0, 2, 3)), rtol=1e-5)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e6])
+def test_statistics_keep_their_digits_whatever_the_mean(offset: float) -> None:
+    """In float64, over more shares than threads take at a time, the last smaller than the others."""
+    x = normal((2, 9, 197, 179), 0, np.float64) * np.linspace(0.1, 3, 9)[:, None, None] + offset
+    mean, var = simulated(order=2).batch_norm_stats(x)
+    wide = x.astype(np.longdouble)
+    exact = wide.mean((0, 2, 3))
+    np.testing.assert_allclose(mean - exact, 0, atol=4e-16 * max(1.0, abs(offset)))
+    np.testing.assert_allclose(var, ((wide - exact[:, None, None]) ** 2).mean((0, 2, 3)), rtol=1e-11)
+
+
 @pytest.mark.parametrize("where", [(0, 0, 0), (1, 30, 65)])
 def test_statistics_around_one_pixel_unlike_the_others(where: tuple[int, int, int]) -> None:
     """Squared distances from it would hide those of all the others: it is the shift of one share at most."""

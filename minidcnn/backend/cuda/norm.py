@@ -11,6 +11,7 @@ from .base import CudaBase
 
 FILE = "norm.cu"
 BLOCK = (32, 8)  # channels, rows
+SHARES_BLOCK = (8, 32)  # channels, rows of threads that take shares
 WANTED_BLOCKS = 1024
 FEWEST_ROWS = 64  # of a share
 
@@ -28,7 +29,7 @@ class CudaNorm(CudaBase):
         means, squares = (xp.empty((shares, c), "float64") for _ in range(2))
         mean, var = (xp.empty(c, "float64") for _ in range(2))
         self.launcher.launch(_grid(c, shares), BLOCK, FILE, "moments", x.dtype, self._rows(x), means, squares, rows, c, share)
-        self.launcher.over(c, FILE, "combine_moments", x.dtype, means, squares, mean, var, rows, c, share, shares)
+        self._combine(c, "combine_moments", x.dtype, means, squares, mean, var, rows, c, share, shares)
         return mean, var
 
     def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
@@ -95,8 +96,12 @@ class CudaNorm(CudaBase):
     def _added(self, parts: Array, dtype: Any) -> Array:
         shares, c = parts.shape
         out: Array = self.xp.empty(c, dtype)
-        self.launcher.over(c, FILE, "add_shares", dtype, parts, out, c, shares)
+        self._combine(c, "add_shares", dtype, parts, out, c, shares)
         return out
+
+    def _combine(self, channels: int, kernel: str, dtype: Any, *arguments: Any) -> None:
+        """Launch a kernel over the shares of each channel."""
+        self.launcher.launch((-(-channels // SHARES_BLOCK[0]),), SHARES_BLOCK, FILE, kernel, dtype, *arguments)
 
 
 def _grid(channels: int, shares: int) -> tuple[int, int]:

@@ -30,10 +30,10 @@ Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum 
 class Function:
     """A differentiable function; subclasses are frozen dataclasses of their static parameters.
 
-    `forward(*arrays)` returns an array, or several. `vjp(g, *needed)` returns one gradient per input, of its shape and dtype: a Tensor, None,
-    or a function that makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`: nothing else is kept
-    alive. Of several outputs, those from `differentiable` on are plain results (winners, statistics); with one differentiable output `g` is a
-    Tensor, with more a tuple of Tensor or None.
+    `forward(*arrays)` returns an array, or a tuple of them. `vjp(g, *needed)` returns one gradient per input, of its shape and dtype: a
+    Tensor, None, or a function that makes it. `needed` are the inputs at positions `needs_inputs`, then the outputs at `needs_outputs`:
+    nothing else is kept alive. Of several outputs, those from `differentiable` on are plain results (winners, statistics); with one
+    differentiable output `g` is a Tensor, with more a tuple of Tensor or None.
     """
 
     needs_inputs: ClassVar[tuple[int, ...]] = ()
@@ -62,6 +62,9 @@ class Function:
             raise not_a_tensor(type(self).__name__.lower(), *inputs) from None
         result = self.forward(*inside)
         arrays: tuple[Array, ...] = result if isinstance(result, tuple) else (result,)
+        for a in arrays:
+            if isinstance(a, Tensor) or not hasattr(a, "dtype"):
+                raise TypeError(f"{type(self).__name__}.forward: return an array or a tuple of arrays, got a {type(a).__name__}")
         storage = inputs[0]._storage if self.view and _root(arrays[0]) is _root(inside[0]) else None
         if not is_grad_enabled() or True not in [t.requires_grad for t in inputs]:
             tensors = tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
@@ -191,10 +194,8 @@ def grad(
     RuntimeError, or with `allow_unused` gets zeros.
     """
     outs, ins = _tensors("output", outputs), _tensors("input", inputs)
-    if grad_outputs is None or isinstance(grad_outputs, int | float) or hasattr(grad_outputs, "dtype"):
-        seeds: list[Any] = [grad_outputs] * len(outs)
-    else:
-        seeds = list(grad_outputs)
+    given: Any = grad_outputs
+    seeds = [given] * len(outs) if given is None or isinstance(given, int | float) or hasattr(given, "dtype") else list(given)
     if len(seeds) != len(outs):
         raise ValueError(f"grad: {len(outs)} outputs need as many grad_outputs, got {len(seeds)}")
     for i, t in enumerate(ins):
@@ -354,9 +355,7 @@ def _no_gradient(function: Function, i: int, g: Any, shape: tuple[int, ...], dty
     """The error of a vjp whose gradient of input `i` is no Tensor, or one of another shape or dtype than the input."""
     where = f"{type(function).__name__}.vjp: the gradient of input {i}"
     if not isinstance(g, Tensor):
-        return TypeError(
-            f"{where} must be a Tensor or None, got {type(g).__name__}; compute it from g by minidcnn's functions, not NumPy's"
-        )
+        return TypeError(f"{where} must be a Tensor or None, got {type(g).__name__}; compute it by minidcnn's functions, not NumPy's")
     if g.shape != shape:
         return RuntimeError(f"{where} has shape {g.shape}, the input has {shape}; sum it over axes that were broadcast")
     return TypeError(f"{where} is {g.dtype}, the input {dtype}; give constants the input's dtype, as Tensor(array, dtype=x.dtype)")

@@ -1,4 +1,4 @@
-"""What a vjp of one's own may return, and the sentences that answer what it may not."""
+"""What a forward and a vjp of one's own may return, and the sentences that answer what it may not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidcnn import Function, Tensor, grad
+from minidcnn import Function, Tensor, check_grads, grad
 from minidcnn import functional as F
 
 
@@ -31,6 +31,46 @@ def leaves() -> tuple[Tensor, Tensor]:
     return Tensor(np.array([1.0, 2, 3]), requires_grad=True), Tensor(np.array([[3.0, 4, 5], [6, 7, 8]]), requires_grad=True)
 
 
+@dataclass(frozen=True)
+class Squares(Function):
+    """x^2; as what its forward returns it is for the test to say."""
+
+    returns: Callable[[Any], Any]
+    needs_inputs = (0,)
+
+    def forward(self, x):
+        return self.returns(x * x)
+
+    def vjp(self, g, x):
+        return (g * x * 2,)
+
+
+@pytest.mark.parametrize(
+    ("returns", "kind"),
+    [
+        (Tensor, "Tensor"),
+        (lambda y: [y, y], "list"),
+        (lambda y: None, "NoneType"),
+        (lambda y: float(y[0]), "float"),
+        (lambda y: (y, Tensor(y)), "Tensor"),
+    ],
+)
+def test_a_forward_that_returns_anything_but_arrays_is_refused(returns, kind: str) -> None:
+    sentence = rf"^Squares.forward: return an array or a tuple of arrays, got a {kind}$"
+    for x in (leaves()[0], leaves()[0].detach()):
+        with pytest.raises(TypeError, match=sentence):
+            Squares(returns)(x)
+    with pytest.raises(TypeError, match=sentence):
+        check_grads(Squares(returns), [np.array([1.0, 2, 3])])
+
+
+def test_a_forward_may_return_a_scalar_of_numpy() -> None:
+    x = Tensor(np.array(3.0), requires_grad=True)
+    y = Squares(lambda y: y[()])(x)
+    y.backward()
+    assert y.item() == 9 and x.grad.item() == 6 and y.shape == ()
+
+
 @pytest.mark.parametrize(
     ("returns", "sentence"),
     [
@@ -41,7 +81,7 @@ def leaves() -> tuple[Tensor, Tensor]:
         (lambda g, a, b: (F.sum(g * b, 0), g * a, g), r"got 3 of them$"),
         (
             lambda g, a, b: ((g * b).numpy(), g * a),
-            r"gradient of input 0 must be a Tensor or None, got ndarray; compute it from g by minidcnn's functions, not NumPy's$",
+            r"gradient of input 0 must be a Tensor or None, got ndarray; compute it by minidcnn's functions, not NumPy's$",
         ),
         (lambda g, a, b: (None, lambda: 2.0), r"gradient of input 1 must be a Tensor or None, got float"),
     ],

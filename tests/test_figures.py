@@ -206,6 +206,14 @@ def test_colours_stay_apart_for_colour_blind_eyes(eye: str) -> None:
         assert min(np.linalg.norm(a - b) for a, b in combinations(seen[:classes], 2)) > least
 
 
+@pytest.mark.parametrize(("eye", "classes", "least"), [("all cones", 24, 30), *((eye, 12, 17) for eye in EYES)])
+def test_wrong_is_the_colour_of_no_class(eye: str, classes: int, least: int) -> None:
+    """Nor of the pale image below it."""
+    others = np.concatenate([figures.default_palette(classes), np.arange(165, 256, 10, np.uint8)[:, None].repeat(3, 1)])
+    (wrong,) = lab(WRONG[None], EYES[eye])
+    assert np.linalg.norm(lab(others, EYES[eye]) - wrong, axis=1).min() > least
+
+
 # -- predictions -------------------------------------------------------------------------------------------------------------------------
 
 CLASSES = ("background", "cell", "wall")

@@ -25,7 +25,7 @@ __all__ = ["confusion", "curves", "default_palette", "index_png", "overlay", "pr
 Row: TypeAlias = tuple[Array, Array, Array, float | None]  # rgb, truth, prediction, part right
 
 TRAIN, VAL, OTHER = "#1f77b4", "#e6781e", "#28825a"
-WRONG = np.array([225, 20, 60], np.uint8)
+WRONG = np.array([255, 30, 240], np.uint8)  # magenta: far from all of the default palette (tests/test_figures.py)
 
 
 def curves(metrics: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> None:
@@ -69,7 +69,7 @@ def predictions(
     ignore_index: int | None = 255,
     names: Sequence[str] | None = None,
 ) -> None:
-    """A row per image: the image, the truth, the prediction, and the image with its wrong pixels in red; below, a legend.
+    """A row per image: the image, the truth, the prediction, and the image with its wrong pixels in magenta; below, a legend.
 
     images: (C, H, W) each, of any number of channels, normalised or not; truths and predictions: (H, W) class indices. Sizes may differ
     from row to row. palette: (K, 3) uint8, None for the default. Ignored pixels are striped gray, and neither right nor wrong.
@@ -151,7 +151,7 @@ def _row(image: Array, truth: Array, guess: Array, classes: int, ignore_index: i
 
 
 def _errors(rgb: Array, truth: Array, guess: Array) -> Array:
-    """The image in pale gray, wrong pixels red, ignored ones striped."""
+    """The image in pale gray, wrong pixels magenta, ignored ones striped."""
     gray = rgb @ np.array([0.299, 0.587, 0.114])
     pale = np.repeat((165 + 0.35 * gray).astype(np.uint8)[..., None], 3, axis=-1)
     ignored = truth < 0

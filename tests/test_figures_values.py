@@ -228,7 +228,8 @@ def test_every_curve_is_that_of_its_label(drawn: Drawn, tmp_path: Path) -> None:
     )
     assert [axes.get_title(loc="left") for axes in (loss, scores)] == ["loss", "validation scores"]
     for axes, names in ((loss, ["training", "validation"]), (scores, ["pixel accuracy", "mean IoU"])):
-        assert [text.get_text() for text in axes.get_legend().get_texts()] == names and axes.get_xlabel() == "epoch"
+        told = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert told == names + ["best 0.500, epoch 5"] * (axes is scores) and axes.get_xlabel() == "epoch"
         low, high = axes.get_ylim()
         drawn_here = np.concatenate([lines[name].get_ydata() for name in names])
         assert low <= np.nanmin(drawn_here) and np.nanmax(drawn_here) <= high
@@ -238,10 +239,30 @@ def test_the_best_mean_iou_is_marked(drawn: Drawn, tmp_path: Path) -> None:
     metrics = [{"epoch": i + 1, "val_miou": miou, "val_pixel_accuracy": 0.9} for i, miou in enumerate([0.2, 0.625, float("nan"), 0.5])]
     figures.curves(metrics, tmp_path / "c.png")
     loss, scores = drawn.figure.axes
-    assert [text.get_text() for text in scores.texts] == ["best 0.625, epoch 2"] and scores.texts[0].xy == (2, 0.625)
+    assert scores.get_legend().get_texts()[-1].get_text() == "best 0.625, epoch 2" and not scores.texts
     (mark,) = (line for line in scores.lines if len(line.get_xdata(orig=False)) == 1)
     assert (mark.get_xdata(orig=False)[0], mark.get_ydata(orig=False)[0]) == (2, 0.625)
     assert [text.get_text() for text in loss.texts] == ["nothing recorded"]
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [[0.026, 0.02, 0.021], [0.13], [0.95], [0.61, 0.64, 0.6, 0.63], [0.1, 0.4, 0.8, 0.95, 0.97], [0.97, 0.5, 0.2, 0.1, 0.05]],
+    ids=str,
+)
+def test_no_legend_covers_a_curve(scores: list[float], drawn: Drawn, tmp_path: Path) -> None:
+    """Whether scores are low or high, rise or fall, and with a single epoch."""
+    losses = [{"train_loss": 1 - score, "val_loss": 0.3 + score} for score in scores]
+    metrics = [{"epoch": i + 1, "val_miou": score, "val_pixel_accuracy": 0.5 + score / 2, **losses[i]} for i, score in enumerate(scores)]
+    figures.curves(metrics, tmp_path / "c.png")
+    for axes in drawn.figure.axes:
+        box = axes.get_legend().get_window_extent()
+        frame = axes.get_window_extent()
+        assert frame.x0 <= box.x0 < box.x1 <= frame.x1 and frame.y0 <= box.y0 < box.y1 <= frame.y1
+        for line in axes.lines:
+            points = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
+            between = [a + (b - a) * t for a, b in zip(points[:-1], points[1:], strict=True) for t in np.linspace(0, 1, 50)]
+            assert not any(box.contains(*point) for point in [*points, *between])
 
 
 def test_losses_that_fall_far_have_a_logarithmic_axis(drawn: Drawn, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def curves(metrics: Sequence[dict[str, Any]], path: str | os.PathLike[str]) -> N
             if "mean IoU" in lines:
                 _mark_best(axes, *lines["mean IoU"][:2])
         if lines:
-            axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper right" if title == "loss" else "lower right")
+            axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="best")
         else:
             axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=FAINT, fontsize=9)
     save(figure, path)
@@ -184,13 +184,11 @@ def _scale_scores(axes: Axes, series: Sequence[Array]) -> None:
 
 
 def _mark_best(axes: Axes, epochs: Array, values: Array) -> None:
+    """A ring around the best; the legend names it, where its words cover no curve."""
     best = int(np.nanargmax(values))
-    axes.plot(epochs[best], values[best], "o", markersize=8, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2)
-    left = len(epochs) > 1 and epochs[best] > (epochs[0] + epochs[-1]) / 2
-    axes.annotate(
-        f"best {values[best]:.3f}, epoch {epochs[best]:g}", (epochs[best], values[best]), xytext=(-4 if left else 4, -18),
-        textcoords="offset points", ha="right" if left else "left", fontsize=8.5, color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+    axes.plot(
+        epochs[best], values[best], "o", markersize=9, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.2,
+        label=f"best {values[best]:.3f}, epoch {epochs[best]:g}",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -261,7 +262,7 @@ def test_no_legend_covers_a_curve(scores: list[float], drawn: Drawn, tmp_path: P
         assert frame.x0 <= box.x0 < box.x1 <= frame.x1 and frame.y0 <= box.y0 < box.y1 <= frame.y1
         for line in axes.lines:
             points = axes.transData.transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
-            between = [a + (b - a) * t for a, b in zip(points[:-1], points[1:], strict=True) for t in np.linspace(0, 1, 50)]
+            between = [a + (b - a) * t for a, b in pairwise(points) for t in np.linspace(0, 1, 50)]
             assert not any(box.contains(*point) for point in [*points, *between])
 
 

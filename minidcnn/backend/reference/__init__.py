@@ -6,6 +6,8 @@ images are (N, C, H, W), results lie in channels-last memory. Geometry comes as 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NoReturn
+
 from .conv import ConvKernels
 from .dropout import DropoutKernels
 from .loss import LossKernels
@@ -18,6 +20,14 @@ from .resize import ResizeKernels
 
 class Kernels(ConvKernels, DropoutKernels, LossKernels, MetricKernels, NormKernels, OptimKernels, PoolKernels, ResizeKernels):
     """Every kernel of the library on one array module, `Kernels(numpy)` or `Kernels(cupy)`."""
+
+    if not TYPE_CHECKING:  # or every name would be an attribute
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(
+                f"{type(self).__name__} has no kernel {name!r}; kernels of your own are there within use_kernels(...), where backward() must "
+                f"run, too"
+            )
 
 
 __all__ = ["Kernels"]

@@ -152,16 +152,16 @@ def test_transpose_transposes(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(b[:, n], 0)
 
 
-@pytest.mark.parametrize("half", [None, 1])
+@pytest.mark.parametrize("twos", [None, 1])
 @pytest.mark.parametrize("which", ["A_T", "G", "B_T"])
-def test_transform_is_the_map_on_both_sides(which: str, half: int | None, rng: np.random.Generator) -> None:
+def test_transform_is_the_map_on_both_sides(which: str, twos: int | None, rng: np.random.Generator) -> None:
     matrix, bf16 = getattr(transforms, which), getattr(transforms, f"BF16_{which}")
-    exact, count = np.array(matrix if half is None else bf16, dtype=float), 2 * vector.LANES
+    exact, count = np.array(matrix if twos is None else bf16, dtype=float), 2 * vector.LANES
     transform = vector.make_transform(matrix, bf16)
 
     @jit
     def run(src, dst, n, m, total):
-        transform(src, n * total, total, dst, m * total, total, total, half)  # the last vector begins before where the one before it ends
+        transform(src, n * total, total, dst, m * total, total, total, twos)  # the last vector begins before where the one before it ends
 
     total = count + 3
     x, y = rng.integers(-8, 9, (exact.shape[1],) * 2 + (total,)).astype("f4"), np.zeros((exact.shape[0],) * 2 + (total,), "f4")

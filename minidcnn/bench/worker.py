@@ -205,13 +205,13 @@ def machine(precision: str = "float32") -> dict[str, float]:
     from ..backend.cpu.vector import ROWS
 
     k, rows, columns, calls = 256, 64 * ROWS[-1], 4 * LANES, 64
-    half, per = (1, 2) if precision == "bf16" else (None, 1)  # numbers in one place
+    twos, per = (1, 2) if precision == "bf16" else (None, 1)  # numbers in one place
     a, b = np.ones((ROWS[-1], k), np.float32), np.ones((k, columns), np.float32)
 
     def products(start: int, stop: int) -> None:
         c = np.empty((ROWS[-1], columns), np.float32)
         for _ in range(start, stop):  # rows 0 apart: the same block again and again
-            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0, half)
+            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0, twos)
 
     source, target = (np.ones(1 << 26, np.float32) for _ in range(2))
     part = source.size // 64

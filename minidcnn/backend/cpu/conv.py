@@ -6,11 +6,11 @@ alone, so results do not depend on the number of threads.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import cache, partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from .threads import MULTIPLY_ADDS, parallel, single_blas
 if TYPE_CHECKING:
     from .product import Product
 
-FEW, FEW_HALF = 512, 64  # with at most so many pixels, threads share the output channels of a product by BLAS instead; the same for bf16
+FEW, FEW_BF16 = 512, 64  # with at most so many pixels, threads share the output channels of a product by BLAS instead; the same for bf16
 SLICE = 128  # output channels of one part then
 NARROW = 16  # with fewer channels NumPy's loops along them cost more than the work
 
@@ -162,6 +162,27 @@ def _col2im(cols: Array, x: Array, ow: int, c: int, at: Geometry) -> None:
     parallel(work, n * h, x.shape[2] * at[0] * at[1])
 
 
+class _End(NamedTuple):
+    """What is done to a convolution's sums while they are in the cache: (sums + bias), or scale sums + bias, and relu."""
+
+    bias: Array | None
+    scale: Array | None
+    relu: bool
+
+    def __call__(self, part: Array, a: int = 0, b: int | None = None) -> None:
+        """Of some pixels' channels a .. b."""
+        if self.bias is None:
+            return
+        bias, o = self.bias[a:b], part.shape[1]
+        if self.scale is not None:
+            least = part.dtype.type(0 if self.relu else -np.inf)
+            normalize(part, part, np.zeros(o, part.dtype), plain(self.scale[a:b]), plain(bias), least, 0, len(part))
+        elif o < NARROW:
+            add_bias(part, plain(bias))
+        else:
+            part += bias
+
+
 def _convolve(
     x: Array,
     matrix: Array,
@@ -173,74 +194,79 @@ def _convolve(
     bf16: bool = False,
 ) -> Array:
     """x (N, C, H, W), matrix (KH KW C, O) -> y (N OH OW, O), with `scale` (O,) scale y + bias, and `relu`."""
-    (n, c), (k, o), (oh, ow) = x.shape[:2], matrix.shape, out
-    pixels = n * oh * ow
-    y = empty((pixels, o), x.dtype)
-    direct, bf16 = window == Window((1, 1)), bf16 and _fits_bf16(x, c, o)
-    image, at = rows(x), geometry(window)
-
-    def finish(part: Array, a: int = 0, b: int = o) -> None:
-        """What is done to some pixels' channels a .. b while they are in the cache."""
-        if scale is not None and bias is not None:
-            least = part.dtype.type(0 if relu else -np.inf)
-            normalize(part, part, np.zeros(b - a, part.dtype), plain(scale[a:b]), plain(bias[a:b]), least, 0, len(part))
-        elif bias is not None and b - a < NARROW:
-            add_bias(part, plain(bias[a:b]))
-        elif bias is not None:
-            part += bias[a:b]
-
-    if pixels <= (FEW_HALF if bf16 else FEW):
-        cells = patches(image, c, window, out)
-        cols = np.empty((pixels, k), x.dtype) if cells is None else cells.transpose(0, 1, 3, 2, 4).reshape(pixels, k)
-        if cells is None:
-            parallel(lambda a, b: im2col(image, cols[a:b], a, oh, ow, c, at), pixels, k)
-
-        def channels(start: int, stop: int) -> None:
-            for a in range(start * SLICE, min(stop * SLICE, o), SLICE):
-                b = min(a + SLICE, o)
-                np.matmul(cols, matrix[:, a:b], out=y[:, a:b])
-                if scale is None:
-                    finish(y[:, a:b], a, b)
-
-        with single_blas():
-            parallel(channels, -(-o // SLICE), pixels * k * SLICE / MULTIPLY_ADDS)
-        if scale is not None:
-            finish(y)
+    (n, c), o, pixels = x.shape[:2], matrix.shape[1], len(x) * out[0] * out[1]
+    y, end, bf16 = empty((pixels, o), x.dtype), _End(bias, scale, relu), bf16 and _fits_bf16(x, c, o)
+    if pixels <= (FEW_BF16 if bf16 else FEW):
+        _by_channels(rows(x), matrix, window, out, y, end)
         return y
     product = _product(matrix, bf16)
-    if product is not None and not direct and window.dilation[1] == 1 and _fills(ow, o):  # nothing needs to be copied
-        from .product import padded_lines
+    if product is not None and window != Window((1, 1)) and window.dilation[1] == 1 and _fills(out[1], o):
+        _by_lines(rows(x), c, product, window, out, y.reshape(n * out[0], out[1], o), end)
+    else:
+        _by_blocks(rows(x), c, product or partial(_matmul, matrix), window, out, y, end)
+    return y
 
-        padded = padded_lines(image, c, window, out, half=product.half)
-        where, lines = windows_of(c // product.per, window, oh), y.reshape(n * oh, ow, o)
 
-        step = max(1, block_rows(k) // ow)  # lines at a time
+def _by_channels(image: Array, matrix: Array, window: Window, out: Pair, y: Array, end: _End) -> None:
+    """Few pixels: all columns at once, of which each thread makes some channels, so that it reads its part of the weight once."""
+    (pixels, o), k = y.shape, len(matrix)
+    c = k // window.taps
+    cells = patches(image, c, window, out)
+    cols = np.empty((pixels, k), y.dtype) if cells is None else cells.transpose(0, 1, 3, 2, 4).reshape(pixels, k)
+    if cells is None:
+        at = geometry(window)
+        parallel(lambda a, b: im2col(image, cols[a:b], a, *out, c, at), pixels, k)
 
-        def some_lines(start: int, stop: int) -> None:
-            for a in range(start * step, min(stop * step, n * oh), step):
-                b = min(a + step, n * oh)
-                product.lines(padded, where, lines, a, b)
-                finish(y[a * ow : b * ow])
+    def channels(start: int, stop: int) -> None:
+        for a in range(start * SLICE, min(stop * SLICE, o), SLICE):
+            b = min(a + SLICE, o)
+            np.matmul(cols, matrix[:, a:b], out=y[:, a:b])
+            if end.scale is None:
+                end(y[:, a:b], a, b)
 
-        parallel(some_lines, -(-n * oh // step), step * ow * k * o / MULTIPLY_ADDS)
-        return y
-    step, times = block_rows(k), product or partial(_matmul, matrix)
+    with single_blas():
+        parallel(channels, -(-o // SLICE), pixels * k * SLICE / MULTIPLY_ADDS)
+    if end.scale is not None:
+        end(y)
+
+
+def _by_lines(image: Array, c: int, product: Product, window: Window, out: Pair, y: Array, end: _End) -> None:
+    """Windows without gaps along a line: read where they lie in a padded copy. y (N OH, OW, O)."""
+    from .product import padded_lines
+
+    (lines, ow, o), k = y.shape, window.taps * c
+    padded = padded_lines(image, c, window, out, twos=product.twos)
+    where, step = windows_of(c // product.per, window, out[0]), max(1, block_rows(k) // ow)  # lines at a time
+
+    def some_lines(start: int, stop: int) -> None:
+        for a in range(start * step, min(stop * step, lines), step):
+            b = min(a + step, lines)
+            product.lines(padded, where, y, a, b)
+            end(y[a:b].reshape(-1, o))
+
+    parallel(some_lines, -(-lines // step), step * ow * k * o / MULTIPLY_ADDS)
+
+
+def _by_blocks(image: Array, c: int, times: Callable[[Array, Array], None], window: Window, out: Pair, y: Array, end: _End) -> None:
+    """All else: columns, a block that fits the cache at a time; of 1 x 1 windows, the image is its columns."""
+    (pixels, o), k, at = y.shape, window.taps * c, geometry(window)
+    direct = window == Window((1, 1))
+    step = block_rows(k)
 
     def blocks(start: int, stop: int) -> None:
-        scratch = None if direct else np.empty((step, k), x.dtype)
+        scratch = None if direct else np.empty((step, k), y.dtype)
         for a in range(start * step, min(stop * step, pixels), step):
             b = min(a + step, pixels)
             if scratch is None:
                 cols = image.reshape(-1, c)[a:b]
             else:
                 cols = scratch[: b - a]
-                im2col(image, cols, a, oh, ow, c, at)
+                im2col(image, cols, a, *out, c, at)
             times(cols, y[a:b])
-            finish(y[a:b])
+            end(y[a:b])
 
     with single_blas():
         parallel(blocks, -(-pixels // step), step * k * (1 + o / MULTIPLY_ADDS))
-    return y
 
 
 def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: Pair, bf16: bool) -> Array:
@@ -249,7 +275,7 @@ def _spread(y: Array, matrix: Array, bias: Array | None, window: Window, size: P
     c = k // window.taps
     bf16 = bf16 and _fits_bf16(y, o, c * window.kernel[1])
     image, x, at = images(y), empty((n, h, w * c), y.dtype), geometry(window)
-    if n * oh * ow <= (FEW_HALF if bf16 else FEW):
+    if n * oh * ow <= (FEW_BF16 if bf16 else FEW):
         few, cols = image.reshape(-1, o), np.empty((n * oh * ow, k), y.dtype)
 
         def columns(start: int, stop: int) -> None:
@@ -304,8 +330,8 @@ def _tile(image: Array, matrix: Array, bias: Array | None, x: Array, kh: int, bf
     n, oh, ow, o = image.shape
     run = matrix.shape[1] // kh
     products = [Product(matrix[:, a * run : a * run + run], bf16) for a in range(kh)]  # one for each row of taps
-    half, deep = products[0].half, o // products[0].per
-    flat = padded_lines(image.reshape(n, oh, ow * o), o, Window((1, 1)), (oh, ow), half=half)
+    twos, deep = products[0].twos, o // products[0].per
+    flat = padded_lines(image.reshape(n, oh, ow * o), o, Window((1, 1)), (oh, ow), twos=twos)
     where, lines = Lines(oh, 1, deep, deep, 1, 0), x.reshape(n * oh * kh, ow, run)
 
     step = max(1, block_rows(matrix.shape[1]) // ow)

@@ -114,14 +114,14 @@ def store(bd: Any, value: Any, base: Any, offset: Any) -> None:
 # -- bf16 -----------------------------------------------------------------------------------------------------------------------------------
 
 
-def store_half(bd: Any, value: Any, base: Any, offset: Any) -> None:
+def store_bf16(bd: Any, value: Any, base: Any, offset: Any) -> None:
     """A vector of float32 to base + offset as bf16, two in the place of one; offset counts numbers of 2 bytes."""
     if BF16:
-        half = bd.asm(ir.FunctionType(ir.VectorType(I16, LANES), [VECTOR]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
+        twos = bd.asm(ir.FunctionType(ir.VectorType(I16, LANES), [VECTOR]), "vcvtneps2bf16 $1, $0", "=v,v", [value], False)
     else:
-        half = bd.trunc(bd.lshr(_rounded(bd, value), _bits(16)), ir.VectorType(I16, LANES))
+        twos = bd.trunc(bd.lshr(_rounded(bd, value), _bits(16)), ir.VectorType(I16, LANES))
     to = bd.gep(bd.bitcast(base, I16.as_pointer()), [offset])
-    bd.store(half, bd.bitcast(to, half.type.as_pointer())).align = 2
+    bd.store(twos, bd.bitcast(to, twos.type.as_pointer())).align = 2
 
 
 def pair(bd: Any, low: Any, high: Any) -> Any:

@@ -22,12 +22,12 @@ tall1, tall2, tall4 = make_sum(TALL1, 1), make_sum(TALL2, 2), make_sum(ROWS4, 4)
 
 @python_routine
 def multiply(
-    a: int, a_row: int, a_run: int, runs: int, b: int, to: int, to_row: int, k: int, rows: int, vectors: int, more: int, half: int | None
+    a: int, a_row: int, a_run: int, runs: int, b: int, to: int, to_row: int, k: int, rows: int, vectors: int, more: int, twos: int | None
 ) -> None:
     """to (rows, columns) = sum over the runs of a (rows, k) b (k, columns), all addresses, as make_product has it, or += it if `more`.
 
     Rows are rounded up to the block that fits the registers. What all rows meet of b at a time fits L1.
-    Unless `half` is None, pairs of bf16 stand in the places of numbers of a and b.
+    Unless `twos` is None, pairs of bf16 stand in the places of numbers of a and b.
     """
     together, part = max(DEEP // k, 1), (k + DEEP - 1) // DEEP  # runs; parts of k, then numbers in a part
     part = (k + part - 1) // part
@@ -36,19 +36,19 @@ def multiply(
         for k0 in range(0, k, part):
             a0, b0, some = a + 4 * (r * a_run + k0), b + 4 * (r * k + k0) * vectors * LANES, min(part, k - k0)
             if vectors == 4:
-                product4(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, half)
+                product4(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, twos)
             elif vectors == 3:
-                product3(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, half)
+                product3(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, twos)
             elif vectors == 2:
-                product2(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, half)
+                product2(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, twos)
             else:
-                product1(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, half)
+                product1(a0, a_row, a_run, count, b0, to, to_row, some, rows, more, twos)
             more = 1
 
 
 @routine
 def add_some(
-    a: int, a_row: int, a_k: int, b: int, b_row: int, to: int, to_row: int, k: int, rows: int, vectors: int, more: int, half: int | None
+    a: int, a_row: int, a_k: int, b: int, b_row: int, to: int, to_row: int, k: int, rows: int, vectors: int, more: int, twos: int | None
 ) -> None:
     """As `add` without a thought for L1."""
     rows = (rows + ADDS - 1) // ADDS * ADDS  # first: sixes must not go beyond
@@ -57,23 +57,23 @@ def add_some(
         while (rows - rest) % ROWS4:
             rest += ADD4
         tall = rows - rest
-        tall4(a, a_row, a_k, b, b_row, to, to_row, k, tall, more, half)
-        add4(a + 4 * tall * a_row, a_row, a_k, b, b_row, to + 4 * tall * to_row, to_row, k, rest, more, half)
+        tall4(a, a_row, a_k, b, b_row, to, to_row, k, tall, more, twos)
+        add4(a + 4 * tall * a_row, a_row, a_k, b, b_row, to + 4 * tall * to_row, to_row, k, rest, more, twos)
     elif vectors == 3:
-        add3(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, half)
+        add3(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, twos)
     elif vectors == 2 and rows % TALL2 == 0:
-        tall2(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, half)
+        tall2(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, twos)
     elif vectors == 1 and rows % TALL1 == 0:
-        tall1(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, half)
+        tall1(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, twos)
     elif vectors == 2:
-        add2(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, half)
+        add2(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, twos)
     else:
-        add1(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, half)
+        add1(a, a_row, a_k, b, b_row, to, to_row, k, rows, more, twos)
 
 
 @routine
 def add(
-    a: int, a_row: int, a_k: int, b: int, b_row: int, to: int, to_row: int, k: int, rows: int, vectors: int, more: int, half: int | None
+    a: int, a_row: int, a_k: int, b: int, b_row: int, to: int, to_row: int, k: int, rows: int, vectors: int, more: int, twos: int | None
 ) -> None:
     """to (rows, columns) = a (rows, k) b (k, columns), all addresses, or += it if `more`; rows are rounded up to ADDS.
 
@@ -82,4 +82,4 @@ def add(
     parts = max((k + LONG // 2) // LONG, 1)
     part = (k + parts - 1) // parts
     for q in range(0, k, part):
-        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(part, k - q), rows, vectors, more + q, half)
+        add_some(a + 4 * q * a_k, a_row, a_k, b + 4 * q * b_row, b_row, to, to_row, min(part, k - q), rows, vectors, more + q, twos)

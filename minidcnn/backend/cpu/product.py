@@ -25,20 +25,20 @@ round_run, pair_runs = make_round(), make_pair()
 ROWS_PACKED = 64  # of a panel, by one item of work
 
 
-def padded_lines(image: Array, c: int, window: Window, out: Pair, spare: int = 0, half: int | None = None) -> Array:
+def padded_lines(image: Array, c: int, window: Window, out: Pair, spare: int = 0, twos: int | None = None) -> Array:
     """Images (N, H, W C) with the zeros around them that windows at `out` positions see; themselves where they see none.
 
-    spare: numbers behind the last that must be there to be read, whatever they are. Unless `half` is None, bf16, two in the place of one.
+    spare: numbers behind the last that must be there to be read, whatever they are. Unless `twos` is None, bf16, two in the place of one.
     """
     (n, h, line), (top, left) = image.shape, window.padding
     height, width = window.buffer((h, line // c), out)
     width, left = width * c, left * c
-    if (height, width, spare) == (h, line, 0) and half is None:
+    if (height, width, spare) == (h, line, 0) and twos is None:
         return image
-    width //= 1 if half is None else 2
+    width //= 1 if twos is None else 2
     size = n * height * width
     padded = empty((size + spare,))[:size].reshape(n, height, width)
-    parallel(lambda a, b: pad_lines(image, padded, top, left, half, a, b), n * height, width)
+    parallel(lambda a, b: pad_lines(image, padded, top, left, twos, a, b), n * height, width)
     return padded
 
 
@@ -50,8 +50,8 @@ class Product:
 
     def __init__(self, matrix: Array, bf16: bool = False) -> None:
         self.k, self.n = matrix.shape
-        self.half = 1 if bf16 else None
-        self.per = 1 if self.half is None else 2
+        self.twos = 1 if bf16 else None
+        self.per = 1 if self.twos is None else 2
         self.vectors = panel_vectors(self.n)
         columns = self.vectors * LANES
         self.panels = -(-self.n // columns)
@@ -62,7 +62,7 @@ class Product:
         step = max(1, -(-self.k // ROWS_PACKED))
 
         def some(start: int, stop: int) -> None:
-            pack(source, self.k, self.n, turned, self.packed, columns, step, _scratch("block", LANES * columns), self.half, start, stop)
+            pack(source, self.k, self.n, turned, self.packed, columns, step, _scratch("block", LANES * columns), self.twos, start, stop)
 
         parallel(some, self.panels * step, ROWS_PACKED * columns)
 
@@ -77,26 +77,26 @@ class Product:
             y[...] = result[:rows]
             return
         k, flat = self.k // self.per, a.reshape(1, 1, -1)
-        if self.half is not None:
-            flat = _scratch("half", rows * k).reshape(1, 1, -1)
-            pad_lines(a.reshape(1, 1, -1), flat, 0, 0, self.half, 0, 1)
+        if self.twos is not None:
+            flat = _scratch("bf16", rows * k).reshape(1, 1, -1)
+            pad_lines(a.reshape(1, 1, -1), flat, 0, 0, self.twos, 0, 1)
         self.lines(flat, Lines(1, 1, k, k, 1, 0), y.reshape(1, rows, self.n), 0, 1)  # as windows that touch
 
     def lines(self, image: Array, at: Lines, y: Array, start: int, stop: int, first: int = 0, every: int = 1) -> None:
         """Lines first + every p of y (lines, OW, N) = windows times matrix, for the lines p of windows from `start` up to `stop`.
 
-        Nothing is copied: a window's runs are read where they lie in image (N, H, W C), which is bf16 if `half` is not None.
+        Nothing is copied: a window's runs are read where they lie in image (N, H, W C), which is bf16 if `twos` is not None.
         """
         lines = stop - start if self.n < self.wide else 0
         wide = _scratch("wide", lines * y.shape[1] * self.wide).reshape(lines, y.shape[1], self.wide)
-        windows(image, at, self.packed, self.vectors, self.panels, y, first, every, wide, self.half, start, stop)
+        windows(image, at, self.packed, self.vectors, self.panels, y, first, every, wide, self.twos, start, stop)
 
 
 @njit
-def pad_lines(x, y, top, left, half, start, stop):  # type: ignore[no-untyped-def]
+def pad_lines(x, y, top, left, twos, start, stop):  # type: ignore[no-untyped-def]
     """Lines `start` up to `stop` of y (N, H', W' C) = those of x (N, H, W C), from (top, left) on, with zeros around them.
 
-    Unless `half` is None, y is bf16, two in one place: (N, H', W' C / 2).
+    Unless `twos` is None, y is bf16, two in one place: (N, H', W' C / 2).
     """
     line, wide = x.shape[2], y.shape[2]
     for p in range(start, stop):
@@ -104,7 +104,7 @@ def pad_lines(x, y, top, left, half, start, stop):  # type: ignore[no-untyped-de
         source = x.ctypes.data + 4 * (p // y.shape[1] * x.shape[1] + h) * line
         if not 0 <= h < x.shape[1]:
             fill(0, 0, to, 0, 1, wide, 0, 0)
-        elif half is None:
+        elif twos is None:
             fill(source, 0, to, 0, 1, left, line, wide - left - line)
         else:
             fill(0, 0, to, 0, 1, left // 2, 0, 0)
@@ -121,17 +121,17 @@ def some_columns(wide: Array, y: Array) -> None:
 
 
 @njit
-def pack(matrix, k, n, turned, packed, columns, step, block, half, start, stop):  # type: ignore[no-untyped-def]
+def pack(matrix, k, n, turned, packed, columns, step, block, twos, start, stop):  # type: ignore[no-untyped-def]
     """packed (panels, k, columns) = the columns of matrix (k, n), or of its transpose (n, k) if `turned`, 0 beyond the last.
 
-    An item is one of `step` parts of a panel. Unless `half` is None, packed is (panels, k / 2, columns), pairs of rows, by way of `block`.
+    An item is one of `step` parts of a panel. Unless `twos` is None, packed is (panels, k / 2, columns), pairs of rows, by way of `block`.
     """
     for item in range(start, stop):
         panel, first = item // step, item % step * ROWS_PACKED
         j0 = panel * columns
         for i0 in range(first, min(first + ROWS_PACKED, k), LANES):
             rows = min(LANES, k - i0)
-            to, at = (packed, (panel * k + i0) * columns) if half is None else (block, 0)
+            to, at = (packed, (panel * k + i0) * columns) if twos is None else (block, 0)
             if turned and rows == LANES and j0 + columns <= n:
                 for j in range(0, columns, LANES):
                     transpose(matrix.ctypes.data + 4 * ((j0 + j) * k + i0), k, to.ctypes.data + 4 * (at + j), columns)
@@ -142,7 +142,7 @@ def pack(matrix, k, n, turned, packed, columns, step, block, half, start, stop):
                     for j in range(columns):
                         value = matrix[(j0 + j) * k + i if turned else i * n + j0 + j] if j0 + j < n else 0
                         to[at + (i - i0) * columns + j] = value
-            if half is None:
+            if twos is None:
                 continue
             for r in range(0, rows, 2):
                 source = block.ctypes.data + 4 * r * columns
@@ -150,7 +150,7 @@ def pack(matrix, k, n, turned, packed, columns, step, block, half, start, stop):
 
 
 @njit
-def windows(image, at, packed, vectors, panels, y, first, every, wide, half, start, stop):  # type: ignore[no-untyped-def]
+def windows(image, at, packed, vectors, panels, y, first, every, wide, twos, start, stop):  # type: ignore[no-untyped-def]
     """Lines first + every p of y (lines, OW, N) = lines of windows times packed; by way of `wide` (lines, OW, columns) if N is fewer."""
     columns, line = vectors * LANES, image.shape[2]
     block, count = ROWS[vectors - 1], y.shape[1]
@@ -162,10 +162,10 @@ def windows(image, at, packed, vectors, panels, y, first, every, wide, half, sta
             a, step = image.ctypes.data + 4 * (p // at.oh * image.shape[1] + p % at.oh * at.row) * line, wide.shape[2]
             to = y[first + every * p] if direct else wide[p - start]
             c = to.ctypes.data + 4 * panel * columns
-            multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, whole, vectors, 0, half)
+            multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, whole, vectors, 0, twos)
             if whole < count:  # the last block does some windows again
                 a, c = a + 4 * last * at.step, c + 4 * last * step
-                multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, block, vectors, 0, half)
+                multiply(a, at.step, at.gap * line, at.runs, b, c, step, at.run, block, vectors, 0, twos)
     if not direct:
         for p in range(start, stop):
             some_columns(wide[p - start], y[first + every * p])

@@ -35,7 +35,7 @@ from .instructions import (
     pair,
     pair_fma,
     store,
-    store_half,
+    store_bf16,
     unpaired,
 )
 from .transforms import Matrix
@@ -53,17 +53,17 @@ def panel_vectors(n: int) -> int:
 
 
 def make_product(block: int, vectors: int) -> Callable[..., None]:
-    """product(a, a_row, a_run, runs, b, c, c_row, k, rows, more, half): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
+    """product(a, a_row, a_run, runs, b, c, c_row, k, rows, more, twos): c (rows, columns) = sum over the runs of a (rows, k) b (k, columns).
 
     columns = vectors * LANES. Run r of a begins at a + r a_run, what it meets in b follows what the run before met. `block` rows of c at a
     time stay in registers: each step along k loads `vectors` vectors of b and broadcasts `block` numbers of a. rows are rounded up to whole
     blocks; runs and k must be at least 1. Unless `more` is 0, the sum is added to what c holds, as if it went on: the same bits as in one go.
-    Unless `half` is None, each number of a and b is a pair of bf16, the first one in the lower half, and two pairs multiply to the sum of two
+    Unless `twos` is None, each number of a and b is a pair of bf16, the first one in the lower half, and two pairs multiply to the sum of two
     products.
     """
 
     def body(
-        half: bool, bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any
+        twos: bool, bd: Any, a: Any, a_row: Any, a_run: Any, runs: Any, b: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any
     ) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
         columns = I64(vectors * LANES)
@@ -73,33 +73,33 @@ def make_product(block: int, vectors: int) -> Callable[..., None]:
             with Loop(bd, I64(0), runs, 1, skip=False) as outer:
                 sums = [outer.carry(value) for value in start]
                 a_at, b_at = bd.gep(first, [bd.mul(outer.index, a_run)]), bd.gep(bp, [bd.mul(bd.mul(outer.index, k), columns)])
-                sums = _multiply_add(half, bd, sums, a_at, a_row, I64(1), b_at, columns, k, block, vectors)
+                sums = _multiply_add(twos, bd, sums, a_at, a_row, I64(1), b_at, columns, k, block, vectors)
                 outer.update(sums)
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _intrinsic_of_half(body, 10)
+    return _intrinsic_of_twos(body, 10)
 
 
 def make_sum(block: int, vectors: int) -> Callable[..., None]:
-    """sum(a, a_row, a_k, b, b_k, c, c_row, k, rows, more, half): c (rows, vectors * LANES) = a (rows, k) b (k, columns), in blocks as above.
+    """sum(a, a_row, a_k, b, b_k, c, c_row, k, rows, more, twos): c (rows, vectors * LANES) = a (rows, k) b (k, columns), in blocks as above.
 
-    As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1. `more` and `half` as above.
+    As a is addressed by two strides, the same code serves a and its transpose. k must be at least 1. `more` and `twos` as above.
     """
 
-    def body(half: bool, bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any) -> None:
+    def body(twos: bool, bd: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, k: Any, rows: Any, more: Any) -> None:
         ap, bp, cp = (bd.inttoptr(p, F32.as_pointer()) for p in (a, b, c))
         with Loop(bd, I64(0), rows, block) as down:
             first, to = (bd.gep(p, [bd.mul(down.index, row)]) for p, row in ((ap, a_row), (cp, c_row)))
-            sums = _multiply_add(half, bd, _start(bd, to, c_row, block, vectors, more), first, a_row, a_k, bp, b_k, k, block, vectors)
+            sums = _multiply_add(twos, bd, _start(bd, to, c_row, block, vectors, more), first, a_row, a_k, bp, b_k, k, block, vectors)
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _intrinsic_of_half(body, 10)
+    return _intrinsic_of_twos(body, 10)
 
 
 def _multiply_add(
-    half: bool, bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, rows: int, vectors: int
+    twos: bool, bd: Any, start: list[Any], a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any, rows: int, vectors: int
 ) -> list[Any]:
     """A block of sums, `vectors` to a row, plus a (rows, k) b (k, columns)."""
     of_a = [bd.gep(a, [bd.mul(a_row, I64(r))]) for r in range(rows)]
@@ -107,14 +107,14 @@ def _multiply_add(
         sums = [loop.carry(v) for v in start]
         b_at, a_at = bd.gep(b, [bd.mul(loop.index, b_k)]), bd.mul(loop.index, a_k)
         columns = [load(bd, b_at, I64(j * LANES)) for j in range(vectors)]
-        if half:
+        if twos:
             columns = [unpaired(bd, column) for column in columns]
         new = []
         for r in range(rows):
             factor = broadcast(bd, bd.load(bd.gep(of_a[r], [a_at])))
-            if half:
+            if twos:
                 factor = unpaired(bd, factor)
-            new += [(pair_fma if half else fma)(bd, factor, columns[j], sums[r * vectors + j]) for j in range(vectors)]
+            new += [(pair_fma if twos else fma)(bd, factor, columns[j], sums[r * vectors + j]) for j in range(vectors)]
         loop.update(new)
     return new
 
@@ -149,7 +149,7 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
     must be so many, if need be with some of those before them once more.
     `affine`, for outputs, takes three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless
     relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to be written next.
-    `bf16`, the matrix of another factorisation, takes one more, half, last: unless that is None, it stands for `matrix`.
+    `bf16`, the matrix of another factorisation, takes one more, twos, last: unless that is None, it stands for `matrix`.
     write: 0 for float32. ALONG for bf16, two neighbouring channels in the place of one number. SECOND for pairs of bf16 whose first number
     dst holds as float32. For both, `count` must be a multiple of LANES.
     """
@@ -175,16 +175,16 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
                     value = fma(bd, value, scale, offset)
                     value = bd.select(bd.fcmp_ordered("<=", value, least), least, value)
                 if write == ALONG:
-                    store_half(bd, value, bd.gep(dp, [at(dst_row, i, dst_col, j, I64(0))]), c)
+                    store_bf16(bd, value, bd.gep(dp, [at(dst_row, i, dst_col, j, I64(0))]), c)
                     continue
                 if write == SECOND:
                     value = pair(bd, load(bd, dp, at(dst_row, i, dst_col, j)), value)
                 store(bd, value, dp, at(dst_row, i, dst_col, j))
 
     def body(
-        half: bool, bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any
+        twos: bool, bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any
     ) -> None:
-        used = bf16 if half and bf16 is not None else matrix
+        used = bf16 if twos and bf16 is not None else matrix
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         whole = bd.and_(count, I64(-LANES))
         rounds = bd.add(I64(1), bd.zext(bd.icmp_signed("<", whole, count), I64))  # the second: what is left, in one vector
@@ -197,7 +197,7 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
             outer.update([])
 
     count = 10 if affine else 7
-    return _intrinsic(partial(body, False), count) if bf16 is None else _intrinsic_of_half(body, count)
+    return _intrinsic(partial(body, False), count) if bf16 is None else _intrinsic_of_twos(body, count)
 
 
 def make_transpose() -> Callable[..., None]:
@@ -246,7 +246,7 @@ def make_round() -> Callable[..., None]:
     def body(bd: Any, src: Any, dst: Any, count: Any) -> None:
         sp, dp = bd.inttoptr(src, F32.as_pointer()), bd.inttoptr(dst, F32.as_pointer())
         with Loop(bd, I64(0), count, LANES) as loop:
-            store_half(bd, load(bd, sp, loop.index), dp, loop.index)
+            store_bf16(bd, load(bd, sp, loop.index), dp, loop.index)
             loop.update([])
 
     return _intrinsic(body, 3)
@@ -284,19 +284,19 @@ def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
     return intrinsic(typing[count])
 
 
-def _intrinsic_of_half(body: Callable[..., None], count: int) -> Callable[..., None]:
-    """A numba function of `count` int64 arguments and `half`, which is None or not: that is known when its code is written."""
+def _intrinsic_of_twos(body: Callable[..., None], count: int) -> Callable[..., None]:
+    """A numba function of `count` int64 arguments and `twos`, which is None or not: that is known when its code is written."""
 
-    def made(half: Any) -> Any:
+    def made(twos: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            body(half != types.none, builder, *arguments[:count])
+            body(twos != types.none, builder, *arguments[:count])
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * count, half), generate
+        return types.void(*[types.int64] * count, twos), generate
 
     typing: dict[int, Callable[..., Any]] = {
-        7: lambda typing, a, b, c, d, e, f, g, half: made(half),
-        10: lambda typing, a, b, c, d, e, f, g, h, i, j, half: made(half),
+        7: lambda typing, a, b, c, d, e, f, g, twos: made(twos),
+        10: lambda typing, a, b, c, d, e, f, g, h, i, j, twos: made(twos),
     }
     return intrinsic(typing[count])
 

@@ -91,25 +91,25 @@ def conv2d_weight(x: Array, y: Array, window: Window, bf16: bool = False) -> Arr
     c, o = x.shape[1], y.shape[1]
     if min(c, o) < LANES:
         return _cut(conv2d_weight(_pad(x, 1), _pad(y, 1), window)[:o], c)
-    half = SECOND if bf16 and c % LANES == o % LANES == 0 else None
-    s = _shape(x.shape, o, window.padding, y.shape[2:], half)
+    twos = SECOND if bf16 and c % LANES == o % LANES == 0 else None
+    s = _shape(x.shape, o, window.padding, y.shape[2:], twos)
     images, gradients = (plain(nhwc(a)).reshape(-1) for a in (x, y))
     w = np.empty((s.o, TAPS, TAPS, s.c), np.float32)
-    per = 1 if half is None else 2  # tiles in one place
+    per = 1 if twos is None else 2  # tiles in one place
     block = per * max(12, L2 // (s.values * (s.c + s.wide)))
     held = max(64, min(_up(s.tiles, per), TILES * per // (s.values * (s.c + s.wide)) // per * per))
     if s.values * _sums_plane(s) <= SUMS and s.tiles > block:
-        _sums_in_parts(images, gradients, w.reshape(-1), s, half, block)
+        _sums_in_parts(images, gradients, w.reshape(-1), s, twos, block)
     elif held >= s.tiles:
-        _sums_in_panels(images, gradients, w.reshape(-1), s, half)
+        _sums_in_panels(images, gradients, w.reshape(-1), s, twos)
     else:
-        _sums_in_turns(images, gradients, w.reshape(-1), s, half, held)
+        _sums_in_turns(images, gradients, w.reshape(-1), s, twos, held)
     return nchw(w)
 
 
-def _sums_in_parts(images: Array, gradients: Array, w: Array, s: Shape, half: int | None, step: int) -> None:
+def _sums_in_parts(images: Array, gradients: Array, w: Array, s: Shape, twos: int | None, step: int) -> None:
     """w of images and gradients, `step` tiles at a time: each part of the tiles adds up its own sums, then parts are added up."""
-    plane, blocks, places = _sums_plane(s), -(-s.tiles // step), step if half is None else step // 2
+    plane, blocks, places = _sums_plane(s), -(-s.tiles // step), step if twos is None else step // 2
     parts = min(PARTS, blocks)
     total = _scratch("sums", parts * s.values * plane).reshape(parts, -1)
     t_plane, g_plane = _odd(places * s.row), _odd(places * s.g_row)
@@ -117,45 +117,45 @@ def _sums_in_parts(images: Array, gradients: Array, w: Array, s: Shape, half: in
     def some(start: int, stop: int) -> None:
         tiles, products = _scratch("tiles", s.values * t_plane + ADDS), _scratch("products", s.values * g_plane)
         patch = _scratch("patch", s.values * max(s.c, s.o))
-        weight_parts(images, gradients, s, step, blocks, parts, total, plane, tiles, t_plane, products, g_plane, patch, half, start, stop)
+        weight_parts(images, gradients, s, step, blocks, parts, total, plane, tiles, t_plane, products, g_plane, patch, twos, start, stop)
 
     parallel(some, parts, s.values * s.tiles / parts * (s.c + s.wide + s.c * s.wide / MULTIPLY_ADDS))
     _gather(total, w, s)
 
 
-def _sums_in_panels(images: Array, gradients: Array, w: Array, s: Shape, half: int | None) -> None:
+def _sums_in_panels(images: Array, gradients: Array, w: Array, s: Shape, twos: int | None) -> None:
     """w of images and gradients, all of whose tiles are transformed first: sums of a panel of w never leave the cache."""
-    tiles, t_plane, products, g_plane = _transform_some(images, gradients, s, half, 0, s.tiles)
+    tiles, t_plane, products, g_plane = _transform_some(images, gradients, s, twos, 0, s.tiles)
     wanted = s.c * (s.wide // s.columns) // (2 * num_threads())  # two items a thread, if they do not become too small
     part = min(HIGH[1], max(HIGH[0], _up(wanted, LANES)))
     size = _odd(part * s.columns)
 
     def items(start: int, stop: int) -> None:
         sums, block = _scratch("sums", s.values * size), _scratch("block", BLOCK)
-        weight_items(tiles, t_plane, products, g_plane, s, part, w, sums, size, block, half, start, stop)
+        weight_items(tiles, t_plane, products, g_plane, s, part, w, sums, size, block, twos, start, stop)
 
     parallel(items, -(-s.c // part) * (s.wide // s.columns), s.values * part * s.columns * (1 + s.tiles / MULTIPLY_ADDS))
 
 
-def _sums_in_turns(images: Array, gradients: Array, w: Array, s: Shape, half: int | None, held: int) -> None:
+def _sums_in_turns(images: Array, gradients: Array, w: Array, s: Shape, twos: int | None, held: int) -> None:
     """w of images and gradients whose tiles are transformed `held` at a time: sums are added to in turns."""
-    plane, per = _sums_plane(s), 1 if half is None else 2
+    plane, per = _sums_plane(s), 1 if twos is None else 2
     total = _scratch("sums", s.values * plane).reshape(1, -1)
     for first in range(0, s.tiles, held):
         count = min(held, s.tiles - first)
-        tiles, t_plane, products, g_plane = _transform_some(images, gradients, s, half, first, count)
+        tiles, t_plane, products, g_plane = _transform_some(images, gradients, s, twos, first, count)
         places = -(-count // per)
         parallel(
-            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, places, total[0], plane, first, half, a, b),  # noqa: B023
+            lambda a, b: some_sums(tiles, t_plane, products, g_plane, s, places, total[0], plane, first, twos, a, b),  # noqa: B023
             s.values * (s.wide // s.columns),
             s.c * s.columns * places / MULTIPLY_ADDS,
         )
     _gather(total, w, s)
 
 
-def _transform_some(images: Array, gradients: Array, s: Shape, half: int | None, first: int, count: int) -> tuple[Array, int, Array, int]:
+def _transform_some(images: Array, gradients: Array, s: Shape, twos: int | None, first: int, count: int) -> tuple[Array, int, Array, int]:
     """`count` tiles of images and of gradients from `first` on, transformed, and how far each of the values is from the next."""
-    per = 1 if half is None else 2
+    per = 1 if twos is None else 2
     places = -(-count // per)
     t_plane, g_plane = _odd(places * s.row), _odd(places * s.g_row)
     tiles, products = _scratch("all tiles", s.values * t_plane + ADDS), _scratch("all gradients", s.values * g_plane)
@@ -163,8 +163,8 @@ def _transform_some(images: Array, gradients: Array, s: Shape, half: int | None,
     def some(start: int, stop: int) -> None:
         patch, at = _scratch("patch", s.values * max(s.c, s.o)), first + start * per
         number = min(stop * per, count) - start * per
-        input_tiles(images, s, at, number, tiles, start * s.row, t_plane, patch, half)
-        gradient_tiles(gradients, s, at, number, products, start * s.g_row, g_plane, patch, half)
+        input_tiles(images, s, at, number, tiles, start * s.row, t_plane, patch, twos)
+        gradient_tiles(gradients, s, at, number, products, start * s.g_row, g_plane, patch, twos)
 
     parallel(some, places, per * s.values * (s.c + s.wide))
     return tiles, t_plane, products, g_plane
@@ -197,21 +197,21 @@ def _convolve(
     kept: Kept | None = None,
 ) -> Array:
     """x (N, C, H, W) and weights (O, C, 3, 3) or, if `turned` is 1, (C, O, 3, 3) -> y (N, O, *out)."""
-    half = ALONG if bf16 and x.shape[1] % LANES == o % LANES == 0 else None
-    s = _shape(x.shape, o, padding, out, half)
+    twos = ALONG if bf16 and x.shape[1] % LANES == o % LANES == 0 else None
+    s = _shape(x.shape, o, padding, out, twos)
     y = empty((s.n, *out, o))
     offset = np.zeros(o, np.float32) if bias is None else plain(bias)
     finish = Finish(np.ones(o, np.float32) if scale is None else plain(scale), offset, int(relu))
     last = o - (s.wide // s.columns - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
     few = s.c * o >= LARGE and s.tiles <= o and last >= LANES  # transformed pixels are fewer numbers than transformed weights
-    (_weights_pass if few else _tiles_pass)(plain(nhwc(x)).reshape(-1), w, turned, finish, y.reshape(-1), s, half, kept)
+    (_weights_pass if few else _tiles_pass)(plain(nhwc(x)).reshape(-1), w, turned, finish, y.reshape(-1), s, twos, kept)
     return nchw(y)
 
 
-def _weights_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array, s: Shape, half: int | None, kept: Kept | None) -> None:
+def _weights_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array, s: Shape, twos: int | None, kept: Kept | None) -> None:
     """y of images, all of whose tiles are transformed first: each part of the weights is transformed on its way, or has been kept."""
-    per = 1 if half is None else 2  # channels in one place
-    held = None if kept is None else kept.of(w, (turned, half, PART[1]), lambda: _transformed(w, turned, s, half, PART[1]))
+    per = 1 if twos is None else 2  # channels in one place
+    held = None if kept is None else kept.of(w, (turned, twos, PART[1]), lambda: _transformed(w, turned, s, twos, PART[1]))
     weights = plain(nhwc(w)).reshape(-1)
     panels, side = s.wide // s.columns, SIDE * SIDE * max(s.c, s.o)
     steps = max(-(-s.tiles // STEP), -(-num_threads() // panels))
@@ -222,26 +222,26 @@ def _weights_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array
     tiles = _scratch("all tiles", s.values * t_plane)
 
     def transform(start: int, stop: int) -> None:
-        input_tiles(images, s, start, stop - start, tiles, start * s.row, t_plane, _scratch("patch", side), half)
+        input_tiles(images, s, start, stop - start, tiles, start * s.row, t_plane, _scratch("patch", side), twos)
 
     def panels_of_rows(start: int, stop: int) -> None:
         u = _scratch("u", s.values * u_plane) if held is None else held
         products, square, patch = _scratch("products", s.values * p_plane), _scratch("block", BLOCK), _scratch("patch", side)
         made = int(held is not None)
         weight_stream(
-            weights, turned, tiles, t_plane, finish, y, s, part, rows, u, u_plane, products, p_plane, square, patch, half, made, start, stop
+            weights, turned, tiles, t_plane, finish, y, s, part, rows, u, u_plane, products, p_plane, square, patch, twos, made, start, stop
         )
 
     parallel(transform, s.tiles, s.values * s.c)
     parallel(panels_of_rows, panels * -(-s.tiles // rows), s.values * s.c * s.columns * (1 + rows / MULTIPLY_ADDS))
 
 
-def _tiles_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array, s: Shape, half: int | None, kept: Kept | None) -> None:
+def _tiles_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array, s: Shape, twos: int | None, kept: Kept | None) -> None:
     """y of images, a block of tiles at a time: all weights are transformed first, or have been kept."""
-    per = 1 if half is None else 2  # channels in one place
+    per = 1 if twos is None else 2  # channels in one place
     together = _up(s.c, LANES)
-    held = None if kept is None else kept.of(w, (turned, half, together), lambda: _transformed(w, turned, s, half, together))
-    u = _transformed(w, turned, s, half, together, _scratch) if held is None else held
+    held = None if kept is None else kept.of(w, (turned, twos, together), lambda: _transformed(w, turned, s, twos, together))
+    u = _transformed(w, turned, s, twos, together, _scratch) if held is None else held
     step = max(12, L2 // (s.values * (s.c // per + s.wide)))
     if s.c * s.o >= LARGE:
         count = _up(-(-s.tiles // MANY), num_threads())
@@ -252,14 +252,14 @@ def _tiles_pass(images: Array, w: Array, turned: int, finish: Finish, y: Array, 
 
     def blocks(start: int, stop: int) -> None:
         tiles, products, patch = _scratch("tiles", s.values * t_plane), _scratch("products", s.values * p_plane), _scratch("patch", side)
-        image_blocks(images, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, half, start, stop)
+        image_blocks(images, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, twos, start, stop)
 
     parallel(blocks, -(-s.tiles // step), s.values * step * (s.c + s.o + s.c * s.o / MULTIPLY_ADDS))
 
 
-def _transformed(w: Array, turned: int, s: Shape, half: int | None, together: int, scratch: Scratch | None = None) -> Array:
+def _transformed(w: Array, turned: int, s: Shape, twos: int | None, together: int, scratch: Scratch | None = None) -> Array:
     """All weights transformed: (panels, parts of so many channels, values, channels, columns), with gaps behind each of the values."""
-    weights, per, parts = plain(nhwc(w)).reshape(-1), 1 if half is None else 2, -(-s.c // together)
+    weights, per, parts = plain(nhwc(w)).reshape(-1), 1 if twos is None else 2, -(-s.c // together)
     plane, panels, steps = _odd(together // per * s.columns), s.wide // s.columns, -(-together // HIGH[0])
     size = panels * parts * s.values * plane
     u = empty((size,)) if scratch is None else scratch("all weights", size)
@@ -272,7 +272,7 @@ def _transformed(w: Array, turned: int, s: Shape, half: int | None, together: in
             count = min(HIGH[0], together - first, s.c - begin)
             if count > 0:
                 at = block * s.values * plane + first // per * s.columns
-                filters(weights, s, turned, block // parts, begin, count, u, at, plane, square, half)
+                filters(weights, s, turned, block // parts, begin, count, u, at, plane, square, twos)
 
     parallel(some, panels * parts * steps, 8 * min(HIGH[0], s.c) * s.columns)
     return u
@@ -291,14 +291,14 @@ def _cut(y: Array, channels: int) -> Array:
 
 
 @lru_cache(1024)
-def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair, half: int | None) -> Shape:
-    """The sizes of a convolution of images (N, C, H, W) to o channels; half: see input_tiles."""
+def _shape(shape: tuple[int, ...], o: int, padding: Pair, out: Pair, twos: int | None) -> Shape:
+    """The sizes of a convolution of images (N, C, H, W) to o channels; twos: see input_tiles."""
     n, c, h, w = shape
     th, tw = -(-out[0] // OUT), -(-out[1] // OUT)
     vectors = panel_vectors(o)
     columns = vectors * LANES
     wide = _up(o, columns)
-    row, across = (_row(c // 2), BF16_VALUES) if half == ALONG else (_row(c), VALUES)
+    row, across = (_row(c // 2), BF16_VALUES) if twos == ALONG else (_row(c), VALUES)
     return Shape(n, h, w, c, *out, o, *padding, th, tw, n * th * tw, vectors, columns, wide, row, _row(wide), across, across * across)
 
 

@@ -80,10 +80,10 @@ def copy_patch(x: Array, base: int, patch: Array, h: int, w: int, c: int, h0: in
 
 
 @python_routine
-def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, half: int | None) -> None:
+def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, twos: int | None) -> None:
     """tiles (values, count, C) = B^T d B of the 6 x 6 pixels under each output tile; the first lies at tiles[at].
 
-    half: ALONG for (values, count, C / 2) pairs of channels in bf16, SECOND for (values, count / 2, C) pairs of tiles, the last one with 0 if it is
+    twos: ALONG for (values, count, C / 2) pairs of channels in bf16, SECOND for (values, count / 2, C) pairs of tiles, the last one with 0 if it is
     alone.
     """
     c = s.c  # at least LANES
@@ -96,22 +96,22 @@ def input_tiles(x: Array, s: Shape, first: int, count: int, tiles: Array, at: in
             copy_patch(x, base, patch, s.h, s.w, c, h0, w0, SIDE)
             source, row = patch.ctypes.data, SIDE * c
         to = tiles.ctypes.data + 4 * at
-        if half is None:
+        if twos is None:
             input_map(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c)
-        elif half == ALONG:
+        elif twos == ALONG:
             input_along(source, row, c, to + 4 * q * s.row, s.across * plane, plane, c)
         elif q % 2 == 0:
             input_map(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c)
         else:
             input_second(source, row, c, to + 4 * (q // 2) * s.row, s.across * plane, plane, c)
-    if half is not None and half == SECOND and count % 2 > 0:
+    if twos is not None and twos == SECOND and count % 2 > 0:
         fill(0, 0, patch.ctypes.data, 0, 1, SIDE * SIDE * c, 0, 0)
         input_second(patch.ctypes.data, SIDE * c, c, tiles.ctypes.data + 4 * (at + count // 2 * s.row), s.across * plane, plane, c)
 
 
 @python_routine
-def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, half: int | None) -> None:
-    """tiles (values, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]. Unless `half` is None, pairs of tiles."""
+def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at: int, plane: int, patch: Array, twos: int | None) -> None:
+    """tiles (values, count, wide) = A g A^T of each 4 x 4 tile of outputs; the first lies at tiles[at]. Unless `twos` is None, pairs of tiles."""
     o = s.o
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
@@ -121,12 +121,12 @@ def gradient_tiles(g: Array, s: Shape, first: int, count: int, tiles: Array, at:
         else:
             copy_patch(g, base, patch, s.oh, s.ow, o, h0, w0, OUT)
             source, row = patch.ctypes.data, OUT * o
-        to = tiles.ctypes.data + 4 * (at + (q if half is None else q // 2) * s.g_row)
-        if half is None or q % 2 == 0:
+        to = tiles.ctypes.data + 4 * (at + (q if twos is None else q // 2) * s.g_row)
+        if twos is None or q % 2 == 0:
             gradient_map(source, row, o, to, s.across * plane, plane, o)
         else:
             gradient_second(source, row, o, to, s.across * plane, plane, o)
-    if half is not None and count % 2 > 0:
+    if twos is not None and count % 2 > 0:
         fill(0, 0, patch.ctypes.data, 0, 1, OUT * OUT * o, 0, 0)
         gradient_second(patch.ctypes.data, OUT * o, o, tiles.ctypes.data + 4 * (at + count // 2 * s.g_row), s.across * plane, plane, o)
 
@@ -144,7 +144,7 @@ def output_tiles(
     start: int,
     stop: int,
     patch: Array,
-    half: int | None,
+    twos: int | None,
 ) -> None:
     """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge, and finished; m (values, count, row)."""
     o, part = s.o, stop - start
@@ -157,7 +157,7 @@ def output_tiles(
             to, line, pixel = y.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o, o
         else:
             to, line, pixel = patch.ctypes.data, OUT * part, part
-        output_map(products.ctypes.data + 4 * q * row, s.across * plane, plane, to, line, pixel, part, scale, offset, finish.relu, half)
+        output_map(products.ctypes.data + 4 * q * row, s.across * plane, plane, to, line, pixel, part, scale, offset, finish.relu, twos)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
@@ -197,10 +197,10 @@ def store_filters(block: Array, w: Array, o: int, c: int, o0: int, c0: int) -> N
 
 
 @routine
-def turned_filters(w: Array, s: Shape, o0: int, c0: int, u: Array, at: int, plane: int, block: Array, half: int | None) -> None:
+def turned_filters(w: Array, s: Shape, o0: int, c0: int, u: Array, at: int, plane: int, block: Array, twos: int | None) -> None:
     """u (values, LANES of O, LANES of C) = G w G^T of weights (O, 3, 3, C) turned by half a turn, from (o0, c0) on, 0 beyond the last.
 
-    What comes in here is what goes out elsewhere: O is s.c and C is s.o. Unless `half` is None, two of O make a pair.
+    What comes in here is what goes out elsewhere: O is s.c and C is s.o. Unless `twos` is None, two of O make a pair.
     """
     o, c = s.c, s.o
     for k in range(LANES):
@@ -212,34 +212,34 @@ def turned_filters(w: Array, s: Shape, o0: int, c0: int, u: Array, at: int, plan
                     block[tap * LANES + j] = w[((o0 + k) * TAPS2 + tap) * c + c0 + j] if inside else 0
             source, row = block.ctypes.data, LANES
         source += 4 * (TAPS2 - 1) * row
-        to = u.ctypes.data + 4 * (at + (k if half is None else k // 2) * s.columns)
-        if half is None or k % 2 == 0:
-            weight_map(source, -TAPS * row, -row, to, s.across * plane, plane, LANES, half)
+        to = u.ctypes.data + 4 * (at + (k if twos is None else k // 2) * s.columns)
+        if twos is None or k % 2 == 0:
+            weight_map(source, -TAPS * row, -row, to, s.across * plane, plane, LANES, twos)
         else:
             weight_second(source, -TAPS * row, -row, to, s.across * plane, plane, LANES)
 
 
 @python_routine
 def filters(
-    w: Array, s: Shape, turned: int, panel: int, first: int, count: int, u: Array, at: int, plane: int, block: Array, half: int | None
+    w: Array, s: Shape, turned: int, panel: int, first: int, count: int, u: Array, at: int, plane: int, block: Array, twos: int | None
 ) -> None:
     """u (values, count, columns) = G w G^T of one panel for `count` of the channels that are summed over, from `first` on; it lies at u[at].
 
     w is (O, 3, 3, C) or, `turned`, (C, 3, 3, O) and turned by half a turn. `count` is rounded up to LANES, with zeros for what is beyond.
-    Unless `half` is None, u is (values, count / 2, columns), pairs of channels.
+    Unless `twos` is None, u is (values, count / 2, columns), pairs of channels.
     """
     for k0 in range(first, first + count, LANES):
         for j0 in range(0, s.columns, LANES):
-            to, o0 = at + (k0 - first if half is None else (k0 - first) // 2) * s.columns + j0, panel * s.columns + j0
+            to, o0 = at + (k0 - first if twos is None else (k0 - first) // 2) * s.columns + j0, panel * s.columns + j0
             if turned:
-                turned_filters(w, s, k0, o0, u, to, plane, block, half)
+                turned_filters(w, s, k0, o0, u, to, plane, block, twos)
                 continue
             load_filters(w, s.o, s.c, o0, k0, block)
             for k in range(LANES):
                 source = block.ctypes.data + 4 * k * TAPS2 * LANES
-                target = u.ctypes.data + 4 * (to + (k if half is None else k // 2) * s.columns)
-                if half is None or k % 2 == 0:
-                    weight_map(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES, half)
+                target = u.ctypes.data + 4 * (to + (k if twos is None else k // 2) * s.columns)
+                if twos is None or k % 2 == 0:
+                    weight_map(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES, twos)
                 else:
                     weight_second(source, TAPS * LANES, LANES, target, s.across * plane, plane, LANES)
 
@@ -259,23 +259,23 @@ def back(sums: int, row: int, plane: int, w: Array, s: Shape, o0: int, c0: int, 
 
 
 @njit
-def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, half, start, stop):  # type: ignore[no-untyped-def]
+def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_plane, patch, twos, start, stop):  # type: ignore[no-untyped-def]
     """y (N, OH, OW, O) of x (N, H, W, C) and all transformed weights, for blocks of `step` tiles."""
-    deep = s.c if half is None else s.c // 2
+    deep = s.c if twos is None else s.c // 2
     for block in range(start, stop):
         first = block * step
         count = min(step, s.tiles - first)
-        input_tiles(x, s, first, count, tiles, 0, t_plane, patch, half)
+        input_tiles(x, s, first, count, tiles, 0, t_plane, patch, twos)
         for xi in range(s.values):
             a, to = tiles.ctypes.data + 4 * xi * t_plane, products.ctypes.data + 4 * xi * p_plane
             for panel in range(s.wide // s.columns):
                 b = u.ctypes.data + 4 * (panel * s.values + xi) * u_plane
-                multiply(a, s.row, 0, 1, b, to + 4 * panel * s.columns, s.wide, deep, count, s.vectors, 0, half)
-        output_tiles(products, s.wide, p_plane, finish, y, s, first, count, 0, s.o, patch, half)
+                multiply(a, s.row, 0, 1, b, to + 4 * panel * s.columns, s.wide, deep, count, s.vectors, 0, twos)
+        output_tiles(products, s.wide, p_plane, finish, y, s, first, count, 0, s.o, patch, twos)
 
 
 @njit
-def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plane, products, p_plane, block, patch, half, made, start, stop):  # type: ignore[no-untyped-def]  # fmt: skip
+def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plane, products, p_plane, block, patch, twos, made, start, stop):  # type: ignore[no-untyped-def]  # fmt: skip
     """y of transformed pixels and weights (O, 3, 3, C) that are transformed on their way, `part` channels at a time: each is used at once.
 
     An item is `step` tiles of one panel. Unless `made` is 0, u holds all transformed weights, those of each panel's parts together.
@@ -286,16 +286,16 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
         count = min(step, s.tiles - first)
         for c0 in range(0, s.c, part):
             channels = min(part, s.c - c0)
-            begin, deep = (c0, channels) if half is None else (c0 // 2, channels // 2)
+            begin, deep = (c0, channels) if twos is None else (c0 // 2, channels // 2)
             at = made * (panel * ((s.c + part - 1) // part) + c0 // part) * s.values * u_plane
             if made == 0:
-                filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block, half)
+                filters(w, s, turned, panel, c0, channels, u, 0, u_plane, block, twos)
             for xi in range(s.values):
                 a = tiles.ctypes.data + 4 * (xi * t_plane + first * s.row + begin)
                 b, to = u.ctypes.data + 4 * (at + xi * u_plane), products.ctypes.data + 4 * xi * p_plane
-                add_some(a, s.row, 1, b, s.columns, to, s.columns, deep, count, s.vectors, c0, half)
+                add_some(a, s.row, 1, b, s.columns, to, s.columns, deep, count, s.vectors, c0, twos)
         o0 = panel * s.columns
-        output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch, half)
+        output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch, twos)
 
 
 @python_routine
@@ -309,7 +309,7 @@ def some_sums(
     total: Array,
     plane: int,
     more: int,
-    half: int | None,
+    twos: int | None,
     start: int,
     stop: int,
 ) -> None:
@@ -318,21 +318,21 @@ def some_sums(
     for item in range(start, stop):
         xi, j0 = item // panels, item % panels * s.columns
         a, b = tiles.ctypes.data + 4 * xi * t_plane, gradients.ctypes.data + 4 * (xi * g_plane + j0)
-        add(a, 1, s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors, more, half)
+        add(a, 1, s.row, b, s.g_row, total.ctypes.data + 4 * (xi * plane + j0), s.wide, count, s.c, s.vectors, more, twos)
 
 
 @njit
-def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gradients, g_plane, patch, half, start, stop):  # type: ignore[no-untyped-def]
+def weight_parts(x, g, s, step, blocks, parts, total, plane, tiles, t_plane, gradients, g_plane, patch, twos, start, stop):  # type: ignore[no-untyped-def]
     """total (parts, 36, C, wide): sums over blocks of `step` tiles, each part over its share of the blocks."""
     for part in range(start, stop):
         begin = part * blocks // parts  # there are at least as many blocks as parts
         for block in range(begin, (part + 1) * blocks // parts):
             first = block * step
             count = min(step, s.tiles - first)
-            input_tiles(x, s, first, count, tiles, 0, t_plane, patch, half)
-            gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch, half)
-            deep, items = count if half is None else (count + 1) // 2, s.values * (s.wide // s.columns)
-            some_sums(tiles, t_plane, gradients, g_plane, s, deep, total[part], plane, block - begin, half, 0, items)
+            input_tiles(x, s, first, count, tiles, 0, t_plane, patch, twos)
+            gradient_tiles(g, s, first, count, gradients, 0, g_plane, patch, twos)
+            deep, items = count if twos is None else (count + 1) // 2, s.values * (s.wide // s.columns)
+            some_sums(tiles, t_plane, gradients, g_plane, s, deep, total[part], plane, block - begin, twos, 0, items)
 
 
 @njit
@@ -350,15 +350,15 @@ def collect(total: Array, plane: int, parts: int, w: Array, s: Shape, block: Arr
 
 
 @njit
-def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, block, half, start, stop):  # type: ignore[no-untyped-def]
+def weight_items(tiles, t_plane, gradients, g_plane, s, part, w, sums, plane, block, twos, start, stop):  # type: ignore[no-untyped-def]
     """w = G^T (tiles^T gradients) G, for items of `part` channels of C and one panel of O: sums never leave the cache."""
     panels = s.wide // s.columns
-    deep = s.tiles if half is None else (s.tiles + 1) // 2
+    deep = s.tiles if twos is None else (s.tiles + 1) // 2
     for item in range(start, stop):
         c0, o0 = item // panels * part, item % panels * s.columns
         count = min(part, s.c - c0)
         for xi in range(s.values):
             a, b = tiles.ctypes.data + 4 * (xi * t_plane + c0), gradients.ctypes.data + 4 * (xi * g_plane + o0)
             to = sums.ctypes.data + 4 * xi * plane
-            add(a, 1, s.row, b, s.g_row, to, s.columns, deep, count, s.vectors, 0, half)
+            add(a, 1, s.row, b, s.g_row, to, s.columns, deep, count, s.vectors, 0, twos)
         back(sums.ctypes.data, s.columns, plane, w, s, o0, c0, count, min(s.columns, s.o - o0), block)

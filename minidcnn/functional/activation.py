@@ -68,7 +68,6 @@ class LeakyGate(Elementwise):
         return self(g, x), None
 
 
-@dataclass(frozen=True)
 class Sigmoid(Elementwise):
     """1 / (1 + exp(-x)), from exp(-|x|), which does not overflow."""
 
@@ -82,7 +81,6 @@ class Sigmoid(Elementwise):
         return (g * (y - y * y),)
 
 
-@dataclass(frozen=True)
 class Tanh(Elementwise):
     needs_outputs = (0,)
 

@@ -77,7 +77,6 @@ class ClassSums(Function):
         return AtClass(self.classes)(g, target), None
 
 
-@dataclass(frozen=True)
 class Quotient(Elementwise):
     """a / b, and 0 where b is 0, whatever a is: a mean over nothing."""
 

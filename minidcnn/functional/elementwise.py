@@ -17,8 +17,9 @@ from .common import as_tensor, cast, check_backend, fitting, of_tensor, operands
 NUMBER = (int, float, np.integer, np.floating)
 
 
+@dataclass(frozen=True)
 class Elementwise(Function):
-    """A function of equally shaped arrays, element by element, in memory order."""
+    """A function of equally shaped arrays, element by element, in memory order; a dataclass, also where it has no parameters to declare."""
 
     def compute(self, *xp_and_arrays: Any, **_: Any) -> Array:
         raise NotImplementedError(f"{type(self).__name__} does not define compute")
@@ -28,7 +29,6 @@ class Elementwise(Function):
         return kernels.map(lambda *a: self.compute(kernels.xp, *a), *arrays)
 
 
-@dataclass(frozen=True)
 class Add(Elementwise):
     def compute(self, xp: Any, a: Array, b: Array) -> Array:
         return a + b
@@ -37,7 +37,6 @@ class Add(Elementwise):
         return g, g
 
 
-@dataclass(frozen=True)
 class Sub(Elementwise):
     def compute(self, xp: Any, a: Array, b: Array) -> Array:
         return a - b
@@ -46,7 +45,6 @@ class Sub(Elementwise):
         return g, lambda: -g
 
 
-@dataclass(frozen=True)
 class Mul(Elementwise):
     needs_inputs = (0, 1)
 
@@ -57,7 +55,6 @@ class Mul(Elementwise):
         return lambda: g * b, lambda: g * a
 
 
-@dataclass(frozen=True)
 class Div(Elementwise):
     needs_inputs = (0, 1)
 
@@ -105,7 +102,6 @@ class Power(Elementwise):
         return (g * p if p == 1 else g * (p * (x if p == 2 else Power(p - 1)(x))),)
 
 
-@dataclass(frozen=True)
 class PowerOf(Elementwise):
     """a ** b for two tensors; b's gradient is 0 where a is 0 and b is not negative, as in PyTorch."""
 
@@ -126,7 +122,6 @@ class PowerOf(Elementwise):
         return base, exponent
 
 
-@dataclass(frozen=True)
 class Exp(Elementwise):
     needs_outputs = (0,)
 
@@ -137,7 +132,6 @@ class Exp(Elementwise):
         return (g * y,)
 
 
-@dataclass(frozen=True)
 class Log(Elementwise):
     needs_inputs = (0,)
 
@@ -148,7 +142,6 @@ class Log(Elementwise):
         return (g / x,)
 
 
-@dataclass(frozen=True)
 class Log1p(Elementwise):
     needs_inputs = (0,)
 
@@ -159,7 +152,6 @@ class Log1p(Elementwise):
         return (g / (x + 1),)
 
 
-@dataclass(frozen=True)
 class Sqrt(Elementwise):
     needs_outputs = (0,)
 
@@ -170,7 +162,6 @@ class Sqrt(Elementwise):
         return (g / (y * 2),)
 
 
-@dataclass(frozen=True)
 class Abs(Elementwise):
     """|x|; the derivative at 0 is 0."""
 
@@ -201,7 +192,6 @@ class Clamp(Elementwise):
         return (g * Tensor.wrap(inside.astype(g.dtype)),)
 
 
-@dataclass(frozen=True)
 class Maximum(Elementwise):
     """The larger element; where both are equal each side gets half of the gradient, as in PyTorch."""
 
@@ -214,7 +204,6 @@ class Maximum(Elementwise):
         return lambda: g * _share(a, b), lambda: g * _share(b, a)
 
 
-@dataclass(frozen=True)
 class Minimum(Elementwise):
     """The smaller element; where both are equal each side gets half of the gradient."""
 
@@ -232,7 +221,6 @@ def _share(a: Tensor, b: Tensor) -> Tensor:
     return Tensor.wrap(1 - (a._array < b._array).astype(a.dtype) - (a._array == b._array).astype(a.dtype) / 2)
 
 
-@dataclass(frozen=True)
 class Where(Elementwise):
     """a where the condition holds, else b; inputs (condition, a, b), linear in a and b."""
 

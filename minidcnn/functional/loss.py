@@ -62,7 +62,6 @@ class CrossEntropyGrad(Function):
         return by_g, by_x, None, None, None, None
 
 
-@dataclass(frozen=True)
 class Softplus(Elementwise):
     """log(1 + exp(x)), without overflow."""
 
@@ -75,7 +74,6 @@ class Softplus(Elementwise):
         return (g * sigmoid(x),)
 
 
-@dataclass(frozen=True)
 class Expm1(Elementwise):
     """exp(x) - 1, exact for small x."""
 

@@ -127,6 +127,24 @@ def test_skips_take_the_larger_field_and_upsampling_brings_the_jump_back() -> No
     assert fields["end"].size == (8, 12) and fields["end"].jump == (1, 1)
 
 
+def test_a_checkpoint_hides_nothing() -> None:
+    class Again(nn.Module):
+        def __init__(self, inside: nn.Module) -> None:
+            super().__init__()
+            self.inside = inside
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.checkpoint(self.inside, x)
+
+    def fields(wrap: Callable[[nn.Module], nn.Module]) -> list[Any]:
+        inside = nn.Sequential(nn.Conv2d(2, 3, (3, 5)), nn.MaxPool2d((1, 2)))
+        net = nn.Sequential(nn.Conv2d(1, 2, 3), wrap(inside), nn.Conv2d(3, 1, (2, 3)))
+        return [(row.field.size, row.field.jump) for row in nn.summary(net, (1, 1, 14, 20)).rows if row.field]
+
+    assert fields(Again) == fields(lambda inside: inside)
+    assert fields(Again)[-1] == ((6, 12), (1, 2))
+
+
 def test_resizing_changes_the_jump_and_padding_does_not() -> None:
     def last(*layers: nn.Module, size: tuple[int, int] = (12, 18)) -> Any:
         field = nn.summary(nn.Sequential(*layers), (1, 2, *size)).rows[-1].field

@@ -1,4 +1,4 @@
-"""Receptive fields, read off the graph that a forward pass recorded.
+"""Receptive fields, read off the functions that a forward pass applies.
 
 Along a path of windows the field grows by r += (K - 1) j and the jump, the distance in the input between neighbouring outputs, by
 j *= s, with K = dilation (k - 1) + 1 (Dumoulin & Visin, 2016; Araujo et al., "Computing receptive fields", 2019). Behind a transposed
@@ -9,12 +9,13 @@ period sees, and the formula above is what comes of it where the period is 1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
-from ..autograd import Node
+from ..autograd import Function
 from ..backend import AxisMap
 from ..functional import conv, pool, resize, shape
 from ..functional import reduce as reductions
@@ -111,38 +112,23 @@ class Field:
 
 
 class Fields:
-    """Receptive fields of the tensors that come out of a forward pass on `inputs`, which must require gradients."""
+    """Receptive fields of what a forward pass on `inputs` makes: `applied` is told of its functions (`autograd.listening`).
+
+    A value is known by its array, whatever tensor holds it: `checkpoint` hands the same arrays on in tensors of its own.
+    """
 
     def __init__(self, inputs: list[Tensor]) -> None:
-        self.inputs = {id(t) for t in inputs}
-        self.known: dict[int, Field] = {}
-        self.nodes: list[Node] = []  # kept alive, so that an id is not used twice
+        self.known = {id(t._array): (t._array, Field()) for t in inputs}  # with the array, so that no other takes its id
 
     def of(self, tensor: Tensor) -> Field | None:
         """The receptive field of `tensor`; None if it does not depend on the inputs."""
-        if tensor._node is None:
-            return Field() if id(tensor) in self.inputs else None
-        reached: dict[int, Node] = {}
-        stack = [tensor._node]
-        while stack:
-            node = stack.pop()
-            if id(node) not in reached and id(node) not in self.known:
-                reached[id(node)] = node
-                stack.extend(e[0] for e in node.edges if isinstance(e, tuple))
-        for node in sorted(reached.values(), key=lambda n: n.depth):
-            self.nodes.append(node)
-            fields = [f for e in node.edges if (f := self._edge(e)) is not None]
-            if fields:
-                joined = fields[0]
-                for field in fields[1:]:
-                    joined = joined.join(field)
-                self.known[id(node)] = _after(node.function, joined)
-        return self.known.get(id(tensor._node))
+        return self.known.get(id(tensor._array), (None, None))[1]
 
-    def _edge(self, edge: Any) -> Field | None:
-        if isinstance(edge, Tensor):
-            return Field() if id(edge) in self.inputs else None
-        return self.known.get(id(edge[0])) if edge is not None else None
+    def applied(self, function: Function, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """What a function makes sees what its inputs see together, and what the function does to that."""
+        if fields := [field for t in inputs if (field := self.of(t)) is not None]:
+            field = _after(function, reduce(Field.join, fields))
+            self.known.update((id(t._array), (t._array, field)) for t in outputs[: function.differentiable])
 
 
 def _after(function: Any, field: Field) -> Field:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import Node
+from ..autograd import Node, listening
 from ..backend import kernels, random_state, set_random_state, use_kernels
 from ..recording import enable_grad
 from ..tensor import Tensor
@@ -85,7 +85,7 @@ def summary(module: Module, input_size: Sequence[int] | Sequence[Sequence[int]])
     values = [(b, b._array.copy(), b._storage.version) for b in module.buffers()]
     state = random_state()
     try:
-        with evaluating(module), enable_grad(), use_kernels(shaper):
+        with evaluating(module), enable_grad(), use_kernels(shaper), listening(recorder.fields.applied):
             result = module(*inputs)
     finally:
         for m, own in buffers:

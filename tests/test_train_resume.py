@@ -363,6 +363,20 @@ def test_folders_of_runs_are_numbered_and_the_latest_is_resumed(tmp_path: Path, 
     assert str(request().folder) == "runs/unet-cells-3"  # a number is never used twice
 
 
+def test_what_a_killed_process_was_writing_is_gone_when_its_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for options in ((), ("--out", "m[i]ne")):
+        folder = request(*options).folder
+        folder.write_config(training.options())
+        killed = [folder.path / f".{name}.4711.tmp" for name in ("last.safetensors", "best.safetensors", "curves.png", "config.json")]
+        for file in killed:
+            file.touch()
+        own = folder.path / ".notes.txt.4711.tmp"
+        own.touch()
+        assert request("--resume", *options).folder.path == folder.path
+        assert not any(file.exists() for file in killed) and own.exists() and folder.config.exists()
+
+
 def test_nothing_is_overwritten_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     first = request("--out", "mine", "--epochs", "7")

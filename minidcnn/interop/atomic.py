@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             raise
         raise OSError(f"{target} cannot be written: {error.strerror or error}") from error
     finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Remove what `replacing` left beside `path` when its process was killed. For files that nobody writes meanwhile."""
+    target = Path(path)
+    for temporary in target.parent.glob(f".{escape(target.name)}.*.tmp"):
         temporary.unlink(missing_ok=True)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..interop.atomic import write_text
+from ..interop.atomic import remove_unfinished, write_text
 from .config import TrainConfig
 
 RUNS = Path("runs")  # where runs without --out go
@@ -64,18 +64,24 @@ class RunFolder:
 
     @classmethod
     def found(cls, out: str | None, name: str) -> RunFolder:
-        """The run to resume: in `out`, or the latest of runs/NAME*. ValueError if there is none."""
+        """The run to resume: in `out`, or the latest of runs/NAME*, without what a killed process was writing. ValueError if there is none."""
         if out is not None:
             folder = cls(out)
             if not folder.config.is_file():
                 what = "holds no run (no config.json)" if folder.path.is_dir() else "does not exist"
                 raise ValueError(f"{out} {what}, so that there is nothing to resume; leave --resume out to start a run there")
-            return folder
+            return folder._without_unfinished()
         runs = [cls(path) for path in sorted(RUNS.glob(f"{name}-*"))] if RUNS.is_dir() else []
         runs = [run for run in runs if run.config.is_file()]
         if not runs:
             raise ValueError(f"there is no run {RUNS / name}-* to resume; say where it lies with --out, or leave --resume out to start one")
-        return max(runs, key=lambda run: max(f.stat().st_mtime_ns for f in (run.config, run.last) if f.exists()))
+        latest = max(runs, key=lambda run: max(f.stat().st_mtime_ns for f in (run.config, run.last) if f.exists()))
+        return latest._without_unfinished()
+
+    def _without_unfinished(self) -> RunFolder:
+        for file in (self.config, self.metrics, self.curves, self.predictions, self.last, self.best):
+            remove_unfinished(file)
+        return self
 
     def _progress(self) -> str:
         """How far the run has come, for a sentence; "" where that cannot be read."""

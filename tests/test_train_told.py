@@ -16,6 +16,7 @@ from minidcnn.data import Arrays
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import command, train
 from minidcnn.segmentation.interrupt import Stopped
+from minidcnn.segmentation.progress import counted
 
 
 def test_the_table_of_classes() -> None:
@@ -94,6 +95,14 @@ def test_the_gradient_that_is_limited_is_that_of_the_loss_not_of_the_scaled_one(
         minidcnn.use("numpy")
     norm = np.sqrt(sum((m.astype(np.float64) ** 2).sum() for m in moved))
     assert norm == pytest.approx(1e-3, rel=1e-2) if clip == 1e-3 else 0.01 < norm < 100
+
+
+def test_one_is_no_plural(tmp_path: Path, rng: np.random.Generator) -> None:
+    assert [counted(n, word) for n, word in ((0, "image"), (1, "class"), (2, "class"))] == ["0 images", "1 class", "2 classes"]
+    image = training.arrays(rng, 1, (16, 24))
+    data, network, _ = training.make(tmp_path, training.options(epochs=1), (image, image)).describe().splitlines()
+    assert data == "cells: 1 image to train on, 1 held out, 3 channels, 3 classes"
+    assert network.endswith("on numpy, 1 epoch of 1 step of 1 image")
 
 
 def test_what_is_kept_is_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ from ..data.transforms.geometry import pad_sample
 from ..nn.state import some
 from ..optim import lr_scheduler
 from .config import TrainConfig
+from .progress import counted
 
 if TYPE_CHECKING:
     from ..models import Segmenter
@@ -68,7 +69,7 @@ def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmente
     for report in reports:
         if not report.counts.pixels.any():  # no step could be judged, or no epoch
             raise DataError(
-                f"{report.name}: every pixel of all {report.images} images is ignored: label some, or divide the images otherwise"
+                f"{report.name}: every pixel of {counted(report.images, 'image')} is ignored: label some, or divide the images otherwise"
             )
     batch, sizes = min(config.batch_size, len(train)), sorted(reports[0].sizes)
     if config.crop is None and batch > 1:
@@ -167,7 +168,7 @@ def make_schedule(config: TrainConfig, optimizer: optim.Optimizer, steps: int) -
     if config.schedule == "plateau":
         return lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.3, patience=5)
     if config.warmup >= steps:
-        raise ValueError(f"--warmup of {config.warmup} steps is longer than the run of {steps} steps")
+        raise ValueError(f"--warmup of {counted(config.warmup, 'step')} is longer than the run of {counted(steps, 'step')}")
     rest = steps - config.warmup
     makers: dict[str, Callable[[], lr_scheduler.LRScheduler]] = {
         "constant": lambda: lr_scheduler.ConstantLR(optimizer, 1.0, 0),

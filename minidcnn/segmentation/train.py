@@ -22,7 +22,7 @@ from .interrupt import Interrupt, Stopped
 from .losses import Loss
 from .metrics import constant_prediction
 from .predict import usual_tile
-from .progress import Progress, clock, compiling_said
+from .progress import Progress, clock, compiling_said, counted
 from .runs import RunFolder
 from .state import apart, changed, facts, go_on, names_sum, together
 
@@ -341,10 +341,10 @@ class Trainer:
 
     def describe(self) -> str:
         """What is about to be trained, in a few lines."""
-        images = f"{self.config.data}: {len(self.train)} images to train on, {len(self.val)} held out"
-        kinds = f"{self.train.channels} channel{'s' * (self.train.channels != 1)}, {len(self.train.classes)} classes"
+        images = f"{self.config.data}: {counted(len(self.train), 'image')} to train on, {len(self.val)} held out"
+        kinds = f"{counted(self.train.channels, 'channel')}, {counted(len(self.train.classes), 'class')}"
         size = sum(parameter.size for parameter in self.model.parameters())
         return (
-            f"{images}, {kinds}\n{self.model.name}: {size:,} parameters on {backend()}, {self.config.epochs} epochs of {self.steps} steps of "
-            f"{self.loader.batch_size} images\nresults in {self.folder}"
+            f"{images}, {kinds}\n{self.model.name}: {size:,} parameters on {backend()}, {counted(self.config.epochs, 'epoch')} of "
+            f"{counted(self.steps, 'step')} of {counted(self.loader.batch_size, 'image')}\nresults in {self.folder}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -47,6 +48,9 @@ def check_grads(
     `f` maps Tensors to one Tensor; `arrays` are float64 inputs, of which all are checked, one at a time. With order 2 the gradient of
     <grad f, v> is checked as well, and so on: of d(df/d0)/dg, g is what the gradient df/d0 is made from, which it must be linear in.
 
+    If `f` is a Module, its parameters that require gradients are inputs as well, called by their names, and all is computed by copies of it,
+    so that its statistics stay as they are. Nothing else that `f` may hold is checked, as in `lambda x: layer(x)` the parameters.
+
     Steps are `step` times a normal number, times |x| / 1000 if that is more than 1; where they fail, a hundredth of them is tried. An f
     with corners must be as far from them. Differences of less than `rtol`, relative to the gradient's norm, and of less than about 1e-10
     of the inputs or of the values of f are not seen: give the inputs one scale, and f no large constant.
@@ -62,7 +66,16 @@ def check_grads(
     if hasattr(arrays, "dtype") or not isinstance(arrays, Iterable):
         got = f"one of shape {arrays.shape}" if hasattr(arrays, "shape") else f"a {type(arrays).__name__}"
         raise TypeError(f"check_grads: arrays must be a list with one array for each input of f, got {got}; write [x]")
-    inputs = [a._array if isinstance(a, Tensor) else a for a in arrays]
+    given, inputs = f, [a._array if isinstance(a, Tensor) else a for a in arrays]
+    names = [str(i) for i in range(len(inputs))]
+    if hasattr(f, "named_parameters"):
+        parameters = {name: p for name, p in f.named_parameters() if p.requires_grad}
+        for name, p in parameters.items():
+            if p.dtype != np.float64:
+                raise ValueError(f"check_grads: parameter {name} is {p.dtype}; differences need float64: check f.double()")
+        given = _by_copies(f, len(inputs), list(parameters.values()))
+        inputs += [p._array for p in parameters.values()]
+        names += parameters
     if not inputs:
         raise ValueError("check_grads: arrays is empty, so nothing would be checked; give at least one")
     for i, a in enumerate(inputs):
@@ -74,12 +87,22 @@ def check_grads(
             )
     places = ["cupy" if is_cupy(a) else "numpy" for a in inputs]
     with enable_grad():
-        point = Probe(f, [to_backend(a, "numpy") for a in inputs], places, [str(i) for i in range(len(inputs))], "f")
+        point = Probe(given, [to_backend(a, "numpy") for a in inputs], places, names, "f")
         try:
             _check(point, order, step, rtol, np.random.default_rng(seed))
         except AssertionError:
             point.demand_repeatable(host(point.apply(point.tensors())), 8, rtol)
             raise
+
+
+def _by_copies(module: Any, inputs: int, parameters: Sequence[Tensor]) -> Callable[..., Tensor]:
+    """A module as a function of its inputs and, behind them, of its parameters: a copy for each call, which has these in their place."""
+
+    def function(*tensors: Tensor) -> Tensor:
+        instead = {id(p): t for p, t in zip(parameters, tensors[inputs:], strict=True)}
+        return copy.deepcopy(module, instead)(*tensors[:inputs])  # type: ignore[no-any-return]
+
+    return function
 
 
 def _check(

@@ -160,7 +160,7 @@ def test_python_m_minidcnn(tmp_path: Path) -> None:
 def test_predict_writes_index_and_overlay_at_the_images_size(command: Command, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep" / "out"
     said = command("predict", checkpoint, photos, "--out", out)
-    assert said.code == 0 and not said.err
+    assert said.code == 0 and said.err.startswith(f"warning: {photos / 'sub'} holds 1 image, too") and said.err.count("\n") == 1
     names = ["colour", "gray", "one", "palette", "photo", "rgba", "sixteen"]
     assert sorted(p.name for p in out.iterdir()) == sorted(f"{n}{end}.png" for n in names for end in ("", "_overlay"))
     lines = said.out.splitlines()
@@ -271,12 +271,27 @@ def test_names_of_results(tmp_path: Path) -> None:
     assert [job.name for job in jobs] == ["a"] and not problems  # named three times, predicted once
 
 
+def test_predict_says_what_lies_in_sub_folders(command: Command, checkpoint: Path, photos: Path, tmp_path: Path) -> None:
+    said = command("predict", checkpoint, photos, "--out", tmp_path / "out")
+    assert (
+        said.code == 0
+        and said.err == f"warning: {photos / 'sub'} holds 1 image, too, but sub-folders are not searched: name them as well\n"
+    )
+    assert command("predict", checkpoint, photos, photos / "sub", "--out", photos / "results").err == ""
+    assert command("predict", checkpoint, photos, photos / "sub", "--out", photos / "results", "--force").err == ""  # nor of those
+    (tmp_path / "album").mkdir()
+    photos.rename(tmp_path / "album" / "photos")
+    said = command("predict", checkpoint, tmp_path / "album", "--out", tmp_path / "none")
+    assert said.code == 2 and said.err == (
+        f"error: {tmp_path / 'album'} holds no images of its own; {tmp_path / 'album' / 'photos'} holds 24 images, but sub-folders are not searched: "
+        f"name them\n"
+    )
+
+
 def test_empty_folders_and_nothing_to_do(command: Command, checkpoint: Path, tmp_path: Path) -> None:
     said = command("predict", checkpoint, tmp_path, "--out", tmp_path / "out")
     assert said.code == 2 and not (tmp_path / "out").exists()
-    assert said.err == "error: " + f"{checkpoint.parent} holds no images (sub-folders are not searched)\n".replace(
-        str(checkpoint.parent), str(tmp_path)
-    )
+    assert said.err == "error: " + f"{checkpoint.parent} holds no images\n".replace(str(checkpoint.parent), str(tmp_path))
 
 
 # -- wrong use, one sentence each ----------------------------------------------------------------------------------------------------------

@@ -180,6 +180,52 @@ def test_one_image_cannot_be_divided(tmp_path: Path) -> None:
     assert len(Folder(tmp_path, "all")) == 1
 
 
+def test_images_in_sub_folders_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    put_pairs(tmp_path)
+    put_image(tmp_path / "images" / "more" / "4.png")
+    put_image(tmp_path / "images" / "more" / "deeper" / "5.JPG")
+    for stray in ("more/notes.txt", "more/.hidden.png", ".thumbnails/1.png"):
+        (tmp_path / "images" / stray).parent.mkdir(exist_ok=True)
+        (tmp_path / "images" / stray).write_text("no image")
+    (tmp_path / "images" / "nothing").mkdir()
+    said = f"{tmp_path}/images/more holds 2 images that nothing uses: sub-folders are not searched; move up what is meant, and the masks"
+    for split in ("train", "val", "all"):
+        assert Folder(tmp_path, split).unused == (said,)
+    report = check(Folder(tmp_path, "all")[:2])  # of a part, too
+    assert report.ok and said in report.warnings
+    put_image(tmp_path / "images" / "a" / "6.png")
+    put_image(tmp_path / "images" / "b" / "7.png")
+    (said,) = Folder(tmp_path, "all").unused
+    assert said.startswith(f"{tmp_path}/images/a and 2 more sub-folders hold 4 images that nothing uses")
+
+
+def test_sub_folders_that_are_parts_are_used(tmp_path: Path) -> None:
+    put_pairs(tmp_path)
+    for part in ("images", "masks"):
+        (tmp_path / part / "test").mkdir()
+        (tmp_path / part / "10.png").rename(tmp_path / part / "test" / "10.png")
+    assert not Folder(tmp_path, "all").unused
+    put_image(tmp_path / "images" / "test" / "night" / "1.png")
+    (said,) = Folder(tmp_path, "all").unused
+    assert said.startswith(f"{tmp_path}/images/test/night holds 1 image that nothing uses: sub-folders are not searched")
+
+
+@pytest.mark.parametrize("kinds", [("images", "masks"), ("masks",)])
+def test_a_folder_with_nothing_but_sub_folders(kinds: Sequence[str], tmp_path: Path) -> None:
+    put_pairs(tmp_path)
+    for kind in kinds:
+        (tmp_path / kind / "patient 1").mkdir()
+        for path in (tmp_path / kind).glob("*.png"):
+            path.rename(path.parent / "patient 1" / path.name)
+    said = (
+        f"Folder: there are no {kinds[0]} in {tmp_path}/{kinds[0]} itself; {tmp_path}/{kinds[0]}/patient 1 holds 3 images, but sub-folders are not "
+        f"searched: move them up"
+    )
+    with pytest.raises(DataError) as raised:
+        Folder(tmp_path)
+    assert str(raised.value).startswith(said)
+
+
 @pytest.mark.parametrize("nested", [False, True])
 def test_folders_that_are_divided_already(tmp_path: Path, nested: bool) -> None:
     for part, values in (("train", (0, 1, 2)), ("valid", (0, 1))):

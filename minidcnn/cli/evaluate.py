@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         data = held_out(args, data, checkpoint.info)
     elif again and data.divided:
         demand_same_division(args, data, checkpoint.info)
-    for problem in data.problems:
+    for problem in (*data.problems, *data.unused):
         warn(problem)
     if len(data.classes) != len(classes):
         ours, theirs = (

@@ -8,6 +8,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .common import warn
+
 if TYPE_CHECKING:
     from ..data import Source
 
@@ -20,21 +22,28 @@ class Job:
     name: str
 
 
-def find_images(paths: Sequence[Path], channels: int) -> tuple[list[Job], list[str]]:
+def find_images(paths: Sequence[Path], channels: int, out: Path | None = None) -> tuple[list[Job], list[str]]:
     """The images that files and folders stand for, each once, in the order given and folders in natural order; and what is wrong.
 
+    Warns of images in sub-folders other than `out`, the one for the results: they are not searched.
     A TIFF of several pages is an image per page, or one image if the network takes as many `channels` as it has pages.
     """
     from ..data import DataError
-    from ..data.images import SUFFIXES, list_images
+    from ..data.images import SUFFIXES, in_sub_folders, list_images
 
     files: dict[Path, Path] = {}  # resolved -> as given
     problems: list[str] = []
+    known = {path.resolve() for path in ([*paths, out] if out else paths)}
     for path in paths:
         if path.is_dir():
             inside = list_images(path)
+            below = in_sub_folders(path, known)
             if not inside:
-                problems.append(f"{path} holds no images (sub-folders are not searched)")
+                problems.append(
+                    f"{path} holds no images" + (f" of its own; {below}, but sub-folders are not searched: name them" if below else "")
+                )
+            elif below:
+                warn(f"{below}, too, but sub-folders are not searched: name them as well")
         elif not path.exists():
             inside = []
             problems.append(f"{path} does not exist")

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     accepted("folder", {"white": args.white})
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
     tile = tile_of(args, model)
-    jobs, problems = find_images(args.images, model.in_channels)
+    jobs, problems = find_images(args.images, model.in_channels, args.out)
     results = [path for job in jobs for path in outputs(args.out, job.name)]
     given = {job.source.path.resolve() for job in jobs}
     if own := [path for path in results if path.resolve() in given]:

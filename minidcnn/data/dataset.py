@@ -18,6 +18,7 @@ class Dataset(ABC):
     classes: the name of every class, in the order of the mask's indices. Background, where there is one, is a class like the others.
     channels: of every image. palette: (K, 3) uint8, a colour per class. ignore_index: the label that counts nowhere.
     problems: what was found wrong when the data set was opened with `strict=False` (`check` reports it).
+    unused: what lies beside the data, but where it is not looked for; sentences, of which `check` makes warnings.
     mask_values: of data sets in files, what stands for each class there: a gray value, a palette index or a colour (r, g, b).
     mask_ignored: what stands there for pixels that count nowhere.
     divided: whether it is a part that the class chose itself, so that images which come or go move others to another part.
@@ -31,6 +32,7 @@ class Dataset(ABC):
     palette: Array
     ignore_index: int = IGNORE
     problems: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     mask_values: tuple[Value, ...] | None = None
     mask_ignored: tuple[Value, ...] = ()
     divided: bool = False
@@ -73,7 +75,8 @@ class Subset(Dataset):
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, tuple(int(i) for i in indices)
         self.name, self.classes, self.channels = dataset.name, dataset.classes, dataset.channels
-        self.palette, self.ignore_index, self.problems = dataset.palette, dataset.ignore_index, dataset.problems
+        self.palette, self.ignore_index = dataset.palette, dataset.ignore_index
+        self.problems, self.unused = dataset.problems, dataset.unused
         self.mask_values, self.mask_ignored = dataset.mask_values, dataset.mask_ignored
 
     def __len__(self) -> int:

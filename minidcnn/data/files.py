@@ -12,7 +12,7 @@ from unicodedata import normalize
 import numpy as np
 
 from .dataset import Dataset
-from .images import Source, list_images, natural_channels, natural_key, pages, read_image
+from .images import Source, in_sub_folders, list_images, natural_channels, natural_key, pages, read_image
 from .labels import LabelTable
 from .palette import default_palette
 from .sample import Array, DataError, Sample, count_text, random_generator, size_text
@@ -149,8 +149,11 @@ def pair_folders(images: Path, masks: Path, suffix: str | None = None) -> tuple[
     problems: list[str] = []
     by_stem = _by_stem(list_images(images), problems, "images", "keep one of them")
     masks_by_stem = _by_stem(list_images(masks), problems, "masks", "keep one of them")
-    if not by_stem:
-        problems.append(f"there are no images in {images}; it should hold PNG, JPEG or TIFF files")
+    for kind, folder, files, formats in (("images", images, by_stem, "PNG, JPEG or TIFF"), ("masks", masks, masks_by_stem, "PNG or TIFF")):
+        if not files:
+            inside = in_sub_folders(folder)
+            itself = f" itself; {inside}, but sub-folders are not searched: move them up"
+            problems.append(f"there are no {kind} in {folder}{itself if inside else f'; it should hold {formats} files'}")
     beginning, ending = _common_affixes(by_stem, masks_by_stem) if suffix is None else ("", suffix)
     other = _most_frequent(stem[cut:] for stem in masks_by_stem for cut in range(1, len(stem)) if stem[:cut] in by_stem)
     entries: list[Entry] = []

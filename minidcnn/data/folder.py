@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders, read_lines, split_name
-from .images import Source, list_images
+from .images import Source, in_sub_folders, list_images
 from .labels import LabelTable, infer_table, scan
 from .palette import default_palette
 from .sample import DataError, Value
@@ -31,7 +31,8 @@ class Folder(FileDataset):
         root/images/train/*, root/masks/train/*           and val, test alike
 
     An image and its mask have the same name; masks may share an ending such as "_mask", or a beginning. Also: image, imgs, img; mask, labels, label,
-    annotations. A TIFF with pages is a sample per page if its mask has as many, or an image with a channel per page if the mask has one.
+    annotations. Sub-folders are not searched (`unused` tells of those that hold images). A TIFF with pages is a sample per page if its mask has as
+    many, or an image with a channel per page if the mask has one.
 
     Masks hold class indices, or 0 and 255, or other gray values, palette indices or colours; palettes whose order differs from file to file are
     read as colours. All masks of all splits are read once to find the values, so that every split has the same classes; `classes` and
@@ -80,6 +81,11 @@ class Folder(FileDataset):
             pairs[part], complaints, ending = pair_folders(images, masks, suffix)
             problems += complaints
             endings.add(ending)
+        parts = {images.resolve() for images, _ in folders.values()}
+        inside = [text for images, _ in folders.values() if (text := in_sub_folders(images, parts))]
+        self.unused = tuple(
+            f"{text} that nothing uses: sub-folders are not searched; move up what is meant, and the masks" for text in inside
+        )
         if suffix is None and len(endings) == 1:
             self.guessed["suffix"] = ending
         everything = [entry for part in pairs.values() for entry in part]

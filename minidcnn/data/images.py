@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,31 @@ def natural_key(name: str | Path) -> tuple[tuple[int, str], ...]:
 
 def list_images(folder: Path) -> list[Path]:
     """The image files in `folder`, in natural order. Hidden files, sub-folders and files of other kinds are not images."""
-    files = (p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    files = (p for p in folder.iterdir() if _is_image_name(p.name) and p.is_file())
     return sorted(files, key=lambda p: natural_key(p.name))
+
+
+def in_sub_folders(folder: Path, but: Collection[Path] = ()) -> str:
+    """What `list_images` does not see: "images/a holds 8 images", or "images/a and 2 more sub-folders hold 20 images"; "" if there is nothing.
+
+    Hidden folders are left out, and those whose resolved paths are in `but`.
+    """
+    found: list[tuple[Path, int]] = []
+    for path in sorted((Path(entry) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")), key=natural_key):
+        number = 0
+        for _, folders, files in os.walk(path) if path.resolve() not in but else ():
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            number += sum(map(_is_image_name, files))
+        if number:
+            found.append((path, number))
+    if not found:
+        return ""
+    holds = f" and {count_text(len(found) - 1, 'more sub-folder')} hold" if len(found) > 1 else " holds"
+    return f"{found[0][0]}{holds} {count_text(sum(number for _, number in found), 'image')}"
+
+
+def _is_image_name(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
 
 
 class _Large:

@@ -71,7 +71,7 @@ def check(dataset: Dataset) -> Report:
 
     Incomplete pairs are reported if the data set was opened with `strict=False`.
     """
-    errors, warnings, notes = list(dataset.problems), [], []
+    errors, warnings, notes = list(dataset.problems), list(dataset.unused), []
     counts = LabelCounts.empty(len(dataset.classes))
     sizes: Counter[tuple[int, int]] = Counter()
     constant: list[str] = []

@@ -55,16 +55,26 @@ def times(matrix: list[list[Fraction]], v: Any) -> list[Fraction]:
 @example(points=[0, 1, -1], data=None, seed=0)
 @example(points=[0, 1, -1, 2, -2], data=None, seed=0)
 def test_t22_winograd_and_its_transpose(points: list[int], data: st.DataObject | None, seed: int) -> None:
-    """C = A^T diag(G w) B^T, hence C^T = B diag(G w) A: a transposed convolution in as many multiplications, m + taps - 1."""
+    """C = A^T diag(G w) B^T, hence C^T = B diag(G w) A and the weight's gradient G^T diag(B^T x) A: each in m + taps - 1 multiplications."""
     taps = 3 if data is None else data.draw(st.integers(1, len(points)))
     a_t, g, b_t = winograd(points, taps)
     outputs, n = len(a_t), len(points) + 1
     x, w, y = numbers(n, seed), numbers(taps, seed + 1), numbers(outputs, seed + 2)
-    a, b = ([list(c) for c in zip(*m, strict=True)] for m in (a_t, b_t))
+    a, b, g_t = ([list(c) for c in zip(*m, strict=True)] for m in (a_t, b_t, g))
     gw = times(g, w)
     assert len(gw) == outputs + taps - 1
     assert times(a_t, [p * q for p, q in zip(gw, times(b_t, x), strict=True)]) == conv(x, w).tolist()
     assert times(b, [p * q for p, q in zip(gw, times(a, y), strict=True)]) == conv_t(y, w).tolist()
+    assert times(g_t, [p * q for p, q in zip(times(b_t, x), times(a, y), strict=True)]) == conv(x, y).tolist()
+
+
+THIRDS = [Fraction(p) for p in ("0", "2/3", "-2/3", "3/2", "-3/2")]
+FACTORS = {
+    "two": winograd([0, 1, -1], 3),
+    "four": winograd([0, 1, -1, 2, -2], 3),
+    "thirds": winograd(THIRDS, 3),
+    "i": matrices(4, 3, (0, 1, -1), True),
+}
 
 
 class Watched:
@@ -93,11 +103,11 @@ def values(array: Array) -> Array:
     return np.vectorize(lambda v: int(v.value), otypes=[np.int64])(array)
 
 
-@pytest.mark.parametrize(("points", "products"), [([0, 1, -1], (16, 36)), ([0, 1, -1, 2, -2], (36, 144))])
-def test_t22_multiplications_in_two_dimensions(points: list[int], products: tuple[int, int]) -> None:
-    """A^T [(G w G^T) * (B^T x B)] A multiplies (m + 2)^2 times what the definition multiplies 9 m^2 times; the transpose as often."""
-    a_t, g, b_t = (np.array(m, dtype=object) for m in winograd(points, 3))
-    m, n = a_t.shape
+@pytest.mark.parametrize(("name", "products"), [("two", (16, 36)), ("four", (36, 144)), ("thirds", (36, 144)), ("i", (49, 144))])
+def test_t22_multiplications_in_two_dimensions(name: str, products: tuple[int, int]) -> None:
+    """A^T [(G w G^T) * (B^T x B)] A multiplies (m + 2)^2 times, with i (m + 3)^2, what the definition multiplies 9 m^2 times; the transpose as often."""
+    a_t, g, b_t = (np.array(m, dtype=object) for m in FACTORS[name])
+    m, n = len(a_t), b_t.shape[1]
     x, w, y = watched((n, n), 0), watched((3, 3), 1), watched((m, m), 2)
     counts = []
     Watched.products = 0
@@ -108,20 +118,11 @@ def test_t22_multiplications_in_two_dimensions(points: list[int], products: tupl
     Watched.products = 0
     direct = np.array([[(x[i : i + 3, j : j + 3] * w).sum() for j in range(m)] for i in range(m)])
     counts.append(Watched.products)
-    assert counts == [products[0], products[0], products[1]] == [(m + 2) ** 2, (m + 2) ** 2, 9 * m * m]
+    assert counts == [products[0], products[0], products[1]] == [len(g) ** 2, len(g) ** 2, 9 * m * m]
     xs, ws, ys = (Tensor(values(v)[None, None]) for v in (x, w, y))
     np.testing.assert_array_equal(values(out), F.conv2d(xs, ws).numpy()[0, 0])
     np.testing.assert_array_equal(values(direct), values(out))
     np.testing.assert_array_equal(values(back), F.conv_transpose2d(ys, ws).numpy()[0, 0])
-
-
-THIRDS = [Fraction(p) for p in ("0", "2/3", "-2/3", "3/2", "-3/2")]
-FACTORS = {
-    "two": winograd([0, 1, -1], 3),
-    "four": winograd([0, 1, -1, 2, -2], 3),
-    "thirds": winograd(THIRDS, 3),
-    "i": matrices(4, 3, (0, 1, -1), True),
-}
 
 
 def factored(x: Array, w: Array, factors: tuple[Any, ...], dtype: Any, rounded: Any = lambda v: v) -> Array:

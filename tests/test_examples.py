@@ -180,6 +180,29 @@ def test_from_images_to_predictions_as_the_readme_says(script: Script, tmp_path:
     assert len(training.metrics(tmp_path / "runs/mine")) == 4
 
 
+def test_a_new_run_starts_from_a_trained_network(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After more images were labelled, with a third class; and not into a network of another width, nor into a run that has begun."""
+    make_folder(tmp_path / "data", rng)
+    options = ("--data", "folder", "--crop", "32", "--depth", "2", *TINY)
+    assert script("unet", *options, "--root", "data", "--out", "first") == 0
+    for i in range(6):
+        pair(tmp_path / f"more/images/{i}.png", tmp_path / f"more/masks/{i}.png", rng, (0, 1, 2))
+    capsys.readouterr()
+    assert script("unet", *options, "--root", "more", "--start", "first/best.safetensors", "--out", "second") == 0
+    said = capsys.readouterr().out
+    assert "\nstarting from first/best.safetensors (epoch 1, mean IoU 0." in said and "here they are 3" in said
+    assert json.loads((tmp_path / "second/config.json").read_text())["start"] == "first/best.safetensors"
+    assert load_checkpoint(tmp_path / "second/best.safetensors").config["classes"] == 3
+    assert script("unet", *options, "--root", "more", "--start", "first/best.safetensors", "--out", "third", "--base", "3") == 2
+    assert "does not fit this network: it has base=2, this one base=3" in capsys.readouterr().err and not (tmp_path / "third").exists()
+    assert script("unet", "--resume", "--out", "second", "--start", "second/best.safetensors") == 2
+    assert "--start is second/best.safetensors now, but the run in second was started with first/best" in capsys.readouterr().err
+    assert script("unet", "--resume", "--out", "first", "--start", "second/best.safetensors") == 2
+    assert "but the run in first was started without it: leave it out" in capsys.readouterr().err
+
+
 # -- errors ------------------------------------------------------------------------------------------------------------------
 
 

@@ -369,7 +369,8 @@ def test_nan_in_validation_stops_too(tmp_path: Path) -> None:
         trainer.fit()
     assert str(caught.value) == (
         f"training stopped in validation after step 4 (epoch 2): the network answers with NaN; {trainer.folder.last} keeps the state after "
-        "epoch 1. Lower the learning rate (--lr is 0.01), limit the gradient (--clip 1), or look for strange images (python -m minidcnn check)"
+        "epoch 1. Lower the learning rate (--lr is 0.01), limit the gradient (--clip 1), or look for strange images (python -m minidcnn check). "
+        f"A new run takes up what was learned: --start {trainer.folder.best}"
     )
 
 

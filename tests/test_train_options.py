@@ -67,6 +67,7 @@ GIVEN: dict[str, tuple[str, Any]] = {  # field -> what is typed, and what it mea
     "warmup": ("--warmup 9", 9),
     "clip": ("--clip 1.5", 1.5),
     "seed": ("--seed 42", 42),
+    "start": ("--start runs/a/best.safetensors", "runs/a/best.safetensors"),
     "backend": ("--backend numpy", "numpy"),
     "precision": ("--precision float16", "float16"),
     "graph": ("--graph", True),

@@ -18,6 +18,7 @@ from .interrupt import Stopped
 from .options import AddOptions, Request, read_options
 from .prepare import open_data
 from .progress import any_name_printable
+from .start import start_from
 from .train import Trainer
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def make_trainer(request: Request, build: Build) -> Trainer:
     trainer = Trainer(model, train, val, config, request.folder)
     if request.resume:
         trainer.restore()
+    if config.start is not None and not trainer.saved:
+        trainer.started = start_from(config.start, model, train, val, config.data, trainer.warnings.append)
     request.folder.write_config(config)
     return trainer
 

@@ -28,7 +28,7 @@ class TrainConfig:
     crop: (height, width), or None for whole images. repeat: how often an epoch goes through the training images; limit: the most steps in
     an epoch, 0 for no limit. augment: any of AUGMENTATIONS. warmup: steps in which the learning rate rises. clip: the largest norm of
     the gradient, 0 for no limit. recompute: see `models.Segmenter`. border_weight: w0 of the U-Net paper's pixel weights, 0 for none.
-    graph: launch the recorded step as one CUDA graph.
+    start: a checkpoint whose weights the network begins with. graph: launch the recorded step as one CUDA graph.
     """
 
     network: str
@@ -58,6 +58,7 @@ class TrainConfig:
     warmup: int = 0
     clip: float = 0.0
     seed: int = 0
+    start: str | None = None
     backend: str = "auto"
     precision: str = "float32"
     graph: bool = False

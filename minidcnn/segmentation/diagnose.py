@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..autograd import no_grad
 from ..backend import exhausted, kernels_of
+from ..data.written import shell_text
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -61,11 +62,15 @@ def first_gradient_not_finite(model: Segmenter) -> str:
     return f"the first are in the gradient of {bad[-1]}" if bad else "no gradient holds them any more"
 
 
-def diverged(where: str, what: str, kept: str, lr: float, half: bool) -> TrainingError:
-    """Values that are no numbers: where in the run, what they were found in, what is left of the run, and the ways out. half: of float16."""
+def diverged(where: str, what: str, kept: str, best: str | None, lr: float, half: bool) -> TrainingError:
+    """Values that are no numbers: where in the run, what they were found in, what is left of the run, and the ways out.
+
+    best: the file of the best network so far. half: whether the run is of float16.
+    """
+    anew = "" if best is None else f". A new run takes up what was learned: --start {shell_text(best)}"
     return TrainingError(
         f"training stopped {where}: {what}; {kept}. Lower the learning rate (--lr is {lr:g}), limit the gradient (--clip 1), "
-        f"{'leave out --precision float16, ' if half else ''}or look for strange images (python -m minidcnn check)"
+        f"{'leave out --precision float16, ' if half else ''}or look for strange images (python -m minidcnn check){anew}"
     )
 
 

@@ -160,6 +160,11 @@ def make_parser(
         "pressed twice it breaks off at once",
     )  # fmt: skip
     run.add_argument(
+        "--start", metavar="FILE",
+        help="begin with the weights of a trained network, best.safetensors of another run, instead of random ones; where there are more or "
+        "fewer classes, the last layer is new (default: random)",
+    )  # fmt: skip
+    run.add_argument(
         "--seed", type=int, metavar="N", default=usual["seed"], help="the same seed gives the same bits (default: %(default)s)"
     )
     run.add_argument(
@@ -204,6 +209,7 @@ examples:
   {command} --epochs 2 --limit 20                      a quick try
   {command} --data folder --root mydata --out runs/mine
   {command} --out runs/mine --resume                   after an interruption
+  {command} --data folder --root mydata --start runs/mine/best.safetensors   with more images, from what was learned
   {command} --data folder --root mydata --classes background,road,car --values 0,128,255
   python -m minidcnn check --data folder --root mydata   do images and masks fit together, and what do the masks hold?
   python -m minidcnn predict runs/mine/best.safetensors photo.jpg --out predicted
@@ -211,11 +217,11 @@ examples:
 
 
 def _with(value: Any, name: str) -> str:
-    return "without it" if value is None and name in OPTIONS else f"with {_text(value, name)}"
+    return "without it" if value is None and name in (*OPTIONS, "start") else f"with {_text(value, name)}"
 
 
 def _text(value: Any, name: str = "") -> str:
-    if name in OPTIONS:
+    if name in (*OPTIONS, "start"):
         return argument_text(value)
     if isinstance(value, tuple | list):
         return "x".join(map(str, value)) if value and isinstance(value[0], int) else " ".join(value) or "none"

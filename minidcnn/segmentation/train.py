@@ -76,6 +76,7 @@ class Trainer:
         self.best: dict[str, Any] = {}  # epoch and val_miou
         self.history: list[dict[str, Any]] = []
         self.saved = ""  # what last.safetensors holds, in words
+        self.started = ""  # what the weights were taken from, in words; at random if empty
 
     # -- the whole run -----------------------------------------------------------------------------------------------------
 
@@ -197,7 +198,8 @@ class Trainer:
     def _diverged(self, what: str, validating: bool = False) -> TrainingError:
         done = self.epoch * self.steps + self.step
         where = f"in validation after step {done} (epoch" if validating else f"at step {done + 1} (step {self.step + 1} of epoch"
-        return diverged(f"{where} {self.epoch + 1})", what, self.kept(), self.config.lr, self.scaler.is_enabled())
+        best = str(self.folder.best) if self.best else None
+        return diverged(f"{where} {self.epoch + 1})", what, self.kept(), best, self.config.lr, self.scaler.is_enabled())
 
     def kept(self) -> str:
         """What is left of a run that broke off, in words."""
@@ -317,15 +319,12 @@ class Trainer:
         set_random_state(state["random_state"])
         self.saved = self.so_far()
 
-    def _best_model(self) -> Segmenter:
-        return model_of(load_checkpoint(self.folder.best)) if self.folder.best.exists() else self.model
-
     # -- pictures ----------------------------------------------------------------------------------------------------------------
 
     def draw_pictures(self) -> None:
         """Both, as they are at the end: predictions are the best network's."""
         self.draw_curves()
-        self.draw_predictions(self._best_model())
+        self.draw_predictions(model_of(load_checkpoint(self.folder.best)) if self.folder.best.exists() else self.model)
 
     def draw_curves(self) -> None:
         """curves.png: losses and scores of all epochs."""
@@ -347,4 +346,5 @@ class Trainer:
         return (
             f"{images}, {kinds}\n{self.model.name}: {size:,} parameters on {backend()}, {counted(self.config.epochs, 'epoch')} of "
             f"{counted(self.steps, 'step')} of {counted(self.loader.batch_size, 'image')}\nresults in {self.folder}"
+            + (f"\n{self.started}" if self.started else "")
         )

@@ -18,6 +18,8 @@ from onnx_files import agree
 import minidcnn
 from minidcnn import Function, Tensor, nn
 from minidcnn import functional as F
+from minidcnn.functional.pad import border
+from minidcnn.functional.resize import Resample, nearest
 from minidcnn.interop import ExportError, export_onnx
 from minidcnn.interop.onnx.writer import BUILDERS
 from minidcnn.testing import Conv, Pool, convs, pools, seeds, tie_free
@@ -181,6 +183,47 @@ def test_resizing_at_other_sizes(mode: str, to: Any) -> None:
 
     exported = agree(resize, normal((2, 3, 6, 8)), others=[(normal((1, 3, 4, 10), 1),), (normal((3, 3, 14, 6), 2),)])
     assert exported.open == ("batch", "height", "width")
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "aligned"])
+@pytest.mark.parametrize("by", [1.5, (0.75, 2.5)])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_rounded_sizes_stay_open(mode: str, by: Any, recompute: bool) -> None:
+    """A size that is so many times the image's, rounded down: by `recompute_scale_factor`, and where the network computed it itself."""
+    options = {"mode": "nearest"} if mode == "nearest" else {"mode": "bilinear", "align_corners": mode == "aligned"}
+    rows, columns = by if isinstance(by, tuple) else (by, by)
+
+    def resize(x: Tensor) -> Tensor:
+        if recompute:
+            return F.interpolate(x, scale_factor=by, recompute_scale_factor=True, **options)
+        return F.interpolate(x, (int(x.shape[2] * rows), int(x.shape[3] * columns)), **options)
+
+    exported = agree(resize, normal((2, 3, 7, 9)), others=[(normal((1, 3, 13, 5), 1),), (normal((3, 3, 10, 17), 2),)])
+    assert exported.open == ("batch", "height", "width")
+
+
+def test_nearest_takes_the_pixels_of_float32_also_where_1_by_the_factor_rounds_down() -> None:
+    x = np.arange(12, dtype=np.float32).reshape(1, 2, 3, 2)
+    assert not np.array_equal(F.interpolate(Tensor(x), scale_factor=(41, 47)).numpy(), x.repeat(41, 2).repeat(47, 3))
+    for dynamic in ((), ("height", "width")):
+        agree(lambda x: F.interpolate(x, scale_factor=(41, 47)), x, dynamic=dynamic)
+
+
+def test_a_factor_taken_from_another_axis_fixes_it() -> None:
+    """As many pixels come out at each width, and not the same ones."""
+    exported = agree(
+        lambda x: F.interpolate(x, scale_factor=(1.5 + 1 / (9 + x.shape[3]), 1)), normal((2, 3, 6, 8)), others=[(normal((1, 3, 6, 8)),)]
+    )
+    assert exported.open == ("batch",)
+
+
+def test_the_adjoint_of_a_resizing_is_a_matrix() -> None:
+    def network(x: Tensor) -> Tensor:
+        rows, columns = nearest(3, x.shape[2]), border(x.shape[3] - 3, 2, 1, "reflect")
+        return Resample(rows.transposed, columns.transposed)(x)
+
+    others = [(normal((3, 3, 5, 7), 1),)]
+    assert agree(network, normal((2, 3, 5, 7)), others=others).open == ("batch",)
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])

@@ -18,23 +18,25 @@ class AxisMap:
 
     NumPy arrays on every backend: starts int64 (outputs + 1,), indices int64 (taps,), weights float64 (taps,) or None where all are 1:
     then the map gathers and adds, in any dtype. The rows of a matrix in compressed form; `transposed` is its adjoint, and as y is
-    always gathered, neither needs atomics.
+    always gathered, neither needs atomics. `made` is the rule that made it, its name and its arguments besides the sizes, by which it can
+    be made for other sizes; () where there is none. Maps of one rule and one size are equal.
     """
 
     size: int
     starts: Array
     indices: Array
     weights: Array | None = None
+    made: tuple[Any, ...] = ()
 
     @classmethod
-    def gather(cls, indices: Array, size: int) -> AxisMap:
+    def gather(cls, indices: Array, size: int, made: tuple[Any, ...] = ()) -> AxisMap:
         """y[i] = x[indices[i]]."""
-        return cls(size, np.arange(len(indices) + 1), np.asarray(indices, np.int64))
+        return cls(size, np.arange(len(indices) + 1), np.asarray(indices, np.int64), None, made)
 
     @classmethod
-    def identity(cls, size: int) -> AxisMap:
+    def identity(cls, size: int, made: tuple[Any, ...] = ()) -> AxisMap:
         """y = x."""
-        return cls.gather(np.arange(size), size)
+        return cls.gather(np.arange(size), size, made)
 
     @property
     def outputs(self) -> int:
@@ -57,7 +59,8 @@ class AxisMap:
         counts = np.bincount(self.indices, minlength=self.size)
         ends = np.repeat(np.arange(self.outputs), np.diff(self.starts))
         weights = None if self.weights is None else self.weights[order]
-        return AxisMap(self.outputs, np.concatenate([[0], np.cumsum(counts)]), ends[order], weights)
+        made = ("transposed", self.made) if self.made else ()
+        return AxisMap(self.outputs, np.concatenate([[0], np.cumsum(counts)]), ends[order], weights, made)
 
     def rounds(self, dtype: Any) -> Iterator[tuple[Array | slice, Array, Array | None]]:
         """For k = 0, 1, ...: the outputs that have a k-th tap (a full slice if all do), the inputs it takes and its weights in `dtype`."""

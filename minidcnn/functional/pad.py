@@ -56,7 +56,7 @@ def border(n: int, before: int, after: int, mode: str) -> AxisMap:
     else:
         first = max(-before, 0)
         i = first + (i - first) % (n - first + min(after, 0)) if len(i) else i
-    return AxisMap.gather(i, n)
+    return AxisMap.gather(i, n, ("border", mode, before, after))
 
 
 # -- the public functions -----------------------------------------------------------------------------------------------------------

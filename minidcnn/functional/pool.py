@@ -251,7 +251,7 @@ def even_windows(n: int, m: int) -> AxisMap:
     lengths = ends - starts
     first = np.concatenate([[0], np.cumsum(lengths)])
     indices = np.arange(first[-1]) - np.repeat(first[:-1] - starts, lengths)
-    return AxisMap(n, first, indices, np.repeat(1 / lengths, lengths)) if n != m else AxisMap.identity(n)
+    return AxisMap(n, first, indices, np.repeat(1 / lengths, lengths), ("mean",)) if n != m else AxisMap.identity(n, ("mean",))
 
 
 def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] | None) -> Tensor:

@@ -45,12 +45,13 @@ def nearest(n: int, m: int, scale: float | None = None) -> AxisMap:
     PyTorch computes this in float32 whatever the dtype of the image, so that where i n / m is a whole number, rounding may take the
     pixel before; as pictures have to agree, so does this.
     """
+    made = "nearest", scale
     if n == m:
-        return AxisMap.identity(n)
+        return AxisMap.identity(n, made)
     if m == 2 * n:
-        return AxisMap.gather(np.arange(m) // 2, n)
+        return AxisMap.gather(np.arange(m) // 2, n, made)
     step = np.float32(n) / np.float32(m) if scale is None else np.float32(1 / scale)
-    return AxisMap.gather(np.minimum(np.floor(np.arange(m, dtype=np.float32) * step).astype(np.int64), n - 1), n)
+    return AxisMap.gather(np.minimum(np.floor(np.arange(m, dtype=np.float32) * step).astype(np.int64), n - 1), n, made)
 
 
 @lru_cache(512)
@@ -60,8 +61,9 @@ def linear(n: int, m: int, scale: float | None = None, align_corners: bool = Fal
     With `align_corners` at x = i (n - 1) / (m - 1): pixels are points, the first and last of both images coincide. Its neighbours
     floor(x) and floor(x) + 1 get the weights 1 - frac(x) and frac(x); beyond the last pixel's centre that pixel alone counts.
     """
+    made = "linear", scale, align_corners
     if n == m:
-        return AxisMap.identity(n)
+        return AxisMap.identity(n, made)
     i: Array = np.arange(m)
     if align_corners:
         x, unit = i * (n - 1), max(m - 1, 1)  # x in whole parts of a pixel: exact
@@ -74,7 +76,7 @@ def linear(n: int, m: int, scale: float | None = None, align_corners: bool = Fal
     share = np.where(low < n - 1, (x - low * unit) / unit, 0)  # of the pixel after
     weights = np.stack([1 - share, share], 1)
     taps = weights > 0  # no tap with weight 0: it would turn an infinite neighbour into NaN
-    return AxisMap(n, np.concatenate([[0], np.cumsum(taps.sum(1))]), np.stack([low, low + 1], 1)[taps], weights[taps])
+    return AxisMap(n, np.concatenate([[0], np.cumsum(taps.sum(1))]), np.stack([low, low + 1], 1)[taps], weights[taps], made)
 
 
 # -- the public functions -----------------------------------------------------------------------------------------------------------

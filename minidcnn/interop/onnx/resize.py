@@ -1,26 +1,27 @@
-"""Resizing, borders made of the image and adaptive means as ONNX nodes: each axis by itself, in the way that its maps are recognised.
-
-A function of this kind holds maps from pixels to pixels, and no word of how they were made. At several sizes they tell.
-"""
+"""Resizing, borders made of the image and adaptive means as ONNX nodes: each axis by itself, by the rule that made its maps (AxisMap.made)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from ...backend import Array, AxisMap
-from ...functional import pool, resize
-from ...functional.pad import MODES, Mirror, border
+from ...backend import AxisMap
+from ...functional import resize
+from ...functional.pad import Mirror
 from .graph import END, Size
 from .trace import Fixed
 from .writer import Op, builds
 
+Sizes = list[tuple[int, int]]  # of a map's input and output, in each trace
+FINEST = 16  # a scale is a whole number of so small parts, so that float32 and integers compute with it exactly
+
 
 @builds(resize.Resample, Mirror)
 def resample(op: Op) -> str:
-    """Each axis by itself, in the way that its maps are recognised."""
+    """Each axis by itself."""
     x = op.x()
     for axis, which in ((2, "rows"), (3, "columns")):
         maps = [getattr(f, which) for f in op.functions]
@@ -30,41 +31,21 @@ def resample(op: Op) -> str:
 
 
 def _along(op: Op, x: str, axis: int, maps: list[AxisMap]) -> str:
-    """Write one axis."""
-    sizes = [(m.size, m.outputs) for m in maps]
-    way = next(
-        (found for way in (_repeated, _interpolated, _bordered, _averaged, _nearest) if (found := way(op, x, axis, maps, sizes))), None
-    )
-    if way is not None:
-        return way
-    if any(not _equal(m, maps[0]) for m in maps):
+    """One axis by the rule of its maps; where that has no form, but they are all the same one, as positions or as a matrix."""
+    g, first, sizes = op.graph, maps[0], [(m.size, m.outputs) for m in maps]
+    if all(m.made == first.made for m in maps) and first.made and first.made[0] in WAYS:
+        kind, *rest = first.made
+        if (way := WAYS[kind](op, x, axis, sizes, *rest)) is not None:
+            return way
+    if any((m.made, m.size, m.outputs) != (first.made, *sizes[0]) or not m.made for m in maps[1:]):
         raise Fixed("what is done to images depends on their size")
-    g = op.graph
-    if maps[0].weights is None and np.array_equal(maps[0].starts, np.arange(maps[0].outputs + 1)):
-        return g.node("Gather", x, g.array(maps[0].indices), axis=axis)
-    return _product(op, x, axis, g.array(_dense(maps[0]).astype(op.dtype)))
-
-
-def _equal(a: AxisMap, b: AxisMap) -> bool:
-    """Whether two maps are the same."""
-    if a is b:
-        return True
-    if a.size != b.size or (a.weights is None) != (b.weights is None) or not np.array_equal(a.starts, b.starts):
-        return False
-    if a.weights is None or b.weights is None:
-        return np.array_equal(a.indices, b.indices)
-    return np.array_equal(a.indices, b.indices) and np.allclose(a.weights, b.weights, rtol=1e-12, atol=1e-12)
-
-
-def _all(maps: list[AxisMap], of: Any) -> bool:
-    """Whether each map is the one that `of` makes for its sizes."""
-    return all(_equal(m, of(m.size, m.outputs)) for m in maps)
-
-
-def _dense(m: AxisMap) -> Array:
-    matrix = np.zeros((m.outputs, m.size))
-    np.add.at(matrix, (np.repeat(np.arange(m.outputs), np.diff(m.starts)), m.indices), 1.0 if m.weights is None else m.weights)
-    return matrix
+    if first.weights is None and np.array_equal(first.starts, np.arange(first.outputs + 1)):
+        return g.node("Gather", x, g.array(first.indices), axis=axis)
+    matrix = np.zeros((first.outputs, first.size))
+    np.add.at(
+        matrix, (np.repeat(np.arange(first.outputs), np.diff(first.starts)), first.indices), 1.0 if first.weights is None else first.weights
+    )
+    return _product(op, x, axis, g.array(matrix.astype(op.dtype)))
 
 
 def _product(op: Op, x: str, axis: int, matrix: str) -> str:
@@ -73,80 +54,86 @@ def _product(op: Op, x: str, axis: int, matrix: str) -> str:
     return g.node("MatMul", matrix, x) if axis == 2 else g.node("MatMul", x, g.node("Transpose", matrix, perm=[1, 0]))
 
 
-def _repeated(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
-    """Nearest, enlarged by a whole number: each pixel so many times."""
-    factor = sizes[0][1] // sizes[0][0]
-    if factor < 1 or any(m != factor * n for n, m in sizes) or not _all(maps, lambda n, m: AxisMap.gather(np.arange(m) // factor, n)):
-        return None
-    return _resize(op, x, axis, Fraction(factor), None, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+def _exact(scale: float | Fraction) -> Fraction | None:
+    """A scale as a fraction, if it is a whole number of FINESTths."""
+    return Fraction(scale) if FINEST % Fraction(scale).denominator == 0 else None
 
 
-def _interpolated(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
-    """Bilinear, with aligned corners or without, by a factor or to a size."""
-    factor = _factor(sizes)
-    for align in (False, True):
-        attributes = {"mode": "linear", "coordinate_transformation_mode": "align_corners" if align else "half_pixel"}
-        if _all(maps, lambda n, m, align=align: resize.linear(n, m, None, align)):
-            if factor is not None and all(m == factor * n for n, m in sizes):
-                return _resize(op, x, axis, factor, None, **attributes)
-            return _resize(op, x, axis, None, _wanted(op, axis, sizes), **attributes)
-    if factor is not None and _all(maps, lambda n, m: resize.linear(n, m, float(factor))):  # the distance of the samples, though rounded
-        return _resize(op, x, axis, factor, None, mode="linear", coordinate_transformation_mode="half_pixel")
-    return None
+def _ratio(sizes: Sizes) -> Fraction | None:
+    """By what all sizes grow, if that is the same for all and of FINEST parts."""
+    ratios = {Fraction(m, n) for n, m in sizes}
+    return _exact(ratios.pop()) if len(ratios) == 1 else None
 
 
-def _wanted(op: Op, axis: int, sizes: list[tuple[int, int]]) -> Size:
-    """The size of the result along an axis."""
-    try:
-        return op.size([m for _, m in sizes])
-    except Fixed:
-        if (factor := _factor(sizes)) is None:
-            raise
-        return op.line(op.graph.length(op.x(), axis), factor, Fraction(0))
-
-
-def _factor(sizes: list[tuple[int, int]]) -> Fraction | None:
-    """The plainest factor, in sixteenths at most, that makes each size of the other, rounded down."""
+def _plainest(sizes: Sizes) -> Fraction | None:
+    """The plainest factor, in FINESTths at most, that makes each size of the other, rounded down."""
     least, below = max(Fraction(m, n) for n, m in sizes), min(Fraction(m + 1, n) for n, m in sizes)
-    for parts in (1, 2, 4, 8, 16):
-        factor = Fraction(-(-least.numerator * parts // least.denominator), parts)
-        if factor < below:
-            return factor
-    return None
+    factors = (Fraction(-(-least.numerator * parts // least.denominator), parts) for parts in (1, 2, 4, 8, FINEST))
+    return next((factor for factor in factors if factor < below), None)
 
 
-def _resize(op: Op, x: str, axis: int, factor: Fraction | None, size: Size | None, **attributes: Any) -> str:
+def _wanted(op: Op, axis: int, sizes: Sizes, scale: float | None) -> Size:
+    """The size of the result along an axis: a number, that of another value, or so many times this one's, rounded down."""
+    try:
+        if scale is None or len(set(sizes)) == 1:
+            return op.size([m for _, m in sizes])
+        factor = _exact(scale)
+    except Fixed:
+        factor = _plainest(sizes)
+    if factor is None:
+        raise Fixed("images are resized by a factor that has no exact form")
+    return op.line(op.graph.length(op.x(), axis), factor, Fraction(0))
+
+
+def _resize(op: Op, x: str, axis: int, scale: Fraction | None, size: Size, **attributes: Any) -> str:
     g = op.graph
-    if factor is not None:
-        return g.node("Resize", x, "", g.array(np.array([float(factor)], np.float32)), axes=[axis], **attributes)
-    assert size is not None
-    return g.node("Resize", x, "", "", g.ints(size), axes=[axis], **attributes)
+    to = ("", g.ints(size)) if scale is None else (g.array(np.array([float(scale)], np.float32)),)
+    return g.node("Resize", x, "", *to, axes=[axis], **attributes)
 
 
-def _bordered(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
-    """Pixels of the image around it; where all sizes are known, positions say it as well."""
-    g, more = op.graph, {m - n for n, m in sizes}
-    if len(set(sizes)) == 1 or len(more) > 1 or max(more) < 0:
+def _linear(op: Op, x: str, axis: int, sizes: Sizes, scale: float | None, align: bool) -> str | None:
+    """Bilinear, with aligned corners or without, by a factor or to a size."""
+    how = {"mode": "linear", "coordinate_transformation_mode": "align_corners" if align else "half_pixel"}
+    factor = _ratio(sizes)
+    if not align and scale not in (None, factor) and (factor := _exact(scale)) is None:  # the distance of the samples, whatever the sizes
         return None
-    total = more.pop()
-    for mode in MODES[1:]:
-        for before in range(total + 1):
-            after = total - before
-            if not _all(maps, lambda n, m, b=before, a=after, mode=mode: border(n, b, a, mode)):
-                continue
-            if mode == "circular":
-                ends = [g.node("Slice", x, g.ints(start), g.ints(stop), g.ints(axis)) for start, stop in ((-before, END), (0, after))]
-                return g.node("Concat", *([ends[0]] if before else []), x, *([ends[1]] if after else []), axis=axis)
-            pads = [0] * 8
-            pads[axis], pads[axis + 4] = before, after
-            return g.node("Pad", x, g.ints(*pads), mode="reflect" if mode == "reflect" else "edge")
-    return None
+    return _resize(op, x, axis, factor, _wanted(op, axis, sizes, scale) if factor is None else 0, **how)
 
 
-def _averaged(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
+def _nearest(op: Op, x: str, axis: int, sizes: Sizes, scale: float | None) -> str | None:
+    """Each pixel so many times, or the positions as float32 computes them, while the model runs."""
+    g, single, ratio = op.graph, op.graph.onnx.TensorProto.FLOAT, _ratio(sizes)
+    if ratio is not None and ratio.denominator == 1 and scale in (None, ratio) and float(np.float32(1 / ratio)) * ratio >= 1:
+        return _resize(op, x, axis, ratio, 0, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    if len(set(sizes)) == 1:
+        return None
+    n, m = g.length(op.x(), axis), _wanted(op, axis, sizes, scale)
+    if scale is None:
+        step = g.node("Div", g.node("Cast", n, to=single), g.node("Cast", g.ints(m), to=single))
+    else:
+        step = g.array(np.float32(1 / scale))
+    places = g.node("Cast", g.node("Range", g.array(np.int64(0)), g.node("Squeeze", g.ints(m)), g.array(np.int64(1))), to=single)
+    found = g.node("Cast", g.node("Floor", g.node("Mul", places, step)), to=g.onnx.TensorProto.INT64)
+    return g.node("Gather", x, g.node("Min", found, g.node("Sub", n, g.ints(1))), axis=axis)
+
+
+def _border(op: Op, x: str, axis: int, sizes: Sizes, mode: str, before: int, after: int) -> str | None:
+    """Pixels of the image around it; where all sizes are known, positions say it as well."""
+    g = op.graph
+    if len(set(sizes)) == 1 or before < 0 or after < 0:
+        return None
+    if mode == "circular":
+        ends = [g.node("Slice", x, g.ints(start), g.ints(stop), g.ints(axis)) for start, stop in ((-before, END), (0, after))]
+        return g.node("Concat", *([ends[0]] if before else []), x, *([ends[1]] if after else []), axis=axis)
+    pads = [0] * 8
+    pads[axis], pads[axis + 4] = before, after
+    return g.node("Pad", x, g.ints(*pads), mode="reflect" if mode == "reflect" else "edge")
+
+
+def _mean(op: Op, x: str, axis: int, sizes: Sizes) -> str | None:
     """Means over windows that divide the image evenly: a matrix that is made for its size while the model runs."""
     g, m = op.graph, sizes[0][1]
-    if len(set(sizes)) == 1 or len({m for _, m in sizes}) > 1 or not _all(maps, pool.even_windows):
+    if len(set(sizes)) == 1 or len({m for _, m in sizes}) > 1:
         return None
     n, i = g.length(op.x(), axis), np.arange(m)[:, None]
     starts = g.node("Div", g.node("Mul", g.array(i), n), g.ints(m))
@@ -157,20 +144,4 @@ def _averaged(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[
     return _product(op, x, axis, g.node("Div", ones, g.node("ReduceSum", ones, g.ints(1), keepdims=1)))
 
 
-def _nearest(op: Op, x: str, axis: int, maps: list[AxisMap], sizes: list[tuple[int, int]]) -> str | None:
-    """Nearest of any sizes, or by a factor: the positions as float32 computes them, while the model runs."""
-    g, factor, single = op.graph, _factor(sizes), op.graph.onnx.TensorProto.FLOAT
-    if len(set(sizes)) == 1:
-        return None
-    n = g.length(op.x(), axis)
-    if _all(maps, resize.nearest):
-        m = _wanted(op, axis, sizes)
-        step = g.node("Div", g.node("Cast", n, to=single), g.node("Cast", g.ints(m), to=single))
-    elif factor is not None and _all(maps, lambda n, m: resize.nearest(n, m, float(factor))):
-        m, step = _wanted(op, axis, sizes), g.array(np.float32(1 / float(factor)))
-    else:
-        return None
-    count = g.node("Squeeze", g.ints(m))
-    places = g.node("Cast", g.node("Range", g.array(np.int64(0)), count, g.array(np.int64(1))), to=single)
-    found = g.node("Cast", g.node("Floor", g.node("Mul", places, step)), to=g.onnx.TensorProto.INT64)
-    return g.node("Gather", x, g.node("Min", found, g.node("Sub", n, g.ints(1))), axis=axis)
+WAYS: dict[str, Callable[..., str | None]] = {"linear": _linear, "nearest": _nearest, "border": _border, "mean": _mean}

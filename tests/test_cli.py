@@ -536,9 +536,35 @@ def test_evaluate_goes_by_the_run_in_whose_folder_the_checkpoint_lies(
     assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json").out)["images"] == 3
     assert json.loads(command("evaluate", tmp_path / "best.safetensors", "--json", "--val-fraction", 0.3).out)["images"] == 3
     assert command("evaluate", tmp_path / "best.safetensors", "--val-fraction", 0.5).error == (
-        "--val-fraction 0.5 would divide the images anew, and the network knows some of them from training: leave it out, or name a data set "
-        "with --data"
+        "--val-fraction 0.5 would divide the images anew, and the network knows some of them from training: leave it out, or name other images "
+        "with --data and --root"
     )
+
+
+def test_evaluate_scores_no_image_trained_on_though_the_folder_is_named(
+    command: Command, checkpoint: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from minidcnn.segmentation.config import TrainConfig
+
+    stored = load_checkpoint(checkpoint)
+    stored.info["held_out"] = ["1", "4", "9"]
+    save_checkpoint(tmp_path / "best.safetensors", stored)
+    config = tmp_path / "config.json"
+    config.write_text(TrainConfig("unet", data="folder", root="mydata", val_fraction=0.3).to_json())
+    monkeypatch.chdir(tmp_path)
+    held_out = json.loads(command("evaluate", "best.safetensors", "--json").out)
+    for root in ("mydata", dataset, "../" + tmp_path.name + "/mydata/"):
+        words = ("evaluate", "best.safetensors", "--data", "folder", "--root", root, "--json")
+        assert json.loads(command(*words).out) == held_out
+        assert "would divide the images anew" in command(*words, "--val-fraction", 0.5).error
+    for part in ("images", "masks"):
+        (tmp_path / "others" / part).mkdir(parents=True)
+        for i in range(10):
+            (tmp_path / "others" / part / f"{i}.png").write_bytes((dataset / part / f"{i}.png").read_bytes())
+    others = ("evaluate", "best.safetensors", "--data", "folder", "--root", "others", "--json")
+    assert json.loads(command(*others).out)["images"] == 2  # other images, divided as ever
+    config.write_text("{}")  # of no run, or of another program
+    assert json.loads(command(*others).out)["images"] == json.loads(command(*words).out)["images"] == 2
 
 
 def test_evaluate_scores_the_images_held_out_in_training_though_others_came_and_went(
@@ -613,7 +639,7 @@ def test_evaluate_does_not_take_others_for_the_images_trained_on(command: Comman
         "images came or went since training, so that mydata train is divided anew and has images that the network was not trained on: "
         "evaluate --split val, which are those held out then, or --split all"
     )
-    assert json.loads(command(*words, "--data", "folder", "--root", dataset).out)["images"] == 10  # asked for as a data set, it is one
+    assert "mydata train is divided anew" in command(*words, "--data", "folder", "--root", dataset).error
     for part in ("images", "masks"):
         (dataset / "test" / part).mkdir(parents=True)
         (dataset / "test" / part / "1.png").write_bytes((dataset / part / "1.png").read_bytes())

@@ -98,33 +98,43 @@ def run(args: argparse.Namespace) -> int:
 
 
 def as_in_training(args: argparse.Namespace) -> bool:
-    """Without --data: the data set of the run in whose folder the checkpoint lies, divided as it was there. Returns whether it is that one.
+    """The data set of the run in whose folder the checkpoint lies, divided as it was there: without --data, or if it names that data set in that
+    place. Returns whether it is that one.
 
-    ValueError if there is no such run, or --val-fraction asks for another division.
+    ValueError if --data is not given and there is no such run, or --val-fraction asks for another division.
     """
     from ..data.written import option_text
     from ..segmentation.runs import RunFolder
 
-    if args.data is not None:
-        return False
     folder = RunFolder(args.checkpoint.parent)
-    if not folder.config.is_file():
+    if args.data is None and not folder.config.is_file():
         raise ValueError(
             f"there is no {folder.config} that says what {args.checkpoint} was trained on; name a data set with --data (and --root)"
         )
-    config = folder.read_config()
+    try:
+        config = folder.read_config()
+    except (ValueError, OSError):
+        if args.data is None:
+            raise
+        return False
+    if args.data is not None and (args.data, _place(args.root)) != (config.data, _place(config.root)):
+        return False
     args.data = config.data
     args.root = args.root or config.root
     options = config.data_options()
     if args.val_fraction not in (None, options.get("val_fraction")):
         raise ValueError(
             f"{option_text('val_fraction', args.val_fraction)} would divide the images anew, and the network knows some of them from training: "
-            f"leave it out, or name a data set with --data"
+            f"leave it out, or name other images with --data and --root"
         )
     args.val_fraction = options.get("val_fraction")
     if args.suffix is None:  # the other options decided what the checkpoint says: see `meaning`
         args.suffix = options.get("suffix")
     return True
+
+
+def _place(root: str | None) -> Path | None:
+    return None if root is None else Path(root).expanduser().resolve()
 
 
 def held_out(args: argparse.Namespace, val: Dataset, info: dict[str, Any]) -> Dataset:

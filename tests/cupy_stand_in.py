@@ -108,6 +108,7 @@ class ndarray:
                 graph.allocated(host, pool)
         self._host = host
         ndarray.made.setdefault(id(host), self)
+        self.base = self._owner()  # kept, as CuPy does: who compares objects would else meet another one each time
 
     def __array__(self, *_: Any, **__: Any) -> Any:
         raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()` to construct a NumPy array explicitly.")
@@ -134,9 +135,8 @@ class ndarray:
         host.fill(np.nan if host.dtype.kind == "f" else -77)
         stream.todo.append(lambda: np.copyto(host, array))
 
-    @property
-    def base(self) -> ndarray | None:
-        if self._host.base is None:
+    def _owner(self) -> ndarray | None:
+        if not isinstance(self._host.base, np.ndarray):
             return None
         owner = ndarray.made.get(id(self._host.base))
         return ndarray(self._host.base) if owner is None or owner._host is not self._host.base else owner

@@ -35,6 +35,7 @@ Y24 = RNG.standard_normal((2, 24, *OUT)).astype(np.float32)
 BY_CHANNEL = np.linspace(-1, 2, 7, dtype=np.float32)
 AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
 ALSO = RNG.standard_normal(WIDE.shape).astype(np.float32)
+BY_40 = WIDE.mean((0, 2, 3), "float64"), 1 / WIDE.std((0, 2, 3), dtype="float64"), np.linspace(-1, 2, 40, dtype=np.float32)
 
 
 def as_precision(kernels: Kernels, precision: str) -> Kernels:
@@ -73,6 +74,12 @@ def norms(kernels: Kernels) -> Array:
     return np.array(
         [*map(float, found), float(np.isnan(kernels.power_sum(arrays, np.inf))), float(np.isnan(kernels.power_sum(arrays, 2.0)))]
     )
+
+
+def tracked(kernels: Kernels, momentum: Any) -> Array:
+    """rstd and running statistics of 40 channels."""
+    running = np.linspace(1, 2, 40), np.linspace(3, 4, 40)
+    return np.stack([kernels.batch_norm_track(*BY_40[:2], 5, 0.1, momentum, *running), *running])
 
 
 def entropy_grad() -> tuple[Array, ...]:
@@ -118,6 +125,10 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "avg_pool": lambda k: k.avg_pool2d(X, POOLED, np.ones((4, 5), np.float32)),
     "moments": lambda k: np.stack(k.batch_norm_stats(WIDE[:, :37])),
     "normalize_grad": lambda k: k.batch_norm_grad(WIDE, WIDE, *np.ones((3, 40), np.float32))[0],
+    "weighted": lambda k: np.stack(k.batch_norm_grad(WIDE, ALSO, *BY_40)[1:]),
+    "gated": lambda k: k.batch_norm_grad(WIDE, ALSO, *BY_40, BY_40[0].astype(np.float32))[0],
+    "track": lambda k: tracked(k, 0.25),
+    "tracked by rate": lambda k: tracked(k, np.array(0.25)),
     "gradients of two": lambda k: k.batch_norm_grad(WIDE, WIDE, *np.ones((3, 40), np.float32), also=ALSO)[0],
     "sum": lambda k: k.sum(WIDE, (0, 2, 3)),
     "cross_entropy": lambda k: k.cross_entropy(WIDE, LABELS, np.ones(40, np.float32), 0.1)[0],
@@ -299,7 +310,17 @@ PLANTED: dict[str, tuple[str, str, str]] = {
         "end = shares;\n    const double first",
     ),
     "every other share": ("sum", "total += parts[s * channels + c]", "total += s % 2 ? 0 : parts[s * channels + c]"),
-    "the gradient forgets its mean": ("normalize_grad", "- b[c] - z", "- z"),
+    "the gradient forgets its mean": ("normalize_grad", "(v - b - (at", "(v - (at"),
+    "the gradient takes sums for means": ("normalize_grad", "b = dbias[c] * per_row", "b = dbias[c]"),
+    "the slope forgets its weight": ("gated", "scale(rstds[c] * double(weights[c]))", "scale(rstds[c])"),
+    "statistics of the first channel for all": ("weighted", "mean(means[c])", "mean(means[0])"),
+    "products take the place of sums": ("weighted", "parts = blockIdx.y ? products : sums", "parts = blockIdx.y ? sums : products"),
+    "a gate that is not there": ("normalize_grad", "if (gate && !", "if (!"),
+    "the gate is always open": ("gated", "if (gate && !(affine(at) > Sum(0))) v = 0;\n            dx", "dx"),
+    "the running mean stays": ("track", "(1 - momentum) * Sum(running_mean[c]) + momentum * mean[c]", "Sum(running_mean[c])"),
+    "a biased variance is tracked": ("track", "momentum * (unbiased * var[c])", "momentum * var[c]"),
+    "a momentum on the device is not read": ("tracked by rate", "if (rate) momentum = rate[0];", ""),
+    "a momentum that is not there is read": ("track", "if (rate) momentum", "momentum"),
     "the sum of two gradients takes the second from the next channel": (
         "gradients of two",
         "Sum(g[e]) + Sum(also[e])",

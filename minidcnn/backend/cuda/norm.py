@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from ...window import Pair
 from ..arrays import Array, nchw
 from ..half import sum_dtype
 from .base import CudaBase
@@ -28,17 +31,31 @@ class CudaNorm(CudaBase):
         rows, share, shares = self._shares(x)
         means, squares = (xp.empty((shares, c), "float64") for _ in range(2))
         mean, var = (xp.empty(c, "float64") for _ in range(2))
-        self.launcher.launch(_grid(c, shares), BLOCK, FILE, "moments", x.dtype, self._rows(x), means, squares, rows, c, share)
-        self._combine(c, "combine_moments", x.dtype, means, squares, mean, var, rows, c, share, shares)
+        self.launcher.launch(_grid(c, BLOCK, shares), BLOCK, FILE, "moments", x.dtype, self._rows(x), means, squares, rows, c, share)
+        grid = _grid(c, SHARES_BLOCK)
+        self.launcher.launch(grid, SHARES_BLOCK, FILE, "combine_moments", x.dtype, means, squares, mean, var, rows, c, share, shares)
         return mean, var
+
+    def batch_norm_track(
+        self, mean: Array, variance: Array, count: int, eps: float, momentum: Any, running_mean: Array | None, running_var: Array | None
+    ) -> Array:
+        running = [v for v in (running_mean, running_var) if v is not None]
+        if not self.launcher.suits(*running) or not all(v.flags.c_contiguous for v in running):
+            return super().batch_norm_track(mean, variance, count, eps, momentum, running_mean, running_var)
+        rstd: Array = self.xp.empty(variance.shape, "float64")
+        number, rate = (momentum, None) if isinstance(momentum, int | float) else (0, self.plain(momentum, "float64"))
+        settings = (np.float64(v) for v in (count / (count - 1), eps, number))
+        self.launcher.over(
+            rstd.size, FILE, "track", running[0].dtype, mean, variance, running_mean, running_var, rstd, rstd.size, *settings, rate
+        )
+        return rstd
 
     def batch_norm_apply(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array, relu: bool = False) -> Array:
         if not self._takes(x):
             return super().batch_norm_apply(x, mean, rstd, weight, bias, relu)
         flat = self._rows(x)
         y: Array = self.xp.empty(flat.shape, x.dtype)
-        terms = (self.plain(v, sum_dtype(x.dtype)) for v in (mean, rstd * weight, bias))
-        self.over_rows((1, *flat.shape), FILE, "normalize", x.dtype, flat, *terms, y, *flat.shape, relu)
+        self.over_rows((1, *flat.shape), FILE, "normalize", x.dtype, flat, *self._affine(x, mean, rstd, weight, bias), y, *flat.shape, relu)
         return self._shaped(y, x)
 
     def batch_norm_grad(
@@ -46,20 +63,15 @@ class CudaNorm(CudaBase):
     ) -> tuple[Array, Array, Array]:
         if not self._takes(x, g, also):
             return super().batch_norm_grad(g, x, mean, rstd, weight, gate, also)
-        xp, c, kind, wide = self.xp, x.shape[1], x.dtype, sum_dtype(x.dtype)
+        xp, c = self.xp, x.shape[1]
         rows, share, shares = self._shares(x)
-        flat, slopes = self._rows(x), (self._rows(g), None if also is None else self._rows(also))
-        at, spread, scale = (self.plain(v, wide) for v in (mean, rstd, rstd * weight))
-        bias, gated = (scale, False) if gate is None else (self.plain(gate, wide), True)
-        sums, products = (xp.empty((shares, c), "float64") for _ in range(2))
-        affine = (at, spread, scale, bias)
-        self.launcher.launch(
-            _grid(c, shares), BLOCK, FILE, "gradient_sums", kind, *slopes, flat, *affine, sums, products, rows, c, share, gated
-        )
-        dbias, dweight = self._added(sums, wide), self._added(products, wide)
-        dx: Array = xp.empty(flat.shape, kind)
-        terms = (self.plain(v, wide) for v in (dbias / rows, dweight / rows))
-        self.over_rows((1, *flat.shape), FILE, "normalize_grad", kind, *slopes, flat, *affine, *terms, dx, *flat.shape, gated)
+        flat = self._rows(x)
+        inputs = self._rows(g), None if also is None else self._rows(also), flat, *self._affine(x, mean, rstd, weight, gate)
+        parts = [xp.empty((shares, c), "float64") for _ in range(2)]
+        self.launcher.launch(_grid(c, BLOCK, shares), BLOCK, FILE, "gradient_sums", x.dtype, *inputs, *parts, rows, c, share)
+        dbias, dweight = self._added(sum_dtype(x.dtype), *parts)
+        dx: Array = xp.empty(flat.shape, x.dtype)
+        self.over_rows((1, rows, c), FILE, "normalize_grad", x.dtype, *inputs, dbias, dweight, dx, rows, c, 1 / rows)
         return self._shaped(dx, x), dweight.astype(weight.dtype, copy=False), dbias.astype(weight.dtype, copy=False)
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
@@ -68,8 +80,8 @@ class CudaNorm(CudaBase):
         c = x.shape[1]
         rows, share, shares = self._shares(x)
         sums = self.xp.empty((shares, c), "float64")
-        self.launcher.launch(_grid(c, shares), BLOCK, FILE, "row_sums", x.dtype, self._rows(x), sums, rows, c, share)
-        total = self._added(sums, x.dtype)
+        self.launcher.launch(_grid(c, BLOCK, shares), BLOCK, FILE, "row_sums", x.dtype, self._rows(x), sums, rows, c, share)
+        (total,) = self._added(x.dtype, sums)
         return total.reshape(1, c, 1, 1) if keepdims else total
 
     def _takes(self, x: Array, *others: Array | None) -> bool:
@@ -93,16 +105,20 @@ class CudaNorm(CudaBase):
         share = math.ceil(rows / wanted)
         return rows, share, math.ceil(rows / share)
 
-    def _added(self, parts: Array, dtype: Any) -> Array:
-        shares, c = parts.shape
-        out: Array = self.xp.empty(c, dtype)
-        self._combine(c, "add_shares", dtype, parts, out, c, shares)
-        return out
+    def _affine(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array | None) -> tuple[Array | None, ...]:
+        """What there is one of for each channel, in the dtypes that kernels take beside x."""
+        wide = sum_dtype(x.dtype)
+        at, spread = (self.plain(v, "float64") for v in (mean, rstd))
+        return at, spread, self.plain(weight, wide), None if bias is None else self.plain(bias, wide)
 
-    def _combine(self, channels: int, kernel: str, dtype: Any, *arguments: Any) -> None:
-        """Launch a kernel over the shares of each channel."""
-        self.launcher.launch((-(-channels // SHARES_BLOCK[0]),), SHARES_BLOCK, FILE, kernel, dtype, *arguments)
+    def _added(self, dtype: Any, *parts: Array) -> list[Array]:
+        """One or two arrays (shares, C), added up over the shares in one launch: each (C,), with memory of its own."""
+        shares, c = parts[0].shape
+        totals: list[Array] = [self.xp.empty(c, dtype) for _ in parts]
+        ends = parts[0], parts[-1], totals[0], totals[-1]
+        self.launcher.launch(_grid(c, SHARES_BLOCK, len(parts)), SHARES_BLOCK, FILE, "add_shares", dtype, *ends, c, shares)
+        return totals
 
 
-def _grid(channels: int, shares: int) -> tuple[int, int]:
-    return -(-channels // BLOCK[0]), shares
+def _grid(channels: int, block: Pair, shares: int = 1) -> Pair:
+    return -(-channels // block[0]), shares

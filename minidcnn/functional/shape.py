@@ -64,6 +64,14 @@ class Index(Function):
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
         return (Place(self.index, self.source)(g),)
 
+    def parts(self) -> list[Any]:
+        """The index in full: a part for each axis of the source, slices where it says none, and None where there is a new axis."""
+        items = list(self.index) if isinstance(self.index, tuple) else [self.index]
+        used = sum(i is not None and i is not Ellipsis for i in items)
+        at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
+        items[at : at + 1] = [slice(None)] * (len(self.source) - used)
+        return items
+
 
 @dataclass(frozen=True, eq=False)
 class Place(Function):
@@ -235,8 +243,8 @@ def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Ten
         sizes = list(integers(split_size, "split: sizes"))
         if min(sizes, default=0) < 0:
             raise ValueError(f"split: sizes {sizes} include a negative one")
-        if builtins_sum(sizes) != n:
-            raise ValueError(f"split: sizes {sizes} add up to {builtins_sum(sizes)}, but dim {i} has {n}")
+        if sum(sizes) != n:
+            raise ValueError(f"split: sizes {sizes} add up to {sum(sizes)}, but dim {i} has {n}")
     ends = np.cumsum(sizes).tolist()
     before = (slice(None),) * i
     return tuple(Index((*before, slice(end - m, end)), x.shape)(x) for end, m in zip(ends, sizes, strict=True))
@@ -257,7 +265,5 @@ def _frozen(index: Any, x: Tensor) -> Any:
         return np.zeros(0, np.int64)  # by itself NumPy would take it for floats
     return kernels_of(x._array).xp.array(index) if isinstance(index, list) or hasattr(index, "dtype") else index
 
-
-builtins_sum = sum
 
 register(reshape=reshape, permute=permute, transpose=transpose, getitem=getitem)

@@ -175,10 +175,7 @@ def _window(window: Any, i: int) -> tuple[int, int, int, int]:
 
 def _slice(function: Any, i: int) -> tuple[int, int]:
     """(step, -start) of a crop along image axis i; (1, 0) if it is not cut by a slice."""
-    index = function.index if isinstance(function.index, tuple) else (function.index,)
-    parts = [part for part in index if part is not None]  # a new axis takes none of the old ones
-    dots = next((at for at, part in enumerate(parts) if part is Ellipsis), len(parts))
-    parts[dots : dots + 1] = [slice(None)] * (len(function.source) + 1 - len(parts))
+    parts = [part for part in function.parts() if part is not None]  # a new axis takes none of the old ones
     part = parts[2 + i] if len(parts) > 2 + i else None
     if not isinstance(part, slice):
         return 1, 0

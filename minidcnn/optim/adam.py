@@ -58,7 +58,7 @@ class Adam(Optimizer):
         rule = AdamRule(group["lr"], beta1, beta2, group["eps"], group["weight_decay"], bool(group["decoupled_weight_decay"]))
         return p, gradient, *averages, state["step"], rule
 
-    def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
+    def update(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
         kernels.adam_steps([self.arguments(*one) for one in todo])
 
 

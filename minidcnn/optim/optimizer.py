@@ -14,9 +14,7 @@ from .checks import iterated, plain
 
 
 class Optimizer:
-    """Base class: subclasses name their settings in `defaults`, check them in `check` and update one parameter in `update`.
-
-    Where a kernel takes many parameters at once, a subclass calls it in `update_all` instead.
+    """Base class: subclasses name their settings in `defaults`, check them in `check` and update parameters in `update`.
 
     `params`: tensors, or dicts {"params": tensors, "lr": ..., ...} whose settings override the defaults, as torch.optim.
     ValueError for no parameters, settings out of range, or a parameter given twice; TypeError for what is no leaf tensor.
@@ -44,14 +42,12 @@ class Optimizer:
     def check(self, group: Mapping[str, Any]) -> None:
         """ValueError for settings out of range."""
 
-    def update(self, parameter: Tensor, gradient: Array, state: dict[str, Any], group: Mapping[str, Any]) -> None:
-        """Change parameter._array in place, and `state`, which starts as an empty dict."""
-        raise NotImplementedError(f"{self._name} does not define update")
+    def update(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
+        """For each (parameter, gradient, state, group) change parameter._array in place, and `state`, which starts as an empty dict.
 
-    def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
-        """`update` for each (parameter, gradient, state, group); all of them live where `kernels` work."""
-        for parameter, gradient, state, group in todo:
-            self.update(parameter, gradient, state, group)
+        All of them live where `kernels` work.
+        """
+        raise NotImplementedError(f"{self._name} does not define update")
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
         """Add parameters with settings of their own; settings left out are the defaults."""
@@ -107,7 +103,7 @@ class Optimizer:
                 todo.setdefault(kernels_of(p._array), []).append((p, gradient, state, group))
         with no_grad():
             for kernels, some in todo.items():
-                self.update_all(kernels, some)
+                self.update(kernels, some)
                 for p, *_ in some:
                     p.changed()
         return loss

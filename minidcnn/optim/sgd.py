@@ -52,5 +52,5 @@ class SGD(Optimizer):
         rule = SgdRule(group["lr"], momentum, group["dampening"], group["weight_decay"], bool(group["nesterov"]))
         return p, gradient, buffer, first, rule
 
-    def update_all(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
+    def update(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
         kernels.sgd_steps([self.arguments(*one) for one in todo])

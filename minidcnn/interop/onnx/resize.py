@@ -101,7 +101,7 @@ def _linear(op: Op, x: str, axis: int, sizes: Sizes, scale: float | None, align:
 
 
 def _nearest(op: Op, x: str, axis: int, sizes: Sizes, scale: float | None) -> str | None:
-    """Each pixel so many times, or the positions as float32 computes them, while the model runs."""
+    """Each pixel so many times; or the positions as float32 computes them while the model runs, also where it rounds 1 / ratio down."""
     g, single, ratio = op.graph, op.graph.onnx.TensorProto.FLOAT, _ratio(sizes)
     if ratio is not None and ratio.denominator == 1 and scale in (None, ratio) and float(np.float32(1 / ratio)) * ratio >= 1:
         return _resize(op, x, axis, ratio, 0, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")

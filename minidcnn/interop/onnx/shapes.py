@@ -56,7 +56,7 @@ def channels(op: Op) -> str:
 def index(op: Op) -> str:
     """Slices first, then one array of positions, then axes away (numbers) and new ones (None)."""
     g, x, rank = op.graph, op.x(), len(op.shapes()[0])
-    parts = [[slice(None)] * rank if f is None else _parts(f.index, rank) for f in op.functions]
+    parts = [[slice(None)] * rank if f is None else _parts(f) for f in op.functions]
     if any(isinstance(part, _Several) for each in parts for part in each):
         raise ExportError("export_onnx: indexing with several arrays at once, or with a mask of several axes, has no form in ONNX here")
     if any(f is None for f in op.functions) and any(not isinstance(part, slice) for part in parts[0]):
@@ -95,15 +95,12 @@ class _Several:
     """More than one array in an index, or a mask of several axes."""
 
 
-def _parts(index: Any, rank: int) -> list[Any]:
+def _parts(function: shape.Index) -> list[Any]:
     """An index as one part for each axis: slice, int, array of positions, _Several; and None where there is a new axis."""
-    items = list(index) if isinstance(index, tuple) else [index]
+    items = function.parts()
     arrays = [i for i in items if getattr(i, "ndim", 0)]
     if len(arrays) > 1 or any(a.dtype.kind == "b" and a.ndim > 1 for a in arrays) or any(isinstance(i, bool | np.bool_) for i in items):
-        return [_Several()] * rank
-    used = sum(i is not None and i is not Ellipsis for i in items)
-    at = next((k for k, i in enumerate(items) if i is Ellipsis), len(items))
-    items[at : at + 1] = [slice(None)] * (rank - used)
+        return [_Several()] * len(items)
     found: list[Any] = []
     for i in items:
         if getattr(i, "ndim", 0):

@@ -35,6 +35,12 @@ def integer(value: Any, name: str, minimum: int | None = None) -> int:
     return number
 
 
+def fraction(value: Any, name: str, besides: str = "") -> None:
+    """ValueError unless `value` is a number from 0 to 1. `besides`: what else it may be, for the sentence."""
+    if not hasattr(value, "__float__") or not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie between 0 and 1{besides}, got {value}")
+
+
 def integers(value: Any, name: str) -> tuple[int, ...]:
     """An int, or several in a sequence or an array with one axis, as a tuple. TypeError if it is neither."""
     values = listed(value)

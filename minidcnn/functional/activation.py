@@ -7,7 +7,8 @@ from typing import Any
 
 from ..autograd import Function, Gradient
 from ..backend import Array, float_dtype, kernels_of, next_seed
-from ..tensor import Tensor, not_a_tensor
+from ..tensor import Tensor
+from ..window import fraction
 from .common import axis, cast, check_backend, rounded, wide
 from .elementwise import Elementwise, exp, times
 from .reduce import sum
@@ -205,15 +206,13 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 
 def _drop(name: str, x: Tensor, p: float, training: bool, shape: tuple[int, ...]) -> Tensor:
-    if not hasattr(p, "__float__") or not 0 <= p <= 1:
-        raise ValueError(f"{name}: p must lie between 0 and 1, got {p}")
+    fraction(p, f"{name}: p")
     return Dropout(float(p), next_seed(), shape)(floating(name, x)) if training and p else x
 
 
 def floating(name: str, x: Tensor) -> Tensor:
     """x itself. TypeError unless it is a tensor and its dtype is floating."""
-    if not isinstance(x, Tensor):
-        raise not_a_tensor(name, x)
+    check_backend(name, x)
     if not float_dtype(x.dtype):
         raise TypeError(f'{name}: input must be floating-point, got {x.dtype}; convert it with .astype("float32")')
     return x

@@ -12,6 +12,7 @@ from ..autograd import Function, Gradient
 from ..backend import Array, kernels_of
 from ..recording import is_grad_enabled
 from ..tensor import Tensor
+from ..window import fraction
 from .activation import log_softmax, sigmoid, softmax
 from .classes import AtClass, PickClass, classified, reduced, scores, weighed
 from .common import cast, check_backend
@@ -110,8 +111,7 @@ def cross_entropy(
     """
     name = "cross_entropy"
     check_backend(name, input, target)
-    if not hasattr(label_smoothing, "__float__") or not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{name}: label_smoothing must lie between 0 and 1, got {label_smoothing}")
+    fraction(label_smoothing, f"{name}: label_smoothing")
     alone = input.ndim == 1
     if pixel_weights is not None and alone:
         pixel_weights = reshape(pixel_weights, (1,))

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import Array, AxisMap, kernels_of
-from ..tensor import Tensor, not_a_tensor
+from ..tensor import Tensor
 from ..window import Pair, integers
 from ..window import pair as pair_of
+from .common import check_backend
 from .resize import Resample
 from .shape import Index, reshape
 
@@ -92,8 +93,7 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
 
 def crop(input: Tensor, top: int, left: int, height: int, width: int) -> Tensor:
     """input: (..., H, W) -> (..., height, width), from row `top` and column `left` on: a view. ValueError if it reaches out of the image."""
-    if not isinstance(input, Tensor):
-        raise not_a_tensor("crop", input)
+    check_backend("crop", input)
     if input.ndim < 2:
         raise ValueError(f"crop: input must be (..., H, W), got shape {input.shape}")
     (h, w), (row, column), (m, n) = (
@@ -114,8 +114,7 @@ def center_crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
     What U-Net does to its skip connections (Ronneberger et al., 2015): an odd pixel is lost below and on the right. FCN's crops are not
     centred; they begin at an offset, as `crop` does. ValueError if the image is smaller than `size`.
     """
-    if not isinstance(input, Tensor):
-        raise not_a_tensor("center_crop", input)
+    check_backend("center_crop", input)
     if input.ndim < 2:
         raise ValueError(f"center_crop: input must be (..., H, W), got shape {input.shape}")
     (h, w), (m, n) = input.shape[-2:], pair_of(size, "center_crop: size")
@@ -131,8 +130,7 @@ def center_crop(input: Tensor, size: int | Sequence[int]) -> Tensor:
 
 def _widths(input: Tensor, pad: Sequence[int]) -> tuple[Pair, ...]:
     """`pad`, last axis first, as (before, after) for every axis in order."""
-    if not isinstance(input, Tensor):
-        raise not_a_tensor("pad", input)
+    check_backend("pad", input)
     numbers = integers(pad, "pad: pad")
     if len(numbers) % 2:
         raise ValueError(

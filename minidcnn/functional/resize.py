@@ -11,8 +11,9 @@ import numpy as np
 
 from ..autograd import Function, Gradient
 from ..backend import Array, AxisMap, float_dtype, kernels_of
-from ..tensor import Tensor, not_a_tensor
+from ..tensor import Tensor
 from ..window import integer, listed, pair
+from .common import check_backend
 from .shape import permute, reshape
 
 
@@ -97,8 +98,7 @@ def interpolate(
     even where H' was rounded, unless `recompute_scale_factor`. ValueError for sizes, scales or modes that do not fit, TypeError for
     integers in mode "bilinear".
     """
-    if not isinstance(input, Tensor):
-        raise not_a_tensor("interpolate", input)
+    check_backend("interpolate", input)
     if input.ndim != 4:
         raise ValueError(
             f"interpolate: input must be (N, C, H, W), got shape {input.shape}; give a single image a batch axis with unsqueeze(image, 0)"
@@ -191,8 +191,7 @@ def _scales(scale_factor: float | Sequence[float] | None) -> tuple[float, float]
 
 
 def _factor(name: str, input: Tensor, factor: int) -> int:
-    if not isinstance(input, Tensor):
-        raise not_a_tensor(name, input)
+    check_backend(name, input)
     if input.ndim < 3:
         raise ValueError(f"{name}: input must be (..., C, H, W), got shape {input.shape}")
     return integer(factor, f"{name}: the factor", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..window import fraction
 from .module import Module
 
 
@@ -75,8 +76,7 @@ class LogSoftmax(_OverDim):
 class _Drop(Module):
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
         super().__init__()
-        if not hasattr(p, "__float__") or not 0 <= p <= 1:
-            raise ValueError(f"{type(self).__name__}: p must lie between 0 and 1, got {p}")
+        fraction(p, f"{type(self).__name__}: p")
         self.p, self.inplace = p, inplace
 
     def extra_repr(self) -> str:

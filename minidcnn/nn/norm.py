@@ -9,7 +9,7 @@ import numpy as np
 from .. import functional as F
 from ..backend import kernels, sum_dtype
 from ..tensor import Tensor, not_a_tensor
-from ..window import integer
+from ..window import fraction, integer
 from . import init
 from .module import Module
 from .parameter import Parameter
@@ -35,8 +35,8 @@ class BatchNorm2d(Module):
     ) -> None:
         super().__init__()
         num_features = integer(num_features, "BatchNorm2d: num_features", 1)
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNorm2d: momentum must lie between 0 and 1 or be None (plain average), got {momentum}")
+        if momentum is not None:
+            fraction(momentum, "BatchNorm2d: momentum", " or be None (plain average)")
         if eps < 0:
             raise ValueError(f"BatchNorm2d: eps must not be negative, got {eps}")
         self.num_features, self.eps, self.momentum = num_features, eps, momentum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..window import integer
+from ..window import fraction, integer
 from .optimizer import Optimizer
 from .schedule import LRScheduler, each
 
@@ -40,8 +40,7 @@ class OneCycleLR(LRScheduler):
                 raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
             total_steps = epochs * steps_per_epoch
         self.total_steps = integer(total_steps, "OneCycleLR: total_steps", 1)
-        if not 0 <= pct_start <= 1:
-            raise ValueError(f"OneCycleLR: pct_start must lie between 0 and 1, got {pct_start}")
+        fraction(pct_start, "OneCycleLR: pct_start")
         if anneal_strategy not in ("cos", "linear"):
             raise ValueError(f'OneCycleLR: anneal_strategy must be "cos" or "linear", got "{anneal_strategy}"')
         self.linear = anneal_strategy == "linear"
@@ -66,14 +65,14 @@ class OneCycleLR(LRScheduler):
 
     def _at(self, marks: tuple[float, float, float], epoch: int) -> float:
         begin: float = 0
-        for i, (end, a, b) in enumerate(self.phases):
-            if epoch <= end or i == len(self.phases) - 1:
-                share = min(1.0, (epoch - begin) / (end - begin)) if end > begin else 1.0
-                if self.linear:
-                    return marks[a] + (marks[b] - marks[a]) * share
-                return marks[b] + (marks[a] - marks[b]) / 2 * (math.cos(math.pi * share) + 1)
+        for end, a, b in self.phases:
+            if epoch <= end:
+                break
             begin = end
-        raise AssertionError("a schedule has phases")
+        share = (epoch - begin) / (end - begin) if end > begin else 1.0
+        if self.linear:
+            return marks[a] + (marks[b] - marks[a]) * share
+        return marks[b] + (marks[a] - marks[b]) / 2 * (math.cos(math.pi * share) + 1)
 
     def get_lr(self) -> list[float]:
         if self.last_epoch > self.total_steps:

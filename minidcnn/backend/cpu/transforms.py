@@ -29,7 +29,7 @@ def matrices(
 
     Row p of G evaluates the filter at point p, divided by the product of p's distances to the other points (Lagrange); the last row is
     the value at infinity, the leading coefficient. Column p of A^T are the powers of p. Row p of B^T are the coefficients of the
-    polynomial with all other points as roots, the last one of that with all points as roots (Toom, Cook; Blahut 1985, section 5.2).
+    polynomial with all other points as roots, the last one of that with all points as roots (Toom, Cook; in Blahut 1985).
     q = n products, one more if `imaginary` puts i and -i beside the n - 3 points: see _imaginary.
     """
     n = outputs + taps - 1

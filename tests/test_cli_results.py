@@ -14,6 +14,7 @@ import minidcnn
 from minidcnn import models
 from minidcnn.cli import main
 from minidcnn.cli.predict import shares
+from minidcnn.cli.white import doubtful_white
 from minidcnn.data import Normalize, read_image
 from minidcnn.interop import Checkpoint, load_checkpoint, model_of, save_checkpoint
 from minidcnn.segmentation import gallery, predict_mask
@@ -125,6 +126,55 @@ def test_a_12_bit_image_is_predicted_as_its_values_over_the_white_one(kind: str,
         values = stored[None] / np.float32(white)
         np.testing.assert_array_equal(seen[name], predict_mask(model_of(loaded), Normalize(MEAN, STD).image(values.astype(np.float32))))
     assert len({s.tobytes() for s in seen.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained", "typed", "found", "way_out"),
+    [
+        ("8 bits.png", None, [], "", ""),
+        ("16 bits.tif", None, [], "", ""),
+        ("12 bits.tif", None, [], "the brightest pixel is 0.0623", "--white 4095 for images of 12 bits"),
+        ("12 bits.tif", None, ["--white", "4095"], "", ""),
+        ("12 bits.tif", 4095, [], "", ""),
+        ("8 bits.png", 4095, [], "the brightest pixel is 0.0623", "not 4095, but --white 255 for images of 8 bits"),
+        ("8 bits.png", 4095, ["--white", "255"], "", ""),
+        ("16 bits.tif", 4095, [], "the mean is 7.24", "--white 65535 for images of 16 bits"),
+    ],
+)
+def test_a_white_that_cannot_be_meant_is_told(
+    kind: str,
+    trained: int | None,
+    typed: list[str],
+    found: str,
+    way_out: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The same picture in three kinds of files, for networks trained on 8 bits and on 12."""
+    picture = np.arange(22 * 30).reshape(22, 30) % 256
+    stored = {"8": picture.astype(np.uint8), "12": (picture * 16).astype(np.uint16), "16": (picture * 257).astype(np.uint16)}[
+        kind.split()[0]
+    ]
+    for part, array in (("images", stored), ("masks", picture.astype(np.uint8) % 3)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(array).save(tmp_path / part / (kind if part == "images" else f"{Path(kind).stem}.png"))
+    loaded = load_checkpoint(checkpoint)
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(path, Checkpoint("unet", loaded.config, loaded.tensors, loaded.info | {"white": trained}))
+    said = f"{found}, where 1 is white and the training images have a mean of 0.3: say which value is white ({way_out})\n" if found else ""
+    assert main(["predict", str(path), str(tmp_path / "images" / kind), "--out", str(tmp_path / "out"), *typed]) == 0
+    assert capsys.readouterr().err == (said and f"warning: {tmp_path / 'images' / kind}: {said}")
+    assert main(["evaluate", str(path), "--data", "folder", "--root", str(tmp_path), "--split", "all", *typed]) == 0
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {tmp_path.name} all: {said}") if said else "is white" not in told
+
+
+def test_dark_images_of_a_bright_channel_are_not_doubted() -> None:
+    info = {"mean": [0.5, 0.02]}
+    assert not doubtful_white(np.array([0.3, 0.1]), 0.05, info, None)  # a dark place, but not in every channel
+    assert doubtful_white(np.array([0.03, 0.01]), 0.01, info, None).startswith("the brightest pixel is 0.03, where")
+    assert not doubtful_white(np.array([5.0, 0.1]), 1.2, {"mean": [1.4, 0.1]}, 3000)  # so it was in training
 
 
 def test_shares_of_classes() -> None:

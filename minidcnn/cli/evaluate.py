@@ -43,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from ..nn import constant_weights
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
+    from .white import Watched, doubtful_white
 
     if args.confusion is not None:
         if args.confusion.suffix.lower() != ".png":
@@ -73,12 +74,16 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{args.checkpoint} takes images of {model.in_channels} channels, {data.name} has {data.channels}")
     if not len(data):
         raise DataError(f"{data.name} is empty")
+    watched = Watched(data)
     bar = tqdm(total=len(data), unit="image", leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
     with bar, constant_weights(model, len(data) // BATCH * (4 if args.flips else 1)):
         result = evaluate(
-            model, data, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=BATCH, tile=tile, flips=args.flips,
+            model, watched, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=BATCH, tile=tile, flips=args.flips,
             progress=lambda done, total: bar.update(done - bar.n),
         )  # fmt: skip
+    white = checkpoint.info.get("white") if args.white is None else args.white
+    if odd := doubtful_white(watched.brightest, watched.average, checkpoint.info, white):
+        warn(f"{data.name}: {odd}")
     if not result.confusion.matrix.any():
         raise DataError(f"{data.name}: every pixel of all {len(data)} images is ignored, so that there is nothing to compare")
     if args.confusion is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backend import exhausted
-from .common import fail, new_files, open_checkpoint, output_arguments, run_arguments, tile_of
+from .common import fail, new_files, open_checkpoint, output_arguments, run_arguments, tile_of, warn
 
 if TYPE_CHECKING:
     from ..backend import Array
@@ -88,9 +88,13 @@ def predict(job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.N
     from ..data import read_image
     from ..segmentation.paint import as_palette, as_rgb, index_png, overlay, rgb_png
     from ..segmentation.predict import predict_mask
+    from .white import doubtful_white
 
     classes, palette = checkpoint.info["classes"], checkpoint.info.get("palette")
-    image = read_image(job.source, model.in_channels, checkpoint.info.get("white") if args.white is None else args.white)
+    white = checkpoint.info.get("white") if args.white is None else args.white
+    image = read_image(job.source, model.in_channels, white)
+    if image.size and (odd := doubtful_white(image.max((1, 2)), float(image.mean()), checkpoint.info, white)):
+        warn(f"{job.source}: {odd}")
     shown = as_rgb(image).transpose(2, 0, 1)  # a quarter of the bytes
     image -= np.array(checkpoint.info["mean"], np.float32)[:, None, None]
     image /= np.array(checkpoint.info["std"], np.float32)[:, None, None]

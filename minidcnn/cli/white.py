@@ -1,0 +1,51 @@
+"""Whether the value taken for white can be the right one: what a network sees else is nearly black, or far beyond white."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from ..data import Dataset, Sample, Subset
+
+
+class Watched(Subset):
+    """All of a data set; remembers how bright the samples were that it gave.
+
+    brightest: (C,) the brightest pixel of each channel. average: of all values.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset, range(len(dataset)))
+        self.brightest = np.full(dataset.channels, -np.inf)
+        self.total, self.pixels = 0.0, 0
+
+    def load(self, index: int) -> Sample:
+        sample = super().load(index)
+        self.brightest = np.maximum(self.brightest, sample.image.max((1, 2), initial=-np.inf))
+        self.total += float(sample.image.sum(dtype=np.float64))
+        self.pixels += sample.image.size
+        return sample
+
+    @property
+    def average(self) -> float:
+        return self.total / max(self.pixels, 1)
+
+
+def doubtful_white(brightest: Array, average: float, info: Mapping[str, Any], white: float | None) -> str:
+    """What is odd about images if `white`, None for the usual one of their type, was taken for white; "" if nothing is.
+
+    brightest: (C,) the brightest pixel of each channel. average: of all values. info: of the checkpoint, with the training images' mean.
+    Odd are images whose brightest pixels are all darker than the training images on average, or which are brighter than white on average.
+    """
+    mean = np.array(info["mean"])
+    if (brightest < mean).all():
+        found = f"the brightest pixel is {brightest.max():.3g}"
+        way_out = "--white 4095 for images of 12 bits" if white is None else f"not {white:g}, but --white 255 for images of 8 bits"
+    elif average > 1 >= mean.max():
+        found, way_out = f"the mean is {average:.3g}", "--white 65535 for images of 16 bits"
+    else:
+        return ""
+    return f"{found}, where 1 is white and the training images have a mean of {mean.mean():.3g}: say which value is white ({way_out})"

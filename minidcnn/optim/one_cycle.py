@@ -65,7 +65,7 @@ class OneCycleLR(LRScheduler):
 
     def _at(self, marks: tuple[float, float, float], epoch: int) -> float:
         begin: float = 0
-        for end, a, b in self.phases:
+        for end, a, b in self.phases:  # noqa: B007 (which phase it is, is used below)
             if epoch <= end:
                 break
             begin = end

@@ -201,7 +201,8 @@ def test_pictures_that_a_stop_left_out_are_drawn_by_resuming(
         command.run(training.make(tmp_path, config, draw=True, resume=True), Request(config, trainer.folder, True))
         return capsys.readouterr().out
 
-    assert "complete (2 of 2 epochs)" in resume() and all(p.exists() for p in pictures)
+    said = resume()
+    assert "drawn now" in said and "complete (2 of 2 epochs)" in said and all(p.exists() for p in pictures)
     drawn = [p.read_bytes() for p in pictures]
     trainer.folder.predictions.write_bytes(b"of epoch 1")
     before = trainer.folder.last.stat().st_mtime_ns
@@ -209,7 +210,7 @@ def test_pictures_that_a_stop_left_out_are_drawn_by_resuming(
     resume()
     assert [p.read_bytes() for p in pictures] == drawn
     monkeypatch.setattr(Trainer, "draw_pictures", press)  # they are of the end now
-    resume()
+    assert "drawn now" not in resume()
 
 
 # -- what does not fit -------------------------------------------------------------------------------------------------------

@@ -77,6 +77,7 @@ def run(trainer: Trainer, request: Request) -> None:
     if trainer.epoch >= epochs:
         if folder.pictures_are_old:  # the run broke off while it drew them
             trainer.draw_pictures()
+            print(f"{folder.curves} and {folder.predictions} were missing or old, and are drawn now")
         print(f"the run in {folder} is complete ({trainer.epoch} of {epochs} epochs); --resume --epochs N goes on to a larger N")
         return
     print(trainer.describe())

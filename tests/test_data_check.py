@@ -154,9 +154,9 @@ def test_notes_about_sizes() -> None:
 
 def test_one_of_a_kind_is_said_in_the_singular() -> None:
     data = arrays([[0, 1, 2, 255]])
-    assert (
-        "arrays: 1 image, 2 channels, 3 classes, sizes 1x4" in str(check(data)) and repr(data) == "<arrays: 1 image, 2 channels, 3 classes>"
-    )
+    assert "arrays: 1 image, 2 channels, 3 classes, sizes 1x4" in str(check(data))
+    assert "arrays: 0 images, 1 channel, 1 class, sizes unknown" in str(check(Arrays([], [], 1)))
+    assert repr(data) == "<arrays: 1 image, 2 channels, 3 classes>"
     with pytest.raises(IndexError, match="index 1 is out of range: arrays has 1 image$"):
         data[1]
 

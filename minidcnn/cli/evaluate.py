@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data import DataError
     from ..data.files import split_name
-    from ..data.sample import count_text
+    from ..data.sample import counted
     from ..nn import constant_weights
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     if odd := doubtful_white(watched.brightest, watched.average, checkpoint.info, white):
         warn(f"{data.name}: {odd}")
     if not result.confusion.matrix.any():
-        raise DataError(f"{data.name}: every pixel of all {len(data)} images is ignored, so that there is nothing to compare")
+        raise DataError(f"{data.name}: every pixel of {counted(len(data), 'image')} is ignored, so that there is nothing to compare")
     if args.confusion is not None:
         from ..segmentation.figures import confusion
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         about = {"checkpoint": str(args.checkpoint), "data": data.name, "images": len(data), "classes": classes}
         print(json.dumps(about | result.confusion.scores() | {"confusion": result.confusion.matrix.tolist()}, indent=2))
     else:
-        print(f"{data.name}: {count_text(len(data), 'image')}")
+        print(f"{data.name}: {counted(len(data), 'image')}")
         print(result.confusion.table(classes))
     if warning := constant_prediction(result.confusion, classes):
         warn(warning)

@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data import DataError
-    from ..data.sample import count_text, validate
+    from ..data.sample import counted, validate
     from ..segmentation.gallery import samples
 
     data = open_data(args, args.split or "train", strict=False)
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if not shown:
         raise DataError(f"{data.name} has no image that can be shown; python -m minidcnn check says what is wrong with it")
     args.out.mkdir(parents=True, exist_ok=True)
-    title = f"{data.name}: {len(shown)} of {count_text(len(data), 'image')}"
+    title = f"{data.name}: {len(shown)} of {counted(len(data), 'image')}"
     samples(shown, data.classes, data.palette, path, title=title)
-    print(f"{path} shows {len(shown)} of {count_text(len(data), 'image')}")
+    print(f"{path} shows {len(shown)} of {counted(len(data), 'image')}")
     return 1 if bad else 0

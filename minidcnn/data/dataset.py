@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 
 from .palette import default_palette
-from .sample import IGNORE, Array, DataError, Sample, Value, count_text, validate
+from .sample import IGNORE, Array, DataError, Sample, Value, counted, validate
 
 
 class Dataset(ABC):
@@ -54,7 +54,7 @@ class Dataset(ABC):
         if isinstance(index, slice):
             return Subset(self, range(len(self))[index])
         if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} is out of range: {self.name} has {count_text(len(self), 'image')}")
+            raise IndexError(f"index {index} is out of range: {self.name} has {counted(len(self), 'image')}")
         return self.load(int(index) % len(self))
 
     def __iter__(self) -> Iterator[Sample]:
@@ -65,8 +65,8 @@ class Dataset(ABC):
         return f"sample {index}"
 
     def __repr__(self) -> str:
-        images, channels = count_text(len(self), "image"), count_text(self.channels, "channel")
-        return f"<{self.name}: {images}, {channels}, {len(self.classes)} classes>"
+        numbers = (len(self), "image"), (self.channels, "channel"), (len(self.classes), "class")
+        return f"<{self.name}: {', '.join(counted(*number) for number in numbers)}>"
 
 
 class Subset(Dataset):

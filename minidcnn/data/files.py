@@ -15,7 +15,7 @@ from .dataset import Dataset
 from .images import Source, in_sub_folders, list_images, natural_channels, natural_key, pages, read_image
 from .labels import LabelTable
 from .palette import default_palette
-from .sample import Array, DataError, Sample, count_text, random_generator, size_text
+from .sample import Array, DataError, Sample, counted, random_generator, size_text
 from .written import option_text
 
 _BETWEEN = "_-. "  # the name of an image and what its mask has beside it
@@ -91,7 +91,7 @@ def common_channels(entries: Sequence[Entry]) -> int:
         return 3
     fewest, most = min(found), max(found)
     raise DataError(
-        f"{found[fewest]} has {count_text(fewest, 'channel')}, {found[most]} has {most}; all images of a data set need the same number (see channels=..., "
+        f"{found[fewest]} has {counted(fewest, 'channel')}, {found[most]} has {most}; all images of a data set need the same number (see channels=..., "
         f"--channels)"
     )
 
@@ -217,10 +217,6 @@ def _page_entries(stem: str, image: Path, mask: Path) -> list[Entry]:
 def complain(problems: Sequence[str], owner: str) -> None:
     """DataError with the first problem and the number of the others, if there are any."""
     if problems:
-        plural = "s" if len(problems) > 2 else ""
-        others = (
-            f" ({len(problems) - 1} more problem{plural}; python -m minidcnn check lists them, strict=False opens the rest)"
-            if len(problems) > 1
-            else ""
-        )
+        more = counted(len(problems) - 1, "more problem")
+        others = f" ({more}; python -m minidcnn check lists them, strict=False opens the rest)" if len(problems) > 1 else ""
         raise DataError(f"{owner}: {problems[0]}{others}")

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from .pillow import keep_byte_order, lost, signed
-from .sample import Array, DataError, count_text
+from .sample import Array, DataError, counted
 
 SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .npy".split())
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's conversion to "L"
@@ -59,8 +59,8 @@ def in_sub_folders(folder: Path, but: Collection[Path] = ()) -> str:
             found.append((path, number))
     if not found:
         return ""
-    holds = f" and {count_text(len(found) - 1, 'more sub-folder')} hold" if len(found) > 1 else " holds"
-    return f"{found[0][0]}{holds} {count_text(sum(number for _, number in found), 'image')}"
+    holds = f" and {counted(len(found) - 1, 'more sub-folder')} hold" if len(found) > 1 else " holds"
+    return f"{found[0][0]}{holds} {counted(sum(number for _, number in found), 'image')}"
 
 
 def _is_image_name(name: str) -> bool:
@@ -230,5 +230,5 @@ def _with_channels(image: Array, channels: int | None, source: Source) -> Array:
         colour = np.repeat(image, 3, axis=0) if has == 1 else image
         return np.concatenate([colour, np.ones_like(image[:1])])
     raise DataError(
-        f"{source} has {count_text(has, 'channel')}, {channels} were asked for; only gray, RGB and RGBA are converted into each other"
+        f"{source} has {counted(has, 'channel')}, {channels} were asked for; only gray, RGB and RGBA are converted into each other"
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .dataset import Dataset
-from .sample import Array, DataError, count_text, size_text, validate
+from .sample import Array, DataError, counted, size_text, validate
 from .statistics import LabelCounts
 from .written import value_text
 
@@ -48,8 +48,8 @@ class Report:
 
     def __str__(self) -> str:
         width = max([len(n) for n in self.classes] + [len("ignored"), 5])
-        images, channels = count_text(self.images, "image"), count_text(self.channels, "channel")
-        lines = [f"{self.name}: {images}, {channels}, {len(self.classes)} classes, sizes {_sizes_text(self.sizes)}"]
+        numbers = (self.images, "image"), (self.channels, "channel"), (len(self.classes), "class")
+        lines = [f"{self.name}: {', '.join(counted(*number) for number in numbers)}, sizes {_sizes_text(self.sizes)}"]
         column = max(map(len, ("in masks", *self.stored))) if self.stored else -1
         stored = [f" {text:>{column}}" for text in ("in masks", *self.stored)] if self.stored else [""] * (1 + len(self.classes))
         lines.append(f"  {'':>3} {'class':<{width}}{stored[0]} {'pixels':>8} {'images':>7} {'median-frequency weight':>24}")
@@ -62,7 +62,7 @@ class Report:
         for kind, messages in (("error", self.errors), ("warning", self.warnings), ("note", self.notes)):
             lines += [f"{kind}: {message}" for message in messages]
         counts = (len(self.errors), len(self.warnings))
-        lines.append("ok" if counts == (0, 0) else f"{count_text(counts[0], 'error')}, {count_text(counts[1], 'warning')}")
+        lines.append("ok" if counts == (0, 0) else f"{counted(counts[0], 'error')}, {counted(counts[1], 'warning')}")
         return "\n".join(lines)
 
 
@@ -85,7 +85,7 @@ def check(dataset: Dataset) -> Report:
             sample = dataset[index]
             validate(sample)
             if sample.image.shape[0] != dataset.channels:
-                raise DataError(f"{sample.name}: the image has {count_text(len(sample.image), 'channel')}, the data set {dataset.channels}")
+                raise DataError(f"{sample.name}: the image has {counted(len(sample.image), 'channel')}, the data set {dataset.channels}")
             if not np.isfinite(sample.image).all():
                 raise DataError(f"{sample.name}: the image holds NaN or infinity")
             counts.add(sample)

@@ -77,9 +77,9 @@ def validate(sample: Sample) -> None:
         raise DataError(f"{sample.name}: the mask is {size_text(mask.shape)} but its weight map {size_text(weight.shape)}")
 
 
-def count_text(count: int, word: str) -> str:
-    """ "1 image", "2 images"."""
-    return f"{count} {word}" + ("s" if count != 1 else "")
+def counted(number: int, word: str) -> str:
+    """(1, "class") -> "1 class", (2, "class") -> "2 classes"."""
+    return f"{number} {word}" + ("" if number == 1 else "es" if word.endswith("s") else "s")
 
 
 def size_text(size: tuple[int, ...]) -> str:

@@ -340,7 +340,7 @@ def refused(function: Any, *shape: int) -> str:
 
 def test_what_has_no_form_is_named() -> None:
     assert refused(lambda x: F.unfold(x, 2)).startswith(
-        "export_onnx: the function Im2col (minidcnn.functional.conv) has no form in ONNX here; "
+        "export_onnx: the function Im2col (minidcnn.functional.unfold) has no form in ONNX here; "
     )
     assert "indexing with several arrays at once" in refused(lambda x: x[[0, 1], [1, 2]])
     assert "an array as an index has a form in ONNX here only if" in refused(lambda x: x[0, [1, 2]])

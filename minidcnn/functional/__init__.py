@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .activation import dropout, dropout2d, leaky_relu, log_softmax, relu, sigmoid, softmax, tanh
 from .checkpoint import checkpoint
-from .conv import conv2d, conv2d_affine, conv2d_weight, conv_transpose2d, fold, unfold
+from .conv import conv2d, conv2d_affine, conv2d_weight, conv_transpose2d
 from .elementwise import abs, add, clamp, div, exp, log, log1p, maximum, minimum, mul, neg, pow, sign, sqrt, square, sub, where
 from .linalg import linear, matmul
 from .loss import binary_cross_entropy_with_logits, cross_entropy, focal_loss, l1_loss, mse_loss, nll_loss
@@ -18,6 +18,7 @@ from .pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d, max_unpool2d
 from .reduce import amax, amin, logsumexp, mean, sum, var
 from .resize import interpolate, pixel_shuffle, pixel_unshuffle
 from .shape import broadcast_to, cat, flatten, flip, permute, reshape, split, squeeze, stack, transpose, unsqueeze
+from .unfold import fold, unfold
 
 __all__ = [
     "abs",

@@ -2,7 +2,7 @@
 
 At fixed weight, conv_transpose2d is the adjoint of conv2d; at fixed input, conv2d_weight is. All three use the same weight tensor
 (O, C / groups, KH, KW), read as (in, out / groups, KH, KW) by the transposed convolution: no flip, no transposition anywhere
-(Dumoulin & Visin, 2016, section 4). unfold and fold are im2col and col2im, again an adjoint pair.
+(Dumoulin & Visin, 2016, section 4).
 """
 
 from __future__ import annotations
@@ -85,36 +85,6 @@ class Conv2dWeight(Function):
         )
 
 
-@dataclass(frozen=True)
-class Im2col(Function):
-    """x (N, C, H, W) -> columns (N, C, KH, KW, OH, OW)."""
-
-    window: Window
-    out: Pair
-    size: Pair
-
-    def forward(self, x: Array) -> Array:
-        return kernels_of(x).im2col(x, self.window, self.out)
-
-    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        return (Col2im(self.window, self.size, self.out)(g),)
-
-
-@dataclass(frozen=True)
-class Col2im(Function):
-    """Columns (N, C, KH, KW, OH, OW) -> x (N, C, *size), overlaps added up."""
-
-    window: Window
-    size: Pair
-    out: Pair
-
-    def forward(self, cols: Array) -> Array:
-        return kernels_of(cols).col2im(cols, self.window, self.size)
-
-    def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
-        return (Im2col(self.window, self.out, self.size)(g),)
-
-
 # -- the public functions -------------------------------------------------------------------------------------------------------
 
 
@@ -184,10 +154,10 @@ def _prepare(
     _check_weight("conv2d", x, weight, bias)
     groups = integer(groups, "conv2d: groups", 1)
     if isinstance(padding, str):
-        window = _window("conv2d", weight.shape[2:], stride, 0, dilation)
+        window = window_of("conv2d", weight.shape[2:], stride, 0, dilation)
         window, more = _named_padding(window, padding)
     else:
-        window, more = _window("conv2d", weight.shape[2:], stride, padding, dilation), (0, 0)
+        window, more = window_of("conv2d", weight.shape[2:], stride, padding, dilation), (0, 0)
     function = _conv2d(input.shape, weight.shape, None if bias is None else bias.shape, window, more, groups)
     if more != (0, 0):
         from .pad import pad
@@ -232,7 +202,7 @@ def conv_transpose2d(
     weight, bias = mixed(y, weight, bias)
     _check_weight("conv_transpose2d", y, weight, bias)
     groups = integer(groups, "conv_transpose2d: groups", 1)
-    window = _window("conv_transpose2d", weight.shape[2:], stride, padding, dilation)
+    window = window_of("conv_transpose2d", weight.shape[2:], stride, padding, dilation)
     extra = pair(output_padding, "conv_transpose2d: output_padding")
     name = "conv_transpose2d: output_size"
     wanted = None if output_size is None else pair(integers(output_size, name)[-2:], name)
@@ -301,7 +271,7 @@ def conv2d_weight(
         )
     if input.dtype != grad_output.dtype:
         raise TypeError(f"conv2d_weight: input is {input.dtype} but grad_output is {grad_output.dtype}; cast one with .astype()")
-    window = _window("conv2d_weight", size[2:], stride, padding, dilation)
+    window = window_of("conv2d_weight", size[2:], stride, padding, dilation)
     out = window.positions(_hw(input), "conv2d_weight")
     expected = (input.shape[0], size[0], *out)
     if grad_output.shape != expected or size[1] * groups != input.shape[1]:
@@ -310,54 +280,6 @@ def conv2d_weight(
         )
     check_backend("conv2d_weight", input, grad_output)
     return Conv2dWeight(window, groups)(input, grad_output)
-
-
-def unfold(
-    input: Tensor,
-    kernel_size: int | Sequence[int],
-    dilation: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    stride: int | Sequence[int] = 1,
-) -> Tensor:
-    """im2col: (N, C, H, W) or (C, H, W) -> (N, C KH KW, L) or (C KH KW, L), one column for each of the L = H' W' window positions."""
-    x, batched = images("unfold", input)
-    window = _window("unfold", kernel_size, stride, padding, dilation)
-    out = window.positions(_hw(x), "unfold")
-    cols = Im2col(window, out, _hw(x))(x)
-    n, c = x.shape[:2]
-    return reshape(cols, (*((n,) if batched else ()), c * window.taps, out[0] * out[1]))
-
-
-def fold(
-    input: Tensor,
-    output_size: int | Sequence[int],
-    kernel_size: int | Sequence[int],
-    dilation: int | Sequence[int] = 1,
-    padding: int | Sequence[int] = 0,
-    stride: int | Sequence[int] = 1,
-) -> Tensor:
-    """col2im, the adjoint of unfold: (N, C KH KW, L) or (C KH KW, L) -> (N, C, *output_size) or (C, *output_size), overlaps added up.
-
-    ValueError unless the rows divide by KH KW and L is the number of window positions on `output_size`.
-    """
-    check_backend("fold", input)
-    window = _window("fold", kernel_size, stride, padding, dilation)
-    size = pair(output_size, "fold: output_size", 1)
-    out = window.positions(size, "fold")
-    if input.ndim not in (2, 3):
-        raise ValueError(f"fold: input must be (N, C KH KW, L) or (C KH KW, L), got shape {input.shape}")
-    n, (rows, length) = (input.shape[0] if input.ndim == 3 else 1), input.shape[-2:]
-    if rows % window.taps:
-        raise ValueError(
-            f"fold: {rows} rows are no multiple of the {window.taps} taps of kernel_size {window.kernel} (input {input.shape})"
-        )
-    if length != out[0] * out[1]:
-        raise ValueError(
-            f"fold: output_size {size} has {out[0]} x {out[1]} = {out[0] * out[1]} window positions, input {input.shape} has {length} columns"
-        )
-    c = rows // window.taps
-    x = Col2im(window, size, out)(reshape(input, (n, c, *window.kernel, *out)))
-    return x if input.ndim == 3 else reshape(x, (c, *size))
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------------------
@@ -378,7 +300,7 @@ def _hw(x: Tensor) -> Pair:
     return x.shape[-2], x.shape[-1]
 
 
-def _window(
+def window_of(
     name: str, kernel: int | Sequence[int], stride: int | Sequence[int], padding: int | Sequence[int], dilation: int | Sequence[int]
 ) -> Window:
     """Window.of, but for None as a stride, which means the kernel's size in pooling only."""

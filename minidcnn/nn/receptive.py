@@ -20,6 +20,7 @@ from ..backend import AxisMap
 from ..functional import conv, pool, resize, shape
 from ..functional import reduce as reductions
 from ..functional.pad import Mirror, Pad
+from ..functional.unfold import Col2im, Im2col
 from ..tensor import Tensor
 
 Interval = tuple[int, int] | None  # first and last input pixel that an output sees; None if it sees nothing
@@ -133,9 +134,9 @@ class Fields:
 
 def _after(function: Any, field: Field) -> Field:
     """The field behind a function; functions that move no pixels leave it as it is."""
-    if isinstance(function, conv.ConvTranspose2d | conv.Col2im | pool.Scatter):
+    if isinstance(function, conv.ConvTranspose2d | Col2im | pool.Scatter):
         return field.each(lambda axis, i: axis.back_through(*_window(function.window, i)))
-    if isinstance(function, conv.Conv2d | conv.Im2col | pool.MaxPool2d | pool.AvgPool2d):
+    if isinstance(function, conv.Conv2d | Im2col | pool.MaxPool2d | pool.AvgPool2d):
         return field.each(lambda axis, i: axis.through(*_window(function.window, i)))
     if isinstance(function, Mirror):
         return field.each(lambda axis, i: axis.through(1, 1, function.before[i], 1))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from .arrays import Array, empty_images, float_dtype, inverse, is_channels_last, is_cupy, memory_order, nchw, nhwc, zero_images
 from .axis_map import AxisMap
-from .errors import BackendError
 from .exhausted import exhausted
 from .half import HALF, sum_dtype
 from .pending import raise_pending
 from .random import generator, manual_seed, next_seed, random_state, set_random_state
 from .reference import Kernels
 from .switch import PRECISIONS, backend, image_dtype, kernels, kernels_of, to_backend, use, use_kernels
+from .usable import BackendError
 
 __all__ = [
     "HALF",

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from .arrays import Array, in_memory_order, is_cupy
-from .errors import BackendError
 from .half import HALF, SINGLE
 from .pending import raise_pending
 from .reference import Kernels
-from .usable import why_no_cupy, why_not_precision
+from .usable import BackendError, why_no_cupy, why_not_precision
 
 #: What `use` takes as `precision`.
 PRECISIONS = ("float32", "tf32", "bf16", "float16")

@@ -22,6 +22,10 @@ PACKAGES = (
 _found: Any = None  # the module `cupy`, once it was found to work
 
 
+class BackendError(RuntimeError):
+    """The backend that was asked for cannot be had; the message says what is missing and how to install it."""
+
+
 def why_no_cupy() -> str:
     """One sentence that says why the cupy backend cannot be used here and how to mend it, or "" if it can. That is found out once."""
     global _found

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..arrays import Array, in_memory_order
-from ..errors import BackendError
 from ..pending import collected, defer
 from ..random import DeviceSeed, next_seed, seeds_placed
+from ..usable import BackendError
 
 WARM_UP = 2  # runs before a recording: they compile kernels, fill caches and copy constants, none of which can be recorded
 SEEDS = 256  # places for seeds of dropout

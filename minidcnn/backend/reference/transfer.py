@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..errors import BackendError
 from ..pending import defer
 from ..uploads import PinnedUploads, Uploads
+from ..usable import BackendError
 from .base import BaseKernels
 
 

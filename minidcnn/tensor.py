@@ -265,7 +265,7 @@ class Tensor:
         if not isinstance(value, Tensor):
             real_array("Tensor: what is assigned", value)
         try:
-            self._array[_raw(index)] = value._array if isinstance(value, Tensor) else value
+            self._array[raw(index)] = value._array if isinstance(value, Tensor) else value
         except OverflowError as error:
             raise ValueError(f"what is assigned, {value}, does not fit a tensor of {self.dtype}; cast the tensor with .astype()") from error
         self.changed()
@@ -426,10 +426,10 @@ def _compare(a: Tensor, b: object, name: str) -> Tensor:
     return Tensor.wrap(result if hasattr(result, "dtype") else np.asarray(result))
 
 
-def _raw(index: Any) -> Any:
+def raw(index: Any) -> Any:
     """An index as users write it, with tensors in it replaced by their arrays."""
     if isinstance(index, tuple):
-        return tuple(_raw(i) for i in index)
+        return tuple(raw(i) for i in index)
     return index._array if isinstance(index, Tensor) else index
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..autograd import Function, Gradient
 from ..backend import Array, inverse, kernels_of
 from ..operators import register
-from ..tensor import Tensor, _raw
+from ..tensor import Tensor, raw
 from ..window import integer, integers, listed
 from .common import BroadcastTo, axes_of, axis, cast, check_backend, of_tensor, result_dtype
 
@@ -260,7 +260,7 @@ def _frozen(index: Any, x: Tensor) -> Any:
     """`index` with the arrays in it copied, to where x lives: their owner may change them before the backward pass."""
     if isinstance(index, tuple):
         return tuple(_frozen(i, x) for i in index)
-    index = _raw(index)
+    index = raw(index)
     if isinstance(index, list) and not index:
         return np.zeros(0, np.int64)  # by itself NumPy would take it for floats
     return kernels_of(x._array).xp.array(index) if isinstance(index, list) or hasattr(index, "dtype") else index

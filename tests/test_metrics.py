@@ -97,14 +97,10 @@ def test_relations(case: tuple[int, np.ndarray, np.ndarray]) -> None:
 @given(labelled((4, 3, 5)))
 def test_updates_add_up_in_any_split(case: tuple[int, np.ndarray, np.ndarray]) -> None:
     classes, truth, prediction = case
-    whole, parts, merged = matrix_of(classes, truth, prediction), ConfusionMatrix(classes), ConfusionMatrix(classes)
+    whole, parts = matrix_of(classes, truth, prediction), ConfusionMatrix(classes)
     for t, p in zip(truth, prediction, strict=True):
         parts.update(t, p)
-        merged.merge(matrix_of(classes, t, p))
     np.testing.assert_array_equal(whole.matrix, parts.matrix)
-    np.testing.assert_array_equal(whole.matrix, merged.matrix)
-    parts.reset()
-    assert parts.matrix.sum() == 0
 
 
 def test_by_hand() -> None:
@@ -168,8 +164,6 @@ def test_errors_say_what_is_wrong(truth: np.ndarray, prediction: np.ndarray, err
 def test_other_errors() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         ConfusionMatrix(0)
-    with pytest.raises(ValueError, match="counts of 2 classes into counts of 3"):
-        ConfusionMatrix(3).merge(ConfusionMatrix(2))
     with pytest.raises(ValueError, match="one name for each of 3 classes, got 2"):
         ConfusionMatrix(3).table(["a", "b"])
 

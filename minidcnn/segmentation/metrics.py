@@ -63,17 +63,6 @@ class ConfusionMatrix:
         else:
             self._here += counts
 
-    def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another matrix of as many classes."""
-        if other.classes != self.classes:
-            raise ValueError(f"ConfusionMatrix: cannot merge counts of {other.classes} classes into counts of {self.classes}")
-        self._here += other.matrix
-
-    def reset(self) -> None:
-        """Forget all counts."""
-        self._here[:] = 0
-        self._there = None
-
     # -- per class: (K,) float64, NaN where the class occurs in neither truth nor prediction ---------------------------------------------
 
     @property

@@ -122,7 +122,10 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
 
 
 def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
-    """N(0, gain^2 / fan) (He et al., "Delving deep into rectifiers", 2015, section 2.2); `a` is the slope of a leaky ReLU (0: ReLU)."""
+    """N(0, gain^2 / fan) (He et al., "Delving deep into rectifiers", 2015, section 2.2); `a` is the slope of a leaky ReLU (0: ReLU).
+
+    By default as U-Net advises (Ronneberger et al., 2015, section 3): standard deviation sqrt(2 / N) for N incoming nodes of a neuron.
+    """
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_positive(_fan(tensor, mode))))
 
 
@@ -141,11 +144,6 @@ def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
     """Uniform with the variance of xavier_normal_: bounds +- gain sqrt(6 / (fan_in + fan_out))."""
     bound = gain * math.sqrt(6 / _positive(sum(calculate_fans(tensor))))
     return uniform_(tensor, -bound, bound)
-
-
-def unet_(tensor: Tensor) -> Tensor:
-    """N(0, 2 / fan_in) with fan_in the incoming nodes of one neuron (Ronneberger et al., "U-Net", 2015, section 3)."""
-    return kaiming_normal_(tensor, nonlinearity="relu")
 
 
 def _positive(fan: int) -> int:

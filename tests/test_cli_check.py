@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from minidcnn.cli import main
-from minidcnn.data import DataError, Folder
+from minidcnn.data import DataError, FileDataset, Folder
 from minidcnn.segmentation import prepare
 from minidcnn.segmentation.config import TrainConfig
 
@@ -34,6 +34,13 @@ def starts(root: Path, **options: object) -> bool:
     except DataError:
         return False
     return True
+
+
+def warned(root: Path, **options: object) -> list[str]:
+    """What training warns of before it begins, about classes that do not occur."""
+    config, warnings = TrainConfig("unet", data="folder", root=str(root), crop=(8, 8), **options), []
+    prepare.look_over(*prepare.open_data(config), config, None, warnings.append)  # type: ignore[arg-type]
+    return [text for text in warnings if "no pixel is" in text]
 
 
 def checked(root: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str]:
@@ -96,8 +103,51 @@ def test_a_part_without_labels_is_an_error(tmp_path: Path, capsys: pytest.Captur
     put(tmp_path / "train", ["a", "b"], (0, 1, 255))
     put(tmp_path / "val", ["c"], (255,))
     code, out = checked(tmp_path, capsys, "--classes", "2")
-    assert code == 1 and " val: every pixel of all 1 images is ignored: label some, or divide the images otherwise" in out
+    assert code == 1 and " val: every pixel of 1 image is ignored: label some, or divide the images otherwise" in out
     assert not starts(tmp_path, classes=2)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "said"),
+    [
+        ((0, 1), (0, 1, 2), ["train: no pixel is class 2: from these images nothing can be learned about it, nor its IoU be measured"]),
+        (
+            (0, 1, 2, 3),
+            (0, 3),
+            ["val: no pixel is class 1, class 2: the scores, by which the best epoch is chosen, cannot tell how well it is found"],
+        ),
+        ((0, 1), (0, 2), ["train: no pixel is class 2: from", "val: no pixel is class 1: the scores"]),
+        ((0, 1, 2, 255), (0, 1, 2), []),
+    ],
+)
+def test_classes_that_one_part_lacks_are_told_in_trainings_words(
+    train: Sequence[int],
+    val: Sequence[int],
+    said: Sequence[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    put(tmp_path / "train", ["a", "b"], train)
+    put(tmp_path / "val", ["a", "c", "d"], val)
+    read: list[str] = []
+    load = FileDataset.load
+    monkeypatch.setattr(FileDataset, "load", lambda self, index: read.append(self.label(index)) or load(self, index))
+    code, out = checked(tmp_path, capsys)
+    assert code == 0 and len(read) == 5  # every file is read once
+    warnings = [line.removeprefix("warning: ") for line in out.splitlines() if "no pixel is" in line]
+    assert warnings == warned(tmp_path) and len(warnings) == len(said) and out.endswith("\nok\n") == (not said)
+    assert all(text.startswith(f"{tmp_path.name} {start}") for text, start in zip(warnings, said, strict=True))
+
+
+def test_a_class_that_the_division_at_random_leaves_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, [str(i) for i in range(8)], (0,))
+    (held_out,) = Folder(tmp_path, "val", values=(0,), val_fraction=0.1).entries
+    for name, told in (("7" if held_out.name != "7" else "6", 1), (held_out.name, 0)):
+        put(tmp_path, [name], (0, 255))
+        code, out = checked(tmp_path, capsys, "--val-fraction", "0.1")
+        warnings = [line.removeprefix("warning: ") for line in out.splitlines() if "no pixel is" in line]
+        assert code == 0 and warnings == warned(tmp_path, val_fraction=0.1) and len(warnings) == told
 
 
 def test_all_damaged_files_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,8 +13,9 @@ all. With --split, only that part is looked at.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from .common import data_arguments, open_data
@@ -39,24 +40,53 @@ def run(args: argparse.Namespace) -> int:
         report = check(data)
         report = replace(report, notes=(*report.notes, *proposed(data, report)))
         if split == "all" and not args.split and report.ok:
-            report = replace(report, errors=tuple(dict.fromkeys(why_not(args, data, report))))
+            report = look_at_parts(args, data, report)
         print(f"\n{report}" if i else report)
         ok = ok and report.ok
     return 0 if ok else 1
 
 
-def why_not(args: argparse.Namespace, data: Dataset, report: Report) -> Iterator[str]:
-    """Why training would not start, though every sample of all `data` is as it should be: how they are divided."""
-    from ..data import DataError
+def look_at_parts(args: argparse.Namespace, data: Dataset, report: Report) -> Report:
+    """The report on all `data`, every sample of which is as it should be, with what training would say of how they are divided: why it would
+    not start, and which classes a part lacks.
+    """
+    from ..data import DataError, FileDataset
+    from ..data.report import no_pixel
+    from ..data.sample import counted
+    from ..nn.state import some
 
+    assert isinstance(data, FileDataset)  # as all are whose split is called all
+    present = {entry.mask: classes for entry, classes in zip(data.entries, report.present, strict=True)}
     found = {"classes": data.classes, "values": data.mask_values, "ignored": data.mask_ignored, "channels": data.channels}
+    errors: list[str] = []
+    parts: list[tuple[str, frozenset[int]]] = []
     for split in ("train", "val"):
         try:
             part = open_data(args, split, **found)
         except DataError as error:
-            yield str(error)
+            errors.append(str(error))
             continue
-        if report.counts.ignored and not any(
-            (sample.mask != sample.ignore_index).any() for sample in part
-        ):  # the first one settles it as a rule
-            yield f"{part.name}: every pixel of all {len(part)} images is ignored: label some, or divide the images otherwise"
+        assert isinstance(part, FileDataset)
+        held = _union(present[entry.mask] for entry in part.entries)
+        if not held:
+            errors.append(
+                f"{part.name}: every pixel of {counted(len(part), 'image')} is ignored: label some, or divide the images otherwise"
+            )
+        parts.append((part.name, held))
+    if errors:
+        return replace(report, errors=tuple(dict.fromkeys(errors)))
+    (train, learned), (val, measured) = parts
+    warnings = list(report.warnings)
+    if absent := [data.classes[k] for k in sorted(_union(report.present) - learned)]:
+        warnings.append(f"{train}: {no_pixel(absent)}")
+    if unmeasured := [data.classes[k] for k in sorted(learned - measured)]:
+        way_out = ", in folders train/ and val/" if args.data == "folder" else ""
+        warnings.append(
+            f"{val}: no pixel is {some(unmeasured)}: the scores, by which the best epoch is chosen, cannot tell how well it is found; hold out images "
+            f"that have it{way_out}"
+        )
+    return replace(report, warnings=tuple(warnings))
+
+
+def _union(sets: Iterable[frozenset[int]]) -> frozenset[int]:
+    return frozenset(chain.from_iterable(sets))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ class Report:
     errors: samples that cannot be used and pairs that are incomplete. warnings: what may be meant but often is not.
     notes: what one should know. sizes: (height, width) -> number of images. images: their number; counts: labels per class.
     stored: what stands for each class in the mask files, empty if that is its index.
+    present: of each sample the classes that its mask holds, none if it could not be read.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Report:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     stored: tuple[str, ...] = ()
+    present: tuple[frozenset[int], ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -79,6 +82,7 @@ def check(dataset: Dataset) -> Report:
     single: Counter[int] = Counter()  # class -> images that hold nothing else
     names: Counter[str] = Counter()
     example: dict[int, str] = {}  # class -> the first image that holds it
+    held: list[frozenset[int]] = []
     darkest, brightest = np.inf, -np.inf
     for index in range(len(dataset)):
         try:
@@ -88,19 +92,19 @@ def check(dataset: Dataset) -> Report:
                 raise DataError(f"{sample.name}: the image has {counted(len(sample.image), 'channel')}, the data set {dataset.channels}")
             if not np.isfinite(sample.image).all():
                 raise DataError(f"{sample.name}: the image holds NaN or infinity")
-            counts.add(sample)
+            present = counts.add(sample)
         except DataError as error:
             errors.append(str(error))
+            held.append(frozenset())
             continue
         names[sample.name] += 1
         sizes[sample.size] += 1
-        present = np.unique(sample.mask[sample.mask != sample.ignore_index])
-        if not len(present):
+        held.append(present)
+        if not present:
             unlabelled.append(sample.name)
-        elif len(present) == 1:
-            single[int(present[0])] += 1
-        for k in present.tolist():
+        for k in present:
             example.setdefault(k, sample.name)
+            single[k] += len(present) == 1
         low, high = float(sample.image.min(initial=np.inf)), float(sample.image.max(initial=-np.inf))
         darkest, brightest = min(darkest, low), max(brightest, high)
         if low == high:
@@ -142,6 +146,7 @@ def check(dataset: Dataset) -> Report:
         tuple(warnings),
         tuple(notes),
         _stored(dataset),
+        tuple(held),
     )
 
 
@@ -153,12 +158,17 @@ def _stored(dataset: Dataset) -> tuple[str, ...]:
     return tuple(map(value_text, values))
 
 
+def no_pixel(absent: Sequence[str]) -> str:
+    """What it means that images don't have these classes."""
+    return f"no pixel is {' or '.join(absent)}: from these images nothing can be learned about it, nor its IoU be measured"
+
+
 def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int], example: dict[int, str], read: int) -> list[str]:
     warnings = []
     labelled = int(counts.pixels.sum())
     absent = [name for name, pixels in zip(dataset.classes, counts.pixels, strict=True) if pixels == 0]
     if absent:
-        warnings.append(f"no pixel is {' or '.join(absent)}: nothing can be learned about it, and its IoU is not defined")
+        warnings.append(no_pixel(absent))
     rare = [n for n, p, f in zip(dataset.classes, counts.pixels, counts.frequencies, strict=True) if p and f < RARE]
     if rare:
         way_out = "class weights or a Dice loss keep it from being overlooked"

@@ -33,8 +33,8 @@ class LabelCounts:
         """Counts of nothing."""
         return cls(np.zeros(classes, np.int64), np.zeros(classes, np.int64), np.zeros(classes, np.int64))
 
-    def add(self, sample: Sample) -> None:
-        """Counts one more mask. DataError if it holds an index that is neither a class nor the ignore index."""
+    def add(self, sample: Sample) -> frozenset[int]:
+        """Counts one more mask, and returns the classes that it holds. DataError if it holds an index that is neither a class nor the ignore index."""
         labels = sample.mask[sample.mask != sample.ignore_index]
         classes = len(self.pixels)
         if labels.size and (labels.min() < 0 or labels.max() >= classes):
@@ -52,6 +52,7 @@ class LabelCounts:
         self.ignored += ignored
         self.ignored_seen += sample.mask.size if ignored else 0
         self.total += sample.mask.size
+        return frozenset(np.flatnonzero(present).tolist())
 
     @property
     def frequencies(self) -> Array:

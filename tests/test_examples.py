@@ -347,7 +347,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path: Path, rng: np.random.Gener
                 run.send_signal(signal.SIGINT)
                 break
         _, error = run.communicate(timeout=120)
-    assert run.returncode == 130
+    assert run.returncode == 130, error
     assert (
         error.startswith("stopping: this step is finished")
         and "go on with: python" in error

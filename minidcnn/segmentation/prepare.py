@@ -31,12 +31,11 @@ from ..data import (
     check,
     open_dataset,
 )
-from ..data.sample import size_text
+from ..data.sample import counted, size_text
 from ..data.transforms.geometry import pad_sample
 from ..nn.state import some
 from ..optim import lr_scheduler
 from .config import TrainConfig
-from .progress import counted
 
 if TYPE_CHECKING:
     from ..models import Segmenter

@@ -117,11 +117,6 @@ def any_name_printable() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def counted(number: int, word: str) -> str:
-    """(1, "class") -> "1 class", (2, "class") -> "2 classes"."""
-    return f"{number} {word}" + ("" if number == 1 else "es" if word.endswith("s") else "s")
-
-
 def clock(seconds: float) -> str:
     """75 -> "1:15", 3700 -> "1:01:40"."""
     minutes, second = divmod(round(max(seconds, 0.0)), 60)

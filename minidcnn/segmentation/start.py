@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..data import Dataset
+from ..data.sample import counted
 from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from ..interop.weights import Loaded, WeightsError, load_weights
 from ..nn.state import some
-from .progress import counted
 from .state import sample_names
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import optim
 from ..backend import HALF, Array, backend, image_dtype, kernels, random_state, set_random_state
 from ..data import Batch, Dataset, Loader, channel_statistics
+from ..data.sample import counted
 from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, load_weights, model_of, save_checkpoint
 from ..tensor import Tensor
 from . import prepare
@@ -22,7 +23,7 @@ from .interrupt import Interrupt, Stopped
 from .losses import Loss
 from .metrics import constant_prediction
 from .predict import usual_tile
-from .progress import Progress, clock, compiling_said, counted
+from .progress import Progress, clock, compiling_said
 from .runs import RunFolder
 from .state import apart, changed, facts, go_on, names_sum, together
 

@@ -22,7 +22,7 @@ from minidcnn.cli.evaluate import held_out
 from minidcnn.cli.images import find_images, unique_names
 from minidcnn.data import FileDataset, Normalize, Subset, read_image
 from minidcnn.interop import Checkpoint, load_checkpoint, model_of, save_checkpoint, save_weights
-from minidcnn.segmentation import predict_mask
+from minidcnn.segmentation import BoundaryF1, predict_mask
 from minidcnn.segmentation.paint import overlay
 
 PALETTE = [[0, 0, 0], [200, 40, 40], [40, 90, 220]]
@@ -471,6 +471,27 @@ def test_evaluate_scores_in_words_and_in_json(command: Command, checkpoint: Path
     assert numbers["classes"] == ["sky", "road", "tree"] and len(numbers["iou"]) == 3
     assert json.loads(command(*words, "--json").out)["images"] == 2  # the part that training holds out
     assert json.loads(command(*words, "--json", "--val-fraction", 0.5).out)["images"] == 5
+
+
+def test_evaluate_scores_boundaries_if_asked_to(command: Command, checkpoint: Path, dataset: Path) -> None:
+    words = ("evaluate", checkpoint, "--data", "folder", "--root", dataset, "--split", "all")
+    model, truths, guesses = model_of(load_checkpoint(checkpoint)), [], []
+    for i in range(10):
+        normal = Normalize([0.5, 0.4, 0.6], [0.3, 0.2, 0.25]).image(read_image(dataset / "images" / f"{i}.png", 3))
+        truths.append(np.asarray(Image.open(dataset / "masks" / f"{i}.png")))
+        guesses.append(predict_mask(model, normal))
+    means = []
+    for more, tolerance in (([], None), ([1.5], 1.5)):
+        expected = BoundaryF1(3, tolerance=tolerance)
+        expected.update(np.stack(truths), np.stack(guesses))
+        numbers = json.loads(command(*words, "--json", "--boundary", *more).out)
+        assert {name: numbers[name] for name in expected.scores()} == expected.scores() and 0 < expected.mean < 1
+        means.append(expected.mean)
+    assert means[0] < means[1]
+    assert "boundary F1 counts what lies within 2 px" in command(*words, "--boundary", 2).out
+    assert "boundary" not in command(*words).out and "boundary_f1" not in command(*words, "--json").out
+    for wrong in (-1, "nan", checkpoint):
+        assert f"'{wrong}' is no number of pixels" in command("evaluate", "--boundary", wrong, checkpoint).error
 
 
 def test_evaluate_knows_masks_as_in_training(command: Command, checkpoint: Path, dataset: Path) -> None:

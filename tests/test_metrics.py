@@ -229,7 +229,6 @@ def boundary_f1_slowly(truth: np.ndarray, prediction: np.ndarray, classes: int, 
     """The definition, over lists of pixels."""
     h, w = truth.shape
     pixels = [(i, j) for i in range(h) for j in range(w) if truth[i, j] != IGNORE]
-    limit = tolerance * math.sqrt(h * h + w * w)
 
     def edge(mask: np.ndarray, k: int) -> list[tuple[int, int]]:
         def beside(i: int, j: int) -> list[tuple[int, int]]:
@@ -238,7 +237,7 @@ def boundary_f1_slowly(truth: np.ndarray, prediction: np.ndarray, classes: int, 
         return [(i, j) for i, j in pixels if mask[i, j] == k and any(mask[q] != k for q in beside(i, j))]
 
     def part(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> float:
-        return sum(any(math.dist(p, q) <= limit for q in b) for p in a) / len(a) if a else 0.0
+        return sum(any(math.dist(p, q) <= tolerance for q in b) for p in a) / len(a) if a else 0.0
 
     scores = []
     for k in range(classes):
@@ -254,7 +253,7 @@ def boundary_f1_slowly(truth: np.ndarray, prediction: np.ndarray, classes: int, 
     return scores
 
 
-@given(labelled((6, 9)), st.sampled_from([0.0, 0.0075, 0.1, 0.2]))
+@given(labelled((6, 9)), st.sampled_from([0.0, 1.0, 1.5, 2.0]))
 def test_boundary_f1_is_its_definition(case: tuple[int, np.ndarray, np.ndarray], tolerance: float) -> None:
     classes, truth, prediction = case
     equal(boundary_f1(truth, prediction, classes, IGNORE, tolerance), boundary_f1_slowly(truth, prediction, classes, tolerance))
@@ -265,9 +264,12 @@ def test_boundary_f1_of_a_shifted_square_depends_on_the_tolerance() -> None:
     truth[20:40, 30:50] = 1
     shifted = np.roll(truth, 2, axis=1)
     assert boundary_f1(truth, truth, 2).tolist() == [1, 1]
-    assert boundary_f1(truth, shifted, 2, tolerance=0.02).tolist() == [1, 1]
-    assert (boundary_f1(truth, shifted, 2, tolerance=0.0199) < 1).all()
-    assert (boundary_f1(truth, shifted, 2) < 0.7).all()  # only the parts of the horizontal sides that overlap
+    assert boundary_f1(truth, shifted, 2, tolerance=2).tolist() == [1, 1]
+    assert (boundary_f1(truth, shifted, 2, tolerance=1.99) < 1).all()
+    assert (boundary_f1(truth, shifted, 2) < 0.7).all()  # 0.75 pixels: only the parts of the horizontal sides that overlap
+    large = truth.repeat(3, 0).repeat(3, 1)  # of which 0.75 % are 2.25 pixels
+    assert boundary_f1(large, np.roll(large, 2, axis=1), 2).tolist() == [1, 1]
+    assert (boundary_f1(large, np.roll(large, 3, axis=1), 2) < 1).all()
     assert boundary_f1(truth, np.zeros_like(truth), 2).tolist() == [0, 0]
 
 
@@ -284,6 +286,7 @@ def test_boundary_f1_over_images() -> None:
     one.update(truth[0], prediction[0])
     equal(one.per_class, [1, 1, math.nan])
     assert BoundaryF1(3).mean == 0
+    assert one.scores() == {"boundary_f1": 1.0, "boundary_f1s": [1.0, 1.0, None], "boundary_tolerance": None}
     assert np.isnan(BoundaryF1(3).per_class).all()
 
 
@@ -292,3 +295,24 @@ def test_boundary_f1_errors() -> None:
         boundary_f1(np.zeros((1, 2, 3), int), np.zeros((1, 2, 3), int), 2)
     with pytest.raises(ValueError, match=re.escape("must both be (H, W) or (N, H, W), got (4,) and (4,)")):
         BoundaryF1(2).update(np.zeros(4, int), np.zeros(4, int))
+    with pytest.raises(ValueError, match="tolerance must not be negative, got -1"):
+        BoundaryF1(2, tolerance=-1)
+
+
+def test_a_table_has_a_column_of_boundaries() -> None:
+    truth, prediction = np.zeros((5, 7), int), np.zeros((5, 7), int)
+    truth[2:, 3:], prediction[2:, 4:] = 1, 1
+    confusion, boundary = matrix_of(3, truth, prediction), BoundaryF1(3, tolerance=0.5)
+    boundary.update(truth, prediction)
+    *rows, _, within = confusion.table(["sky", "road", "tree"], boundary).splitlines()
+    assert [row.split("  ")[-1].strip() for row in rows] == [
+        "boundary F1",
+        *(f"{f:.3f}" for f in boundary.per_class[:2]),
+        "-",
+        f"{boundary.mean:.3f}",
+    ]
+    assert rows == [
+        f"{plain}{row[len(plain) :]}" for plain, row in zip(confusion.table(["sky", "road", "tree"]).splitlines(), rows, strict=False)
+    ]
+    assert within == "boundary F1 counts what lies within 0.5 px, image by image" and 0 < boundary.mean < 1
+    assert BoundaryF1(3).within == "0.75% of an image's diagonal"

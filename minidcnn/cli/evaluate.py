@@ -3,8 +3,10 @@
   python -m minidcnn evaluate runs/mine/best.safetensors                       on the images held out in that run
   python -m minidcnn evaluate runs/mine/best.safetensors --data folder --root others --split all
   python -m minidcnn evaluate runs/mine/best.safetensors --json > scores.json
+  python -m minidcnn evaluate runs/mine/best.safetensors --boundary            how well outlines agree, too
 
-Each image is predicted at its own size, and the pixels of all images are counted together. Ignored pixels count nowhere.
+Each image is predicted at its own size, and the pixels of all images are counted together. Ignored pixels count nowhere. Boundaries are
+compared image by image and averaged (Csurka et al., "What is a good evaluation measure for semantic segmentation?", 2013).
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     run_arguments(parser)
     group = parser.add_argument_group("results")
     group.add_argument("--json", action="store_true", help="print one JSON object instead of a table: all scores and the confusion matrix")
+    group.add_argument(
+        "--boundary", type=_pixels, nargs="?", default=False, metavar="PIXELS",
+        help="also F1 between the boundaries of each class, which may lie so many pixels apart (default: 0.75 %% of the image's diagonal)",
+    )  # fmt: skip
     group.add_argument("--confusion", type=Path, metavar="FILE.png", help="draw the confusion matrix: which class is taken for which")
     group.add_argument("--force", action="store_true", help="overwrite FILE.png if it is there already")
 
@@ -41,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.files import split_name
     from ..data.sample import counted
     from ..nn import constant_weights
+    from ..segmentation.boundary import BoundaryF1
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
     from .white import Watched, doubtful_white
@@ -74,11 +81,12 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{args.checkpoint} takes images of {model.in_channels} channels, {data.name} has {data.channels}")
     if not len(data):
         raise DataError(f"{data.name} is empty")
+    boundary = None if args.boundary is False else BoundaryF1(len(classes), data.ignore_index, args.boundary)
     watched = Watched(data)
     bar = tqdm(total=len(data), unit="image", leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
     with bar, constant_weights(model, len(data) // BATCH * (4 if args.flips else 1)):
         result = evaluate(
-            model, watched, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=BATCH, tile=tile, flips=args.flips,
+            model, watched, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=BATCH, tile=tile, flips=args.flips, boundary=boundary,
             progress=lambda done, total: bar.update(done - bar.n),
         )  # fmt: skip
     white = checkpoint.info.get("white") if args.white is None else args.white
@@ -93,13 +101,22 @@ def run(args: argparse.Namespace) -> int:
         confusion(result.confusion, classes, args.confusion)
     if args.json:
         about = {"checkpoint": str(args.checkpoint), "data": data.name, "images": len(data), "classes": classes}
-        print(json.dumps(about | result.confusion.scores() | {"confusion": result.confusion.matrix.tolist()}, indent=2))
+        scores = result.confusion.scores() | (boundary.scores() if boundary else {})
+        print(json.dumps(about | scores | {"confusion": result.confusion.matrix.tolist()}, indent=2))
     else:
         print(f"{data.name}: {counted(len(data), 'image')}")
-        print(result.confusion.table(classes))
+        print(result.confusion.table(classes, boundary))
     if warning := constant_prediction(result.confusion, classes):
         warn(warning)
     return 0
+
+
+def _pixels(text: str) -> float:
+    """A distance in pixels."""
+    with suppress(ValueError):
+        if (number := float(text)) >= 0:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels; without one, --boundary is the last word")
 
 
 def as_in_training(args: argparse.Namespace) -> bool:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from ..backend import Array
-from .metrics import ConfusionMatrix, mean_present
+from .metrics import ConfusionMatrix, mean_present, plain
+
+SHARE = 0.0075  # of the image's diagonal: the tolerance of Csurka et al.
 
 
-def boundary_f1(truth: Array, prediction: Array, classes: int, ignore_index: int | None = 255, tolerance: float = 0.0075) -> Array:
+def boundary_f1(truth: Array, prediction: Array, classes: int, ignore_index: int | None = 255, tolerance: float | None = None) -> Array:
     """F1 between the boundaries of each class in one image (Csurka, Larlus & Perronnin, "What is a good evaluation measure for semantic
     segmentation?", BMVC 2013, section 3).
 
     truth, prediction: (H, W) integer classes -> (K,) float64. A boundary pixel of a class has a pixel of another class directly above,
     below, left or right of it; the image's frame and ignored pixels make no boundary. Precision is the part of the prediction's boundary
-    pixels with one of the truth within `tolerance` times the image's diagonal (0.75 %, as in the paper), recall the same the other way round.
-    NaN where a class is in neither; where it is in both and neither has a boundary, 1 if they cover the same pixels, else 0.
+    pixels with one of the truth within `tolerance` pixels (None: 0.75 % of the image's diagonal, as in the paper), recall the same the other
+    way round. NaN where a class is in neither; where it is in both and neither has a boundary, 1 if they cover the same pixels, else 0.
     """
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     ConfusionMatrix(classes, ignore_index).update(truth, prediction)  # says what does not fit
     if truth.ndim != 2:
         raise ValueError(f"boundary_f1 takes one image, truth (height, width), got {truth.shape}; BoundaryF1 averages over many")
     counted = np.ones(truth.shape, bool) if ignore_index is None else truth != ignore_index
-    limit = tolerance * float(np.hypot(*truth.shape))
+    limit = SHARE * float(np.hypot(*truth.shape)) if tolerance is None else tolerance
     scores = np.full(classes, np.nan)
     for k in np.union1d(truth[counted], prediction[counted]):
         a, b = (truth == k) & counted, (prediction == k) & counted
@@ -38,9 +41,11 @@ def boundary_f1(truth: Array, prediction: Array, classes: int, ignore_index: int
 
 
 class BoundaryF1:
-    """boundary_f1 over many images: as the paper advises, scored image by image, then averaged."""
+    """boundary_f1 over many images: as the paper advises, scored image by image, then averaged. ValueError for a negative tolerance."""
 
-    def __init__(self, classes: int, ignore_index: int | None = 255, tolerance: float = 0.0075) -> None:
+    def __init__(self, classes: int, ignore_index: int | None = 255, tolerance: float | None = None) -> None:
+        if tolerance is not None and not tolerance >= 0:
+            raise ValueError(f"BoundaryF1: tolerance must not be negative, got {tolerance}; it is a number of pixels")
         self.classes, self.ignore_index, self.tolerance = classes, ignore_index, tolerance
         self.images: list[Array] = []
 
@@ -48,6 +53,11 @@ class BoundaryF1:
         """Score images (H, W) or (N, H, W)."""
         for t, p in _images(np.asarray(truth), np.asarray(prediction)):
             self.images.append(boundary_f1(t, p, self.classes, self.ignore_index, self.tolerance))
+
+    @property
+    def within(self) -> str:
+        """The tolerance in words."""
+        return f"{SHARE:.2%} of an image's diagonal" if self.tolerance is None else f"{self.tolerance:g} px"
 
     @property
     def per_class(self) -> Array:
@@ -58,6 +68,10 @@ class BoundaryF1:
     def mean(self) -> float:
         """The mean over images of each image's mean over its classes; images without a counted pixel are left out."""
         return mean_present(np.array([_mean(s) for s in self.images]))
+
+    def scores(self) -> dict[str, Any]:
+        """All numbers as plain Python, ready for JSON: boundary_f1 (mean), boundary_f1s (a list, one per class), boundary_tolerance."""
+        return {"boundary_f1": self.mean, "boundary_f1s": plain(self.per_class), "boundary_tolerance": self.tolerance}
 
 
 def _mean(scores: Array) -> float:

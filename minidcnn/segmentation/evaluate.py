@@ -17,6 +17,7 @@ from .predict import scores, whole_scores
 
 if TYPE_CHECKING:
     from ..models import Segmenter
+    from .boundary import BoundaryF1
     from .losses import Loss
 
 
@@ -49,6 +50,7 @@ def evaluate(
     tile: int | None = None,
     flips: bool = False,
     show: Collection[int] = (),
+    boundary: BoundaryF1 | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> Evaluation:
     """Predict all images of a data set and compare.
@@ -56,7 +58,8 @@ def evaluate(
     mean, std: of each channel, as in training. tile, flips: see `predict.scores`. batch_size: images of one size that go through the network
     together, fewer if they have more than tile x tile pixels; it changes nothing but speed and memory, save for a loss of regions.
     loss: averaged over the data set as `losses.Loss` defines it; Dice and Tversky compare the regions of all images that go together.
-    show: indices of samples to keep for pictures. progress: called with (images done, images in all), for large images after each tile.
+    show: indices of samples to keep for pictures. boundary: scores all images, too.
+    progress: called with (images done, images in all), for large images after each tile.
     DataError for bad files, FloatingPointError if the network answers with NaN.
     """
     confusion = ConfusionMatrix(len(dataset.classes), dataset.ignore_index)
@@ -78,6 +81,8 @@ def evaluate(
         )
         masks, predicted = to_backend(batch.masks, Tensor.wrap(probabilities).backend), probabilities.argmax(axis=1)
         confusion.update(masks, predicted)
+        if boundary is not None:
+            boundary.update(batch.masks, to_backend(predicted, "numpy"))
         if loss is not None:
             losses.append((_loss(loss, probabilities, masks), loss.size(batch.masks)))
         wanted = [i for i in range(len(samples)) if start + i in show]

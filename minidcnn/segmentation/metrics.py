@@ -8,11 +8,14 @@ all, the pixel accuracy and every mean are 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..backend import Array, is_cupy, kernels_of, to_backend
+
+if TYPE_CHECKING:
+    from .boundary import BoundaryF1
 
 
 class ConfusionMatrix:
@@ -135,14 +138,17 @@ class ConfusionMatrix:
             "miou": self.mean_iou,
             "fwiou": self.frequency_weighted_iou,
             "dice": self.mean_dice,
-            "iou": _plain(self.iou),
-            "class_accuracies": _plain(self.class_accuracy),
-            "dices": _plain(self.dice),
+            "iou": plain(self.iou),
+            "class_accuracies": plain(self.class_accuracy),
+            "dices": plain(self.dice),
         }
         return {prefix + name: value for name, value in numbers.items()}
 
-    def table(self, names: Sequence[str] | None = None) -> str:
-        """A table to print: a line per class with its share of the truth and its scores, then the means; - where there is no score."""
+    def table(self, names: Sequence[str] | None = None, boundary: BoundaryF1 | None = None) -> str:
+        """A table to print: a line per class with its share of the truth and its scores, then the means; - where there is no score.
+
+        boundary: the scores of the last column, if there is one.
+        """
         names = _names(names, self.classes)
         width = max(len("mean"), *map(len, names))
         share = self.true / max(self.matrix.sum(), 1)
@@ -150,7 +156,12 @@ class ConfusionMatrix:
         for name, *row in zip(names, share, self.class_accuracy, self.iou, self.dice, strict=True):
             lines.append(f"{name:<{width}}  {row[0]:6.1%}  {_cell(row[1]):>8}  {_cell(row[2])}  {_cell(row[3])}")
         lines.append(f"{'mean':<{width}}          {self.mean_class_accuracy:8.3f}  {self.mean_iou:5.3f}  {self.mean_dice:5.3f}")
+        if boundary is not None:
+            last = ["boundary F1", *(f"{_cell(score):>11}" for score in boundary.per_class), f"{boundary.mean:11.3f}"]
+            lines = [f"{line}  {cell}" for line, cell in zip(lines, last, strict=True)]
         lines.append(f"pixel accuracy {self.pixel_accuracy:.3f}, frequency-weighted IoU {self.frequency_weighted_iou:.3f}")
+        if boundary is not None:
+            lines.append(f"boundary F1 counts what lies within {boundary.within}, image by image")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -160,6 +171,11 @@ class ConfusionMatrix:
         """part / whole; 0 where the whole is 0, NaN where the class does not occur."""
         score = part / np.maximum(whole, 1)
         return np.where(self.true + self.predicted > 0, score, np.nan)
+
+
+def plain(scores: Array) -> list[float | None]:
+    """Scores as a list for JSON: None for NaN."""
+    return [None if np.isnan(s) else float(s) for s in scores]
 
 
 def mean_present(scores: Array) -> float:
@@ -204,10 +220,6 @@ def _names(names: Sequence[str] | None, classes: int) -> Sequence[str]:
     if len(names) != classes:
         raise ValueError(f"names must hold one name for each of {classes} classes, got {len(names)}")
     return names
-
-
-def _plain(scores: Array) -> list[float | None]:
-    return [None if np.isnan(s) else float(s) for s in scores]
 
 
 def _cell(score: float) -> str:

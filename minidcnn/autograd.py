@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 from .backend import Array, kernels_of, to_backend
+from .operators import writable
 from .recording import Recording, is_grad_enabled
 from .recording import enable_grad as enable_grad
 from .recording import no_grad as no_grad
@@ -228,9 +229,9 @@ def _tensors(role: str, given: Any) -> list[Tensor]:
 
 
 def _apart(g: Tensor, taken: set[int]) -> Tensor:
-    """A gradient whose memory is its own from here on: a copy if it is among the roots `taken`, or is a broadcast or a part of something."""
+    """A gradient whose memory is its own from here on: a copy if it is among the roots `taken`, a part of something, or a broadcast."""
     root = _root(g._array)
-    if id(root) in taken or root.size != g.size:
+    if id(root) in taken or root.size != g.size or not writable(g._array):
         g = g * 1 if g.requires_grad else Tensor.wrap(g._array.copy(order="K"))
     taken.add(id(_root(g._array)))
     g._owned = False

@@ -63,5 +63,5 @@ def in_place(name: str, tensor: Tensor, value: Operand) -> Tensor:
 
 def writable(array: Array) -> bool:
     """Whether every number has a place of its own, and may be changed there: not so in broadcasts and read-only views."""
-    repeated = any(n > 1 and not step for n, step in zip(array.shape, array.strides, strict=True))
+    repeated = 0 in array.strides and any(n > 1 and not step for n, step in zip(array.shape, array.strides, strict=True))
     return not repeated and (is_cupy(array) or bool(array.flags.writeable))

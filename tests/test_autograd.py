@@ -14,6 +14,7 @@ import pytest
 import minidcnn
 from minidcnn import Function, Tensor, check_grads, enable_grad, grad, no_grad
 from minidcnn import functional as F
+from minidcnn.optim import clip_grad_value_
 from minidcnn.recording import is_grad_enabled
 
 
@@ -194,6 +195,23 @@ def test_gradients_that_are_returned_share_no_memory(create_graph: bool) -> None
     (whole,) = grad(a.sum(), a)
     whole._array[0] = 7  # no broadcast of one number
     assert whole.numpy().tolist() == [7.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("shape", "f"), [((1, 3), lambda x: x.sum(0) * 3), ((2, 1, 1), lambda x: x.sum((1, 2)) * 3), ((1,), lambda x: x.mean() * 3)]
+)
+def test_the_gradient_of_a_sum_of_one_number_can_be_added_to(shape: tuple[int, ...], f) -> None:
+    """It is a broadcast to as many numbers as there were, which NumPy makes read-only."""
+    x = Tensor(np.ones(shape), requires_grad=True)
+    (returned,) = grad(f(x).sum(), x)
+    returned += 1
+    assert (returned.numpy() == 4).all()
+    for passes in (1, 2):
+        f(x).sum().backward()
+        assert x.grad is not None
+        assert (x.grad.numpy() == 3 * passes).all()
+    clip_grad_value_([x], 5)
+    assert (x.grad.numpy() == 5).all()
 
 
 def test_a_sum_of_many_gradients_is_not_added_into_one_that_others_hold() -> None:

@@ -93,6 +93,18 @@ def test_evaluate_predicts_with_tiles_and_flips(
         assert (expected.matrix != matrix(checkpoint, root).matrix).any()
 
 
+def test_evaluate_says_which_classes_the_scores_know_nothing_of(checkpoint: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.minimum(np.asarray(Image.open(path)), 1)).save(path)
+    words = ["evaluate", str(checkpoint), "--data", "folder", "--root", str(root), "--json", "--split"]
+    assert main([*words, "all"]) == 0
+    said = "warning: mydata all: no pixel is tree: the scores cannot tell how well it is found\n"
+    assert said in capsys.readouterr().err
+    Image.fromarray(np.full((28, 36), 2, np.uint8)).save(root / "masks" / "0.png")
+    assert main([*words, "all"]) == 0
+    assert "no pixel" not in capsys.readouterr().err
+
+
 # -- predict -------------------------------------------------------------------------------------------------------------------------------
 
 

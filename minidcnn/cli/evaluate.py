@@ -47,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.files import split_name
     from ..data.sample import counted
     from ..nn import constant_weights
+    from ..nn.state import some
     from ..segmentation.boundary import BoundaryF1
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
@@ -106,6 +107,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(f"{data.name}: {counted(len(data), 'image')}")
         print(result.confusion.table(classes, boundary))
+    if absent := [name for name, pixels in zip(classes, result.confusion.true, strict=True) if not pixels]:
+        warn(f"{data.name}: no pixel is {some(absent)}: the scores cannot tell how well it is found")
     if warning := constant_prediction(result.confusion, classes):
         warn(warning)
     return 0

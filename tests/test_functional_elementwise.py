@@ -225,6 +225,20 @@ def test_infinite_slopes_and_nan_are_pytorchs() -> None:
     agree(lambda F, a, b: F.where(a > 0, a, b), special, other, order=1)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_infinite_slopes_behind_a_limit_do_not_reach_what_it_replaced() -> None:
+    """Infinity times 0 is NaN: what is not selected gets 0, whatever the slope behind."""
+    x, numbers = np.array([4.0, -1e-9, 1.0]), np.array([-INF, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, INF, NAN])
+    pairs = [m.ravel() for m in np.meshgrid(numbers, numbers)]
+    for f in (lambda F, x: F.sqrt(x), lambda F, x: F.log(x), lambda F, x: F.exp(x)):
+        agree(lambda F, x, f=f: f(F, F.clamp(x, min=0)), x, order=1)
+        agree(lambda F, x, f=f: f(F, F.clamp(x, 1, 0)), x, order=1)
+        agree(lambda F, x, f=f: f(F, F.clamp(x, max=-1e-9)), x, order=1)
+        agree(lambda F, x, f=f: f(F, F.maximum(x, 0.0 * x)), x, order=1)
+        agree(lambda F, a, b, f=f: f(F, F.maximum(a, b)), *pairs, order=1)
+        agree(lambda F, a, b, f=f: f(F, F.minimum(a, b)), *pairs, order=1)
+
+
 def test_where_keeps_nan_and_infinity_of_the_other_side_out_of_the_gradient() -> None:
     x = Tensor(np.array([0.0, 4.0]), requires_grad=True)
     with np.errstate(all="ignore"):

@@ -189,7 +189,7 @@ class Clamp(Elementwise):
     def vjp(self, g: Tensor, x: Tensor) -> tuple[Gradient, ...]:
         low, high = (-math.inf if self.low is None else self.low), (math.inf if self.high is None else self.high)
         inside = (x._array >= x.dtype.type(low)) & (x._array <= x.dtype.type(high))
-        return (g * Tensor.wrap(inside.astype(g.dtype)),)
+        return (where(Tensor.wrap(inside), g, 0.0),)  # a product would make NaN of an infinite slope
 
 
 class Maximum(Elementwise):
@@ -201,7 +201,7 @@ class Maximum(Elementwise):
         return xp.maximum(a, b)  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
-        return lambda: g * _share(a, b), lambda: g * _share(b, a)
+        return lambda: _share(g, a, b), lambda: _share(g, b, a)
 
 
 class Minimum(Elementwise):
@@ -213,12 +213,12 @@ class Minimum(Elementwise):
         return xp.minimum(a, b)  # type: ignore[no-any-return]
 
     def vjp(self, g: Tensor, a: Tensor, b: Tensor) -> tuple[Gradient, ...]:
-        return lambda: g * _share(b, a), lambda: g * _share(a, b)
+        return lambda: _share(g, b, a), lambda: _share(g, a, b)
 
 
-def _share(a: Tensor, b: Tensor) -> Tensor:
-    """What the larger takes of the gradient: 1 where a > b, 1/2 where equal, 0 where a < b, and 1 where one of them is NaN."""
-    return Tensor.wrap(1 - (a._array < b._array).astype(a.dtype) - (a._array == b._array).astype(a.dtype) / 2)
+def _share(g: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """What the larger takes of g: all where a > b or one of them is NaN, half where equal, nothing where a < b, even of infinity."""
+    return where(Tensor.wrap(a._array < b._array), 0.0, g * Tensor.wrap(1 - (a._array == b._array).astype(a.dtype) / 2))
 
 
 class Where(Elementwise):

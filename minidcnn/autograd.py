@@ -67,7 +67,7 @@ class Function:
             if isinstance(a, Tensor) or not hasattr(a, "dtype"):
                 raise TypeError(f"{type(self).__name__}.forward: return an array or a tuple of arrays, got a {type(a).__name__}")
         storage = inputs[0]._storage if self.view and _root(arrays[0]) is _root(inside[0]) else None
-        if not is_grad_enabled() or True not in [t.requires_grad for t in inputs]:
+        if not is_grad_enabled() or True not in [t._requires_grad for t in inputs]:
             tensors = tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
         else:
             node, last = Node(self, inputs), self.differentiable
@@ -111,7 +111,7 @@ class Node:
         self.edges: list[Tensor | tuple[Node, int] | None] = []
         for t in inputs:
             if t._node is None:
-                self.edges.append(t if t.requires_grad else None)
+                self.edges.append(t if t._requires_grad else None)
             else:
                 self.edges.append((t._node, t._index))
                 self.depth = max(self.depth, t._node.depth + 1)

@@ -47,7 +47,7 @@ class Tensor:
     `x = x + y`. RuntimeError for a leaf that requires gradients, while they are recorded.
     """
 
-    __slots__ = ("__weakref__", "_array", "_grad", "_index", "_node", "_owned", "_storage", "requires_grad")
+    __slots__ = ("__weakref__", "_array", "_grad", "_index", "_node", "_owned", "_requires_grad", "_storage")
     __array_ufunc__ = None  # ndarray + Tensor asks Tensor, instead of building an object array
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
@@ -63,7 +63,7 @@ class Tensor:
         self._array: Array = array.astype(array.dtype if dtype is None else dtype, order="K", copy=True)
         if requires_grad and not float_dtype(self._array.dtype):
             raise TypeError(f"Tensor: only floating-point tensors can require gradients, got dtype {self._array.dtype}")
-        self.requires_grad = requires_grad
+        self._requires_grad = requires_grad
         self._grad: Tensor | None = None
         self._node: Node | None = None
         self._index = 0
@@ -75,7 +75,7 @@ class Tensor:
         """A tensor around `array` itself, without a copy: for the engine and for functions, which own the arrays they pass."""
         tensor = cls.__new__(cls)
         tensor._array = np.asarray(array) if isinstance(array, np.generic) else array  # NumPy turns 0-d results into scalars
-        tensor.requires_grad = node is not None
+        tensor._requires_grad = node is not None
         tensor._grad = None
         tensor._node = node
         tensor._index = index
@@ -240,12 +240,24 @@ class Tensor:
         """Forget the gradient."""
         self.grad = None
 
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Switch gradient collection of this leaf on or off. RuntimeError for a tensor that a function made."""
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients are collected here, or flow through here to leaves that collect them.
+
+        May be switched on a leaf. RuntimeError for a tensor that a function made, TypeError for one without a floating dtype.
+        """
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
         if self._node is not None:
-            raise RuntimeError("requires_grad_: only leaves can be switched; use detach() to cut a computed tensor out of the graph")
-        if requires_grad and not float_dtype(self.dtype):
-            raise TypeError(f"requires_grad_: only floating-point tensors can require gradients, got dtype {self.dtype}")
+            raise RuntimeError("requires_grad: only leaves can be switched; use detach() to cut a computed tensor out of the graph")
+        if value and not float_dtype(self.dtype):
+            raise TypeError(f"requires_grad: only floating-point tensors can require gradients, got dtype {self.dtype}")
+        self._requires_grad = value
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Switch gradient collection of this leaf on or off, as `.requires_grad = ...` does; returns this tensor."""
         self.requires_grad = requires_grad
         return self
 

@@ -573,8 +573,24 @@ def test_a_seed_of_the_wrong_shape_is_refused() -> None:
 def test_only_floating_tensors_carry_gradients() -> None:
     with pytest.raises(TypeError, match="got dtype int64"):
         Tensor([1, 2], requires_grad=True)
+    whole = Tensor([1, 2])
     with pytest.raises(TypeError, match="got dtype int64"):
-        Tensor([1, 2]).requires_grad_()
+        whole.requires_grad_()
+    with pytest.raises(TypeError, match="got dtype int64"):
+        whole.requires_grad = True
+    whole.requires_grad = False
+    assert not whole.requires_grad
+
+
+def test_assigning_requires_grad_cannot_cut_the_graph() -> None:
+    x = leaf(1.0, 2.0)
+    h = x * 2
+    with pytest.raises(RuntimeError, match="only leaves can be switched; use detach"):
+        h.requires_grad = False
+    ((h * h).sum() + x.sum()).backward()
+    assert x.grad is not None and x.grad.numpy().tolist() == [9.0, 17.0]
+    x.requires_grad = False
+    assert not (x * 2).requires_grad
 
 
 def test_float32_stays_float32_through_backward() -> None:

@@ -25,6 +25,7 @@ VARIANTS = {
         (("SMALL", s), ("ASYNC", c), ("A_ALONG_K", a), ("B_ALONG_K", b))
         for s, c, a, b in [(s, "1", a, b) for s in "01" for a in "01" for b in "01"] + [("0", "0", "0", "1"), ("1", "0", "1", "0")]
     ),
+    "norm.cu": ((("WIDE", "0"),), (("WIDE", "1"),)),
     "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),), (("TAP", "unsigned int"),)),
 }
 
@@ -163,6 +164,22 @@ def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str, g
 def test_kernels_on_rows_do_not_divide_to_know_their_place(name: str, most: dict[str, int]) -> None:
     text = by_kernel(ptx(name, "sm_80"))
     assert {kernel: len(re.findall(r"\b(?:div|rem)\.", text[kernel])) for kernel in most} == most
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize(
+    ("name", "loads"),
+    [("norm.cu", {"moments": 1, "row_sums": 1, "normalize": 1, "gradient_sums": 3, "normalize_grad": 3})],
+)
+def test_runs_are_read_by_one_instruction(name: str, loads: dict[str, int], dtype: str) -> None:
+    """16 bytes each: as many loads as there are images, for each of the rows that a loop takes at a time; and they are stored so."""
+    wide, narrow = (by_kernel(ptx(name, "sm_80", ("WIDE", w), *(zip(("REAL", "SUM"), NUMBERS[dtype], strict=True)))) for w in "10")
+    width = r"global(?:\.nc)?\.(?:v4\.[bu]32|v4\.f32|v2\.f64|v2\.[bu]64)"
+    for kernel, images in loads.items():
+        assert len(re.findall(rf"ld\.{width}", wide[kernel])) >= images, kernel
+        assert not re.search(rf"(ld|st)\.{width}", narrow[kernel]), kernel
+        if kernel.startswith("normalize"):
+            assert re.search(rf"st\.{width}", wide[kernel])
 
 
 def ptx(name: str, arch: str, *defines: tuple[str, str]) -> str:

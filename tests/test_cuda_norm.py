@@ -1,4 +1,4 @@
-"""Batch norm on CUDA kernels: running statistics against the reference, and how many launches a layer takes."""
+"""Batch norm on CUDA kernels: running statistics against the reference, runs of 16 bytes, and how many launches a layer takes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from simulated import ON_DEVICE, simulated, why_not
 import minidcnn
 from minidcnn import Tensor, nn
 from minidcnn.backend import Kernels, kernels, nchw, switch
+from minidcnn.backend.cuda import CudaKernels
+from minidcnn.backend.cuda.runs import runs
 from minidcnn.testing import seeds, stored_dtypes
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "runs")
 
 REFERENCE = Kernels(np)
+Array = np.ndarray[Any, Any]
 orders = st.sampled_from([{"order": 0}, {"order": 2}, {"mode": "check", "order": 1}])
 
 
@@ -57,6 +60,67 @@ def test_running_statistics_with_gaps_are_left_to_the_reference() -> None:
     buffer = np.zeros((7, 2), np.float32)
     simulated(mode="check").batch_norm_track(np.arange(7.0), np.ones(7), 3, 0.0, 0.5, buffer[:, 0], buffer[:, 1])
     np.testing.assert_array_equal(buffer, np.stack([np.arange(7) / 2, np.full(7, 0.75)], 1))
+
+
+# -- runs of 16 bytes ----------------------------------------------------------------------------------------------------------------------
+
+
+def shifted(array: Array) -> Array:
+    """The same numbers in memory that begins on no 16 bytes."""
+    memory = np.empty(array.size + 1, array.dtype)[1:].reshape(array.shape)
+    memory[...] = array
+    return memory
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [8, 24, 328])  # of 328, float64 makes more runs than a block has threads across
+def test_runs_are_the_same_numbers(channels: int, dtype: Any) -> None:
+    """Maps bit for bit, sums in another order; images in whole runs, or one of them not."""
+    rng, kind = np.random.default_rng(0), np.float64 if dtype == np.float64 else np.float32
+    x, g, also = rng.standard_normal((3, 2, 11, 13, channels)).astype(dtype)
+    weight, bias = rng.standard_normal((2, channels)).astype(kind)
+    own, tolerance = simulated(order=2), {"rtol": 0, "atol": 1e-12 if dtype == np.float64 else 1e-4}
+    mean, variance = REFERENCE.batch_norm_stats(nchw(x))
+    affine = mean, 1 / np.sqrt(variance), weight, bias
+    plain = own.batch_norm_apply(nchw(shifted(x)), *affine)
+    np.testing.assert_array_equal(own.batch_norm_apply(nchw(x), *affine), plain)
+    np.testing.assert_allclose(plain, REFERENCE.batch_norm_apply(nchw(x), *affine), rtol=2 * np.finfo(dtype).eps, atol=1e-6)
+    expected = own.batch_norm_grad(*map(nchw, map(shifted, (g, x))), *affine, nchw(shifted(also)))
+    for images in ((g, x, also), (shifted(g), x, also), (g, shifted(x), also), (g, x, shifted(also))):
+        a, b, c = map(nchw, images)
+        for found, wanted in zip(own.batch_norm_grad(a, b, *affine, c), expected, strict=True):
+            np.testing.assert_allclose(found, wanted, rtol=2 * np.finfo(dtype).eps, atol=tolerance["atol"])
+        for found, wanted in zip(own.batch_norm_stats(b), (mean, variance), strict=True):
+            np.testing.assert_allclose(found, wanted, **tolerance)
+        np.testing.assert_allclose(own.sum(a, (0, 2, 3)), REFERENCE.sum(a, (0, 2, 3)), rtol=2 * np.finfo(dtype).eps, atol=1e-3)
+
+
+def test_runs_are_taken_where_all_arrays_have_them() -> None:
+    launcher = CudaKernels(np, lambda **_: None).launcher
+    half, single, double = (np.zeros(64, dtype) for dtype in (np.float16, np.float32, np.float64))
+    wide = ("WIDE=1",)
+    assert runs(launcher, 24, half, None, half) == (8, wide)
+    assert runs(launcher, 20, half) == (1, ())
+    assert runs(launcher, 20, single, single[4:]) == (4, wide)
+    assert runs(launcher, 20, single, single[2:]) == (1, ())
+    assert runs(launcher, 6, double) == (2, wide)
+    assert runs(launcher, 7, double) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((16, 64, 256, 256), "float16"), ((1, 1024, 16, 16), "float32"), ((3, 5, 7, 9), "float64"), ((2, 1, 1, 1), "float32")],
+)
+def test_shares_cover_all_rows_and_none_is_empty(shape: tuple[int, ...], dtype: str) -> None:
+    n, c, h, w = shape
+    rows = np.broadcast_to(np.zeros((), dtype), (n * h * w, c))
+    grid, block, defines, (count, channels, share) = CudaKernels(np, lambda **_: None)._shares(rows)
+    run = 16 // np.dtype(dtype).itemsize if defines else 1
+    assert (count, channels) == rows.shape and block[0] * block[1] == 256
+    assert (grid[1] - 1) * share < count <= grid[1] * share
+    assert (grid[0] - 1) * block[0] * run < c <= grid[0] * block[0] * run
+    assert grid[0] * grid[1] <= 1024
+    assert share >= min(count, 8 * block[1])
 
 
 # -- launches ------------------------------------------------------------------------------------------------------------------------------

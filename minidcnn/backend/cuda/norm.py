@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,24 @@ from ...window import Pair
 from ..arrays import Array, nchw
 from ..half import sum_dtype
 from .base import CudaBase
+from .launcher import BLOCK
+from .runs import runs
 
 FILE = "norm.cu"
-BLOCK = (32, 8)  # channels, rows
-SHARES_BLOCK = (8, 32)  # channels, rows of threads that take shares
+LANES = 32  # runs of channels in a block, at most
 WANTED_BLOCKS = 1024
-FEWEST_ROWS = 64  # of a share
+FEWEST_ROWS = 8  # of a thread, which first reads what is of its channels
+SMALL_SHARE = 64  # rows over which moments are taken around the first, at least: were that unlike all others, it would cost digits
+SHARES_BLOCK = (8, 32)  # channels, rows of threads that take shares
+
+
+class Shares(NamedTuple):
+    """How rows (M, C) are shared out: a block for each share and each of the runs of channels that fit into one."""
+
+    grid: Pair
+    block: Pair
+    defines: tuple[str, ...]
+    sizes: tuple[int, int, int]  # rows, channels, rows of a share: the last arguments of a kernel
 
 
 class CudaNorm(CudaBase):
@@ -27,13 +39,12 @@ class CudaNorm(CudaBase):
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         if not self._takes(x):
             return super().batch_norm_stats(x)
-        xp, c = self.xp, x.shape[1]
-        rows, share, shares = self._shares(x)
-        means, squares = (xp.empty((shares, c), "float64") for _ in range(2))
-        mean, var = (xp.empty(c, "float64") for _ in range(2))
-        self.launcher.launch(_grid(c, BLOCK, shares), BLOCK, FILE, "moments", x.dtype, self._rows(x), means, squares, rows, c, share)
-        grid = _grid(c, SHARES_BLOCK)
-        self.launcher.launch(grid, SHARES_BLOCK, FILE, "combine_moments", x.dtype, means, squares, mean, var, rows, c, share, shares)
+        flat, c = self._rows(x), x.shape[1]
+        shares = self._shares(flat, fewest=SMALL_SHARE)
+        means, squares = self._on_shares("moments", shares, x.dtype, flat, parts=2)
+        mean, var = (self.xp.empty(c, "float64") for _ in range(2))
+        arguments = means, squares, mean, var, *shares.sizes, len(means)
+        self.launcher.launch(_grid(c), SHARES_BLOCK, FILE, "combine_moments", x.dtype, *arguments, defines=shares.defines)
         return mean, var
 
     def batch_norm_track(
@@ -55,7 +66,7 @@ class CudaNorm(CudaBase):
             return super().batch_norm_apply(x, mean, rstd, weight, bias, relu)
         flat = self._rows(x)
         y: Array = self.xp.empty(flat.shape, x.dtype)
-        self.over_rows((1, *flat.shape), FILE, "normalize", x.dtype, flat, *self._affine(x, mean, rstd, weight, bias), y, *flat.shape, relu)
+        self._on_shares("normalize", self._shares(flat, y), x.dtype, flat, *self._affine(x, mean, rstd, weight, bias), y, relu)
         return self._shaped(y, x)
 
     def batch_norm_grad(
@@ -63,26 +74,21 @@ class CudaNorm(CudaBase):
     ) -> tuple[Array, Array, Array]:
         if not self._takes(x, g, also):
             return super().batch_norm_grad(g, x, mean, rstd, weight, gate, also)
-        xp, c = self.xp, x.shape[1]
-        rows, share, shares = self._shares(x)
-        flat = self._rows(x)
-        inputs = self._rows(g), None if also is None else self._rows(also), flat, *self._affine(x, mean, rstd, weight, gate)
-        parts = [xp.empty((shares, c), "float64") for _ in range(2)]
-        self.launcher.launch(_grid(c, BLOCK, shares), BLOCK, FILE, "gradient_sums", x.dtype, *inputs, *parts, rows, c, share)
-        dbias, dweight = self._added(sum_dtype(x.dtype), *parts)
-        dx: Array = xp.empty(flat.shape, x.dtype)
-        self.over_rows((1, rows, c), FILE, "normalize_grad", x.dtype, *inputs, dbias, dweight, dx, rows, c, 1 / rows)
+        images = self._rows(g), None if also is None else self._rows(also), self._rows(x)
+        dx: Array = self.xp.empty(images[2].shape, x.dtype)
+        shares, affine = self._shares(dx, *images), self._affine(x, mean, rstd, weight, gate)
+        parts = self._on_shares("gradient_sums", shares, x.dtype, *images, *affine, parts=2)
+        dbias, dweight = self._added(sum_dtype(x.dtype), shares, *parts)
+        self._on_shares("normalize_grad", shares, x.dtype, *images, *affine, dbias, dweight, dx, 1 / len(dx))
         return self._shaped(dx, x), dweight.astype(weight.dtype, copy=False), dbias.astype(weight.dtype, copy=False)
 
     def sum(self, x: Array, axes: tuple[int, ...], keepdims: bool = False) -> Array:
         if not self._takes(x) or x.ndim != 4 or sorted(axes) != [0, 2, 3]:
             return super().sum(x, axes, keepdims)
-        c = x.shape[1]
-        rows, share, shares = self._shares(x)
-        sums = self.xp.empty((shares, c), "float64")
-        self.launcher.launch(_grid(c, BLOCK, shares), BLOCK, FILE, "row_sums", x.dtype, self._rows(x), sums, rows, c, share)
-        (total,) = self._added(x.dtype, sums)
-        return total.reshape(1, c, 1, 1) if keepdims else total
+        flat = self._rows(x)
+        shares = self._shares(flat)
+        (total,) = self._added(x.dtype, shares, *self._on_shares("row_sums", shares, x.dtype, flat, parts=1))
+        return total.reshape(1, -1, 1, 1) if keepdims else total
 
     def _takes(self, x: Array, *others: Array | None) -> bool:
         return self.launcher.suits(x, *others) and x.ndim in (2, 4)
@@ -98,12 +104,20 @@ class CudaNorm(CudaBase):
         n, c, h, w = like.shape
         return nchw(rows.reshape(n, h, w, c))
 
-    def _shares(self, x: Array) -> tuple[int, int, int]:
-        """(rows, rows in a share, shares): enough shares to fill a GPU, none too small."""
-        rows = x.size // x.shape[1]
-        wanted = max(1, min(WANTED_BLOCKS // -(-x.shape[1] // BLOCK[0]), rows // FEWEST_ROWS))
-        share = math.ceil(rows / wanted)
-        return rows, share, math.ceil(rows / share)
+    def _shares(self, rows: Array, *others: Array | None, fewest: int | None = None) -> Shares:
+        """Enough shares of so many rows (M, C) to fill a GPU, with `fewest` rows at least; in runs of channels where all these arrays have them whole."""
+        count, c = rows.shape
+        run, defines = runs(self.launcher, c, rows, *others)
+        across = min(LANES, 1 << (c // run - 1).bit_length())
+        down, wide = BLOCK // across, -(-c // (run * across))
+        share = math.ceil(count / max(1, min(WANTED_BLOCKS // wide, count // (fewest or FEWEST_ROWS * down))))
+        return Shares((wide, math.ceil(count / share)), (across, down), defines, (count, c, share))
+
+    def _on_shares(self, kernel: str, shares: Shares, dtype: Any, *arguments: Any, parts: int = 0) -> list[Array]:
+        """Launch a kernel that works on shares of rows, and where it sums over them return what it found: (shares, C) each."""
+        found: list[Array] = [self.xp.empty((shares.grid[1], shares.sizes[1]), "float64") for _ in range(parts)]
+        self.launcher.launch(shares.grid, shares.block, FILE, kernel, dtype, *arguments, *found, *shares.sizes, defines=shares.defines)
+        return found
 
     def _affine(self, x: Array, mean: Array, rstd: Array, weight: Array, bias: Array | None) -> tuple[Array | None, ...]:
         """What there is one of for each channel, in the dtypes that kernels take beside x."""
@@ -111,14 +125,14 @@ class CudaNorm(CudaBase):
         at, spread = (self.plain(v, "float64") for v in (mean, rstd))
         return at, spread, self.plain(weight, wide), None if bias is None else self.plain(bias, wide)
 
-    def _added(self, dtype: Any, *parts: Array) -> list[Array]:
+    def _added(self, dtype: Any, shares: Shares, *parts: Array) -> list[Array]:
         """One or two arrays (shares, C), added up over the shares in one launch: each (C,), with memory of its own."""
-        shares, c = parts[0].shape
+        count, c = parts[0].shape
         totals: list[Array] = [self.xp.empty(c, dtype) for _ in parts]
         ends = parts[0], parts[-1], totals[0], totals[-1]
-        self.launcher.launch(_grid(c, SHARES_BLOCK, len(parts)), SHARES_BLOCK, FILE, "add_shares", dtype, *ends, c, shares)
+        self.launcher.launch((*_grid(c), len(parts)), SHARES_BLOCK, FILE, "add_shares", dtype, *ends, c, count, defines=shares.defines)
         return totals
 
 
-def _grid(channels: int, block: Pair, shares: int = 1) -> Pair:
-    return -(-channels // block[0]), shares
+def _grid(channels: int) -> tuple[int]:
+    return (-(-channels // SHARES_BLOCK[0]),)

@@ -32,10 +32,10 @@
 
 // -- operands: rules that say where the element of a row and a k lies, or that it is zero (tile.cuh) -----------------------------------------
 
-// Pixel (i sh - ph + a dh, j sw - pw + b dw) of image n, for position (n, i, j) and tap and channel (a, b, c). Null in the padding.
-__device__ __forceinline__ const Real* pixel(const Geometry& g, const Real* x, const Digits& position, const Digits& tap) {
+// Pixel (i sh - ph + a dh, j sw - pw + b dw) of image n, for position (n, i, j) and tap and channel (a, b, first + c). Null in the padding.
+__device__ __forceinline__ const Real* pixel(const Geometry& g, const Real* x, int first, const Digits& position, const Digits& tap) {
     int h = position.mid * g.sh + tap.high * g.dh - g.ph, w = position.low * g.sw + tap.mid * g.dw - g.pw;
-    return h >= 0 && h < g.h && w >= 0 && w < g.w ? x + ((position.high * g.h + h) * g.w + w) * g.c + tap.low : nullptr;
+    return h >= 0 && h < g.h && w >= 0 && w < g.w ? x + ((position.high * g.h + h) * g.w + w) * g.c + first + tap.low : nullptr;
 }
 
 struct Columns {  // im2col: rows are positions, k is (tap, channel)
@@ -43,12 +43,12 @@ struct Columns {  // im2col: rows are positions, k is (tap, channel)
     static constexpr bool ALONG_K = true;
     const Geometry& g;
     const Real* data;
-    int inputs;
+    int first, inputs;  // channels of the group; where they begin is an offset, as a pointer of its own would take two registers instead of one
     Base positions{g.oh, g.ow}, taps{g.kw, inputs};
     __device__ __forceinline__ Outer outer(int m) const { return positions.split(m); }
     __device__ __forceinline__ Inner inner(int k) const { return taps.split(k); }
     __device__ __forceinline__ void advance(Inner& k) const { taps.advance(k); }
-    __device__ __forceinline__ const Real* find(const Outer& m, const Inner& k) const { return pixel(g, data, m, k); }
+    __device__ __forceinline__ const Real* find(const Outer& m, const Inner& k) const { return pixel(g, data, first, m, k); }
 };
 
 struct ColumnsTransposed {  // im2col the other way round: rows are (tap, channel), k is the position
@@ -56,12 +56,12 @@ struct ColumnsTransposed {  // im2col the other way round: rows are (tap, channe
     static constexpr bool ALONG_K = false;
     const Geometry& g;
     const Real* data;
-    int inputs;
+    int first, inputs;
     Base positions{g.oh, g.ow}, taps{g.kw, inputs};
     __device__ __forceinline__ Outer outer(int k) const { return taps.split(k); }
     __device__ __forceinline__ Inner inner(int m) const { return positions.split(m); }
     __device__ __forceinline__ void advance(Inner& m) const { positions.advance(m); }
-    __device__ __forceinline__ const Real* find(const Outer& k, const Inner& m) const { return pixel(g, data, m, k); }
+    __device__ __forceinline__ const Real* find(const Outer& k, const Inner& m) const { return pixel(g, data, first, m, k); }
 };
 
 struct Matrix {  // rows first .. of `pitch` numbers, k along them
@@ -150,7 +150,7 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
     GROUP;
     const int group = GROUPED ? blockIdx.z : 0, positions = g.n * g.oh * g.ow, depth = g.kh * g.kw * inputs, first = group * outputs;
     ProductOf<Columns, Matrix> tile;
-    tile.multiply(Columns{g, x + group * inputs, inputs}, Matrix{w, first, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, outputs, 0,
+    tile.multiply(Columns{g, x, group * inputs, inputs}, Matrix{w, first, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, outputs, 0,
                   depth);
     #pragma unroll
     for (int i = 0; i < tile.ROWS; i++)
@@ -200,7 +200,7 @@ conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restr
     const int groups = GROUPED ? g.c / inputs : 1, group = blockIdx.z % groups, part = blockIdx.z / groups, first = group * outputs;
     const int positions = g.n * g.oh * g.ow, columns = g.kh * g.kw * inputs, begin = part * share;
     ProductOf<MatrixTransposed, ColumnsTransposed> tile;
-    tile.multiply(MatrixTransposed{y + first, channels}, ColumnsTransposed{g, x + group * inputs, inputs}, blockIdx.y * BM, outputs, blockIdx.x * BN,
+    tile.multiply(MatrixTransposed{y + first, channels}, ColumnsTransposed{g, x, group * inputs, inputs}, blockIdx.y * BM, outputs, blockIdx.x * BN,
                   columns, begin, min(begin + share, positions));
     Sum* to = parts + (part * channels + first) * columns;
     #pragma unroll

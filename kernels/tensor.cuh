@@ -29,11 +29,11 @@ struct TensorCores : AtOnce {
             #pragma unroll
             for (int i = 0; i < MT; i++)
                 #pragma unroll
-                for (int half = 0; half < 2; half++) words(a, m + i * 16 + half * 8 + g, k + 4 * t, x[i][half]);
+                for (int half = 0; half < 2; half++) words(a, m + g, i * 16 + half * 8, k + 4 * t, x[i][half]);
             #pragma unroll
             for (int j = 0; j < NT; j++) {
                 unsigned y[WORDS];
-                words(b, n + j * 8 + g, k + 4 * t, y);
+                words(b, n + g, j * 8, k + 4 * t, y);
                 #pragma unroll
                 for (int w = 0; w < WORDS; w += 2)
                     #pragma unroll
@@ -49,19 +49,19 @@ struct TensorCores : AtOnce {
         }
     }
 
-    // The numbers k .. k + 3 of a row, rounded unless they are stored so.
+    // The numbers k .. k + 3 of row + step, rounded unless they are stored so.
     template <class P>
-    __device__ __forceinline__ static void words(const P& panel, int row, int k, unsigned (&to)[WORDS]) {
+    __device__ __forceinline__ static void words(const P& panel, int row, int step, int k, unsigned (&to)[WORDS]) {
         if constexpr (TENSOR == 3) {
-            Half v[4];
-            panel.read(row, k, v);
+            Half v[1][4];
+            panel.read(row, step, k, v);
             #pragma unroll
-            for (int w = 0; w < WORDS; w++) to[w] = v[2 * w].bits | (unsigned)v[2 * w + 1].bits << 16;
+            for (int w = 0; w < WORDS; w++) to[w] = v[0][2 * w].bits | (unsigned)v[0][2 * w + 1].bits << 16;
         } else {
-            float v[4];
-            panel.read(row, k, v);
+            float v[1][4];
+            panel.read(row, step, k, v);
             #pragma unroll
-            for (int w = 0; w < WORDS; w++) to[w] = TENSOR == 1 ? to_tf32(v[w]) : to_bf16(v[2 * w % 4], v[(2 * w + 1) % 4]);
+            for (int w = 0; w < WORDS; w++) to[w] = TENSOR == 1 ? to_tf32(v[0][w]) : to_bf16(v[0][2 * w % 4], v[0][(2 * w + 1) % 4]);
         }
     }
 };

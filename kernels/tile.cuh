@@ -85,17 +85,30 @@ struct Panel {
             return data + ((atom * 8 + k % 8) * 8 + (line % 8 ^ k % 8)) * LINE + row % LINE;
         } else return data + k * ROWS + ((row / LINE ^ (TENSOR ? k / 4 % 4 * 2 : 0)) * LINE | row % LINE);
     }
-    // The numbers k .. k + COUNT - 1 of a row, all in one line, as Sum or as they are; k is a multiple of COUNT.
-    template <class Number, int COUNT>
-    __device__ __forceinline__ void read(int row, int k, Number (&to)[COUNT]) const {
-        struct alignas(COUNT * sizeof(Real)) Group { Real number[COUNT]; };
-        if constexpr (ALONG_K) {
-            Group group = *reinterpret_cast<const Group*>(at(row, k));
+    // The same of row + step, where what the compiler knows of `step` comes last: added, or where lines change places exchanged, so that a thread works
+    // out one address for all its steps. Steps are multiples of 8 if ALONG_K, and else have no bit in common with the row.
+    __device__ __forceinline__ const Real* at(int row, int step, int k) const {
+        static_assert(!ATOMS, "wgmma reads atoms, no thread does");
+        if constexpr (ALONG_K) return at(row, k) + step * BK;
+        else if constexpr (TENSOR) {
+            constexpr int MOVED = 8 * LINE - 1;  // the bits that the exchange of lines may change
+            const int first = ((row / LINE ^ k / 4 % 4 * 2) * LINE | row % LINE) ^ (step & MOVED);
+            return data + first + (k / 16 * 16 * ROWS + (step & ~MOVED)) + k % 16 * ROWS;
+        } else return data + (k * ROWS + row) + step;
+    }
+    // The numbers of SIDE rows from row + step on and of COUNT ks, all that are neighbours in memory at once, as Sum or as they are: ALONG_K those of
+    // the ks, all in one line, and else those of the rows. row + step and k are multiples of SIDE and COUNT.
+    template <class Number, int SIDE, int COUNT>
+    __device__ __forceinline__ void read(int row, int step, int k, Number (&to)[SIDE][COUNT]) const {
+        static_assert(!ALONG_K || SIDE == 1, "rows are no neighbours");
+        constexpr int TOGETHER = ALONG_K ? COUNT : SIDE;
+        struct alignas(TOGETHER * sizeof(Real)) Group { Real number[TOGETHER]; };
+        const Real* from = at(row, step, k);
+        #pragma unroll
+        for (int q = 0; q < COUNT * SIDE / TOGETHER; q++) {
+            const Group group = *reinterpret_cast<const Group*>(from + q * ROWS);
             #pragma unroll
-            for (int q = 0; q < COUNT; q++) to[q] = Number(group.number[q]);
-        } else {
-            #pragma unroll
-            for (int q = 0; q < COUNT; q++) to[q] = Number(*at(row, k + q));
+            for (int s = 0; s < TOGETHER; s++) to[ALONG_K ? 0 : s][ALONG_K ? s : q] = Number(group.number[s]);
         }
     }
 };
@@ -158,35 +171,41 @@ struct AtOnce {
     __device__ __forceinline__ void settle() {}                                               // before a barrier: the end of all products
 };
 
-// Multiplies a stage on CUDA cores: each thread has TM x TN results, STRIDE_M and STRIDE_N apart, so that the threads of a warp read
-// neighbouring rows. A number read from shared memory is used TM or TN times.
-template <int TM, int TN>
+// Multiplies a stage on CUDA cores: each thread has TM x TN results. Along either axis they are blocks of SIDE neighbours, one block for each thread
+// before the next one begins, so that the threads of a warp read neighbouring rows. Where rows are neighbours in memory, in both factors, a thread reads a
+// block of them at once. A number read from shared memory is used TM or TN times.
+template <int TM, int TN, bool A_ALONG, bool B_ALONG>
 struct Cores : AtOnce {
     static_assert(BM / TM * (BN / TN) == THREADS, "one thread for each TM x TN results");
     static constexpr int ROWS = TM, COLUMNS = TN, STRIDE_M = BM / TM, STRIDE_N = BN / TN;  // ROWS, COLUMNS: of `result`
+    static constexpr bool ACROSS = !A_ALONG && !B_ALONG;
+    static constexpr int SIDE_M = !ACROSS ? 1 : TM < LINE ? TM : LINE, SIDE_N = !ACROSS ? 1 : TN < LINE ? TN : LINE;
     Sum result[TM][TN];
     int m, n;  // of result[0][0] in the tile
 
-    __device__ __forceinline__ Cores() : m(threadIdx.x / STRIDE_N), n(threadIdx.x % STRIDE_N) {}
-    __device__ __forceinline__ int row(int i) const { return m + i * STRIDE_M; }
-    __device__ __forceinline__ int column(int j) const { return n + j * STRIDE_N; }
+    __device__ __forceinline__ Cores() : m(threadIdx.x / STRIDE_N * SIDE_M), n(threadIdx.x % STRIDE_N * SIDE_N) {}
+    __device__ __forceinline__ int row(int i) const { return m + i / SIDE_M * SIDE_M * STRIDE_M + i % SIDE_M; }
+    __device__ __forceinline__ int column(int j) const { return n + j / SIDE_N * SIDE_N * STRIDE_N + j % SIDE_N; }
 
     template <class A, class B>
     __device__ __forceinline__ void add(const A& a, const B& b) {
-        constexpr int GROUP = ASYNC && A::ALONG_K && B::ALONG_K && LINE >= 4 ? 4 : 2;  // ks at a time, as many as there are registers for
+        constexpr bool LINES = ASYNC && LINE >= 4 && (SMALL ? !ACROSS : A_ALONG && B_ALONG);  // as many ks at a time as there are registers for
+        constexpr int GROUP = LINES ? 4 : 2;
         #pragma unroll 1  // else the compiler reads all of the stage first
         for (int k = 0; k < BK; k += GROUP) {
-            Sum x[TM][GROUP];
+            Sum x[TM / SIDE_M][SIDE_M][GROUP];
             #pragma unroll
-            for (int i = 0; i < TM; i++) a.read(row(i), k, x[i]);
+            for (int i = 0; i < TM / SIDE_M; i++) a.read(m, i * SIDE_M * STRIDE_M, k, x[i]);
             #pragma unroll
-            for (int j = 0; j < TN; j++) {
-                Sum y[GROUP];
-                b.read(column(j), k, y);
+            for (int j = 0; j < TN; j += SIDE_N) {
+                Sum y[SIDE_N][GROUP];
+                b.read(n, j * STRIDE_N, k, y);
                 #pragma unroll
-                for (int i = 0; i < TM; i++)
+                for (int s = 0; s < SIDE_N; s++)
                     #pragma unroll
-                    for (int q = 0; q < GROUP; q++) result[i][j] += x[i][q] * y[q];
+                    for (int i = 0; i < TM; i++)
+                        #pragma unroll
+                        for (int q = 0; q < GROUP; q++) result[i][j + s] += x[i / SIDE_M][i % SIDE_M][q] * y[s][q];
             }
         }
     }
@@ -199,11 +218,11 @@ struct Cores : AtOnce {
 #include "wgmma.cuh"
 template <bool SUITED> struct MultiplierIf { typedef Warpgroups Type; };
 template <> struct MultiplierIf<false> { typedef TensorCores Type; };
-template <bool BOTH_ALONG_K> using Multiplier = typename MultiplierIf<TENSOR == 3 || BOTH_ALONG_K>::Type;
+template <bool A_ALONG, bool B_ALONG> using Multiplier = typename MultiplierIf<TENSOR == 3 || (A_ALONG && B_ALONG)>::Type;
 #elif TENSOR
-template <bool BOTH_ALONG_K> using Multiplier = TensorCores;
+template <bool, bool> using Multiplier = TensorCores;
 #else
-template <bool BOTH_ALONG_K> using Multiplier = Cores<SMALL ? 4 : 8, SMALL ? 4 : 8>;
+template <bool A_ALONG, bool B_ALONG> using Multiplier = Cores<SMALL ? 4 : 8, SMALL ? 4 : 8, A_ALONG, B_ALONG>;
 #endif
 
 // The tile of a block; ProductOf<A, B> is one that suits these operands.
@@ -263,4 +282,4 @@ struct Tile : Multiplier {
         this->settle();
     }
 };
-template <class A, class B> using ProductOf = Tile<Multiplier<A::ALONG_K && B::ALONG_K>>;
+template <class A, class B> using ProductOf = Tile<Multiplier<A::ALONG_K, B::ALONG_K>>;

@@ -138,8 +138,9 @@ def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, 
 @pytest.mark.parametrize("grouped", ["0", "1"])
 @pytest.mark.parametrize("tensor", ["0", "1"])
 def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str, grouped: str) -> None:
-    """cp.async in every convolution that asks for it; neighbours in k are read by one instruction; no division between barrier and product."""
+    """cp.async in every convolution that asks for it; neighbours in memory are read by one instruction; no division between barrier and product."""
     wide = {"conv_forward": "v4", "conv_transposed": "v4" if tensor == "1" else "v2"}  # where k runs along memory, in at least one factor
+    wide |= {} if tensor == "1" else {"conv_weight": "v4"}  # neighbouring rows
     quick, slow = (by_kernel(ptx("conv.cu", "sm_80", ("TENSOR", tensor), ("GROUPED", grouped), ("ASYNC", fetch))) for fetch in "10")
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         assert "cp.async.cg.shared.global" in quick[name] and "cp.async.wait_group 1" in quick[name]
@@ -151,6 +152,18 @@ def test_convolutions_copy_16_bytes_and_divide_outside_their_loop(tensor: str, g
             assert not re.search(r"\b(div|rem)\.", loop), name
             assert re.search(r"\b(div|rem)\.", text), name
     assert "cp.async" not in quick["sum_parts"]
+
+
+@pytest.mark.parametrize(
+    ("tensor", "real", "most"),
+    [("0", "float", (2, 2, 2)), ("1", "float", (2, 5, 8)), ("2", "float", (2, 5, 8)), ("3", "Half", (4, 6, 12))],
+)
+def test_a_thread_works_out_few_addresses_of_shared_memory(tensor: str, real: str, most: tuple[int, int, int]) -> None:
+    """All that it reads in a step are so many addresses and offsets from them, not an address for each read: on tensor cores one for each exchange of lines."""
+    kernels = by_kernel(ptx("conv.cu", "sm_80", ("TENSOR", tensor), ("REAL", real), ("ASYNC", "1")))
+    for name, bases in zip(("conv_forward", "conv_transposed", "conv_weight"), most, strict=True):
+        read = re.findall(r"ld\.shared\.\S+\s+[^;]*\[(%\w+)(?:\+-?\d+)?\]", kernels[name])
+        assert len(set(read)) == bases < len(read) / 3, name
 
 
 @pytest.mark.parametrize(

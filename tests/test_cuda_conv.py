@@ -172,6 +172,8 @@ def test_threads_of_a_warp_read_different_banks(tensor: int) -> None:
             for k in range(0, 16, 4):
                 assert passes(along[lane % 16 + 16 * j, k], 4) == passes(along[lane // 16 + 16 * j, k], 4) == 1
                 assert passes(across[lane % 16 + 16 * j, k], 1) == passes(across[lane // 16 + 16 * j, k], 1) == 1
+        for j in (0, 64):  # rows that are neighbours in memory, where both factors have them
+            assert all(passes(across[j + 4 * of, k], 4) == 1 for of in (lane % 16, lane // 16) for k in range(16))
 
 
 # -- the shape of the work ----------------------------------------------------------------------------------------------------------------

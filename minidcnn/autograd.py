@@ -278,10 +278,10 @@ def _walk(
 
     def arrive(edge: Tensor | tuple[Node, int], g: Tensor) -> None:
         if isinstance(edge, Tensor):
-            if wanted is None:
+            if wanted is None and edge._requires_grad:  # unless it was frozen since the forward pass
                 before = leaves.get(id(edge))
                 leaves[id(edge)] = (edge, g if before is None else _add(before[1], g, create))
-            elif id(edge) in wanted:
+            elif wanted is not None and id(edge) in wanted:
                 had = wanted[id(edge)]
                 wanted[id(edge)] = g if had is None else _add(had, g, create)
             return

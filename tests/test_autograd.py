@@ -214,6 +214,15 @@ def test_the_gradient_of_a_sum_of_one_number_can_be_added_to(shape: tuple[int, .
     assert (x.grad.numpy() == 5).all()
 
 
+def test_a_leaf_frozen_after_the_forward_pass_collects_nothing() -> None:
+    a, b = leaf(2.0), leaf(3.0)
+    y = a * b * b
+    b.requires_grad_(False)
+    y.sum().backward()
+    assert a.grad is not None and a.grad.item() == 9
+    assert b.grad is None
+
+
 def test_a_sum_of_many_gradients_is_not_added_into_one_that_others_hold() -> None:
     """x + y passes one gradient on to both sides: adding into it in place would corrupt the other."""
     x, y = leaf(1.0), leaf(1.0)

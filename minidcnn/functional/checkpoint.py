@@ -20,9 +20,10 @@ def checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
     """function(*inputs), of which only the inputs are kept: the backward pass computes it again, once more for each order of derivatives.
 
     `function` maps Tensors to a Tensor, or to a tuple of Tensors and other things; what it needs besides (numbers, modules) it brings along:
-    a module, a functools.partial, a closure. Parameters that it reads get their gradients. Gradients have the same bits as without, as far as
-    `function` does the same when it is called again with the same inputs: it draws the same random numbers, and what it changes in place
-    (running statistics) is put back afterwards; but do not switch modules between train() and eval() before the backward pass.
+    a module, a functools.partial, a closure. Parameters that it reads get their gradients. Gradients are the same as without, up to the order
+    of sums where an input or parameter is used more than once, and else to the bit, as far as `function` does the same when it is called again
+    with the same inputs: it draws the same random numbers, and what it changes in place (running statistics) is put back afterwards; but do
+    not switch modules between train() and eval() before the backward pass.
     TypeError for inputs that are not Tensors, and for results in lists, dicts or nested tuples; RuntimeError if it reads a tensor with a
     history of its own that is not among its inputs, if it changes an input in place, or if it gives other shapes the second time.
     """

@@ -49,6 +49,7 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = [
     ("Upsample", (), {"scale_factor": 2}, (2, 3, 4, 5)),
     ("Upsample", ((7, 9),), {"mode": "bilinear"}, (2, 3, 4, 5)),
     ("Upsample", (), {"scale_factor": (2, 3), "mode": "bilinear", "align_corners": True}, (2, 3, 4, 5)),
+    ("Upsample", (None, 1.5, "bilinear", None, True), {}, (2, 3, 4, 5)),
     ("UpsamplingNearest2d", (), {"scale_factor": 2}, (2, 3, 4, 5)),
     ("UpsamplingBilinear2d", (), {"scale_factor": 2}, (2, 3, 4, 5)),
     ("PixelShuffle", (2,), {}, (2, 8, 3, 5)),

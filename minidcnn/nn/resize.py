@@ -12,7 +12,7 @@ from .module import Module
 
 
 class Upsample(Module):
-    """(N, C, H, W) -> (N, C, H', W') with H' = size or floor(H scale_factor); mode "nearest" or "bilinear"."""
+    """(N, C, H, W) -> (N, C, H', W') with H' = size or floor(H scale_factor); mode "nearest" or "bilinear"; see functional.interpolate."""
 
     def __init__(
         self,
@@ -20,11 +20,12 @@ class Upsample(Module):
         scale_factor: float | Sequence[float] | None = None,
         mode: str = "nearest",
         align_corners: bool | None = None,
+        recompute_scale_factor: bool | None = None,
     ) -> None:
         super().__init__()
         if (size is None) == (scale_factor is None):
             raise ValueError("Upsample: give either size or scale_factor")
-        self.size, self.mode, self.align_corners = size, mode, align_corners
+        self.size, self.mode, self.align_corners, self.recompute_scale_factor = size, mode, align_corners, recompute_scale_factor
         scales = listed(scale_factor)
         if scales is not None:
             self.scale_factor: Any = tuple(float(s) for s in scales)
@@ -32,7 +33,7 @@ class Upsample(Module):
             self.scale_factor = None if scale_factor is None else float(scale_factor)  # type: ignore[arg-type]
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.interpolate(input, self.size, self.scale_factor, self.mode, self.align_corners)
+        return F.interpolate(input, self.size, self.scale_factor, self.mode, self.align_corners, self.recompute_scale_factor)
 
     def extra_repr(self) -> str:
         size = f"size={self.size}" if self.scale_factor is None else f"scale_factor={self.scale_factor}"

@@ -709,7 +709,9 @@ def test_summary_of_what_does_not_exist(command: Command, checkpoint: Path) -> N
     assert 'padding must be "valid" or "same"' in command("summary", "unet", "padding=full").error
     assert "572x572" in command("summary", "unet", "--size", "570x570").error
     assert "'9x' is no size" in command("summary", "unet", "--size", "9x").error
-    assert "is a checkpoint, whose network is what it is: leave base out" in command("summary", checkpoint, "base=3").error
+    its_own = "is a checkpoint, whose network is what it is: leave"
+    assert f"{its_own} fc_kernel out" in command("summary", checkpoint, "fc_kernel=3").error
+    assert f"{its_own} --in-channels out" in command("summary", checkpoint, "--in-channels", "3").error
 
 
 # -- the README's lines ------------------------------------------------------------------------------------------------------------------

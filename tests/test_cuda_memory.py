@@ -63,7 +63,7 @@ def test_it_is_one_sentence_and_the_checkpoint_stays(tmp_path: Path) -> None:
     said = str(caught.value)
     assert "\n" not in said
     assert (
-        " more were asked for on the GPU, where 7.5 GB of 8.0 GB are in use, 6.0 GB by this program): use --recompute (less memory, more time, the same "
+        " more were asked for on the GPU, where 7.0 GiB of 7.5 GiB are in use, 5.6 GiB by this program): use --recompute (less memory, more time, the same "
         "results), a smaller --batch-size (it is 2)" in said
     )
     assert "a smaller --crop (it is whole images) or a narrower network (--base); " in said
@@ -103,10 +103,10 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(tmp_path: Path)
 def test_what_was_asked_for_is_told_in_readable_units() -> None:
     minidcnn.use("cupy")
     error = cupy_stand_in.OutOfMemoryError(1_234_567_890, 1)
-    assert exhausted(error).startswith("1.2 GB more were asked for on the GPU, where 7.5 GB of 8.0 GB are in use")
+    assert exhausted(error).startswith("1.1 GiB more were asked for on the GPU, where 7.0 GiB of 7.5 GiB are in use")
     limited = cupy_stand_in.OutOfMemoryError(2048, 1)
     limited.args = ("Out of memory allocating 2,048 bytes (allocated so far: 1 bytes, limit set to: 3,000,000 bytes).",)
-    assert exhausted(limited).endswith("6.0 GB by this program, which may take 3.0 MB") and exhausted(limited).startswith("2.0 kB more")
+    assert exhausted(limited).endswith("5.6 GiB by this program, which may take 2.9 MiB") and exhausted(limited).startswith("2.0 KiB more")
     assert exhausted(MemoryError("Unable to allocate 3 TiB.")) == "Unable to allocate 3 TiB"
     assert exhausted(MemoryError()) == "no more is to be had"
 

@@ -150,6 +150,8 @@ def test_notes_about_sizes() -> None:
     (note,) = report.notes
     assert note.startswith("the images differ in size, the smallest height is 30, the smallest width 44: training takes crops of one size")
     assert "30x50 (2), 40x44 (1)" in str(report)
+    several = arrays(odd[:30], *(odd[:, :width] for width in (44, 45, 46, 47)), odd[:30], classes=2)
+    assert ", sizes 30x50 (2), 40x44 (1), 40x45 (1) and 2 more\n" in str(check(several))
 
 
 def test_one_of_a_kind_is_said_in_the_singular() -> None:

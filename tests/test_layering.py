@@ -12,21 +12,22 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "minidcnn"
 
 # room -> what it may know. A room is a module or folder directly under minidcnn/; those of FLOOR_3 share the third floor.
-BELOW_3 = {"window", "backend"}
+BELOW_3 = {"window", "words", "backend"}
 FLOOR_3 = {"recording", "operators", "tensor", "autograd", "probe", "gradcheck"}
 BELOW_5 = BELOW_3 | FLOOR_3 | {"functional"}
 BELOW_7 = BELOW_5 | {"nn", "optim", "models", "data"}
 KNOWS: dict[str, set[str]] = {
     "window": set(),
+    "words": set(),
     "testing": {"window"},  # what property tests draw; nothing else knows it
-    "backend": {"window"},
+    "backend": {"window", "words"},
     **dict.fromkeys(FLOOR_3, BELOW_3 | FLOOR_3),
     "functional": BELOW_3 | FLOOR_3,
     "study": BELOW_5,  # what docs/math computes with; nothing else knows it
     "nn": BELOW_5,
     "optim": BELOW_5,
     "models": BELOW_5 | {"nn"},
-    "data": {"window"},
+    "data": {"window", "words"},
     "interop": BELOW_7,
     "segmentation": BELOW_7 | {"interop"},  # the trainer writes checkpoints
     "bench": BELOW_7,

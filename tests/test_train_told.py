@@ -13,10 +13,10 @@ import training
 
 import minidcnn
 from minidcnn.data import Arrays
-from minidcnn.data.sample import counted
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import command, train
 from minidcnn.segmentation.interrupt import Stopped
+from minidcnn.words import counted
 
 
 def test_the_table_of_classes() -> None:

@@ -6,6 +6,8 @@ import importlib
 import re
 from typing import Any
 
+from ..words import size
+
 
 def exhausted(error: MemoryError) -> str:
     """What `error` says, fit to stand in brackets: of a GPU with what is in use there, else as NumPy says it.
@@ -26,14 +28,6 @@ def exhausted(error: MemoryError) -> str:
         return text
     text += f", where {size(total - free)} of {size(total)} are in use, {size(own)} by this program"
     return text + (f", which may take {size(_number(limit))}" if limit else "")
-
-
-def size(count: int) -> str:
-    """Bytes in the unit that makes them readable: 1500000 -> "1.5 MB"."""
-    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} bytes"
 
 
 def _number(match: re.Match[str]) -> int:

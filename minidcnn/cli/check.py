@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from ..words import counted, some
 from .common import data_arguments, open_data
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def look_at_parts(args: argparse.Namespace, data: Dataset, report: Report) -> Re
     """
     from ..data import DataError, FileDataset
     from ..data.report import no_pixel
-    from ..data.sample import counted
-    from ..nn.state import some
 
     assert isinstance(data, FileDataset)  # as all are whose split is called all
     present = {entry.mask: classes for entry, classes in zip(data.entries, report.present, strict=True)}

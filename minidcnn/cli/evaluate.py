@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..words import counted, some
 from .common import data_arguments, new_files, open_checkpoint, open_data, run_arguments, tile_of, warn
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     from ..data import DataError
     from ..data.files import split_name
-    from ..data.sample import counted
     from ..nn import constant_weights
-    from ..nn.state import some
     from ..segmentation.boundary import BoundaryF1
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
@@ -70,9 +69,7 @@ def run(args: argparse.Namespace) -> int:
     for problem in (*data.problems, *data.unused):
         warn(problem)
     if len(data.classes) != len(classes):
-        ours, theirs = (
-            f"{len(names)} classes ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})" for names in (classes, data.classes)
-        )
+        ours, theirs = (f"{len(names)} classes ({some(names, 6)})" for names in (classes, data.classes))
         raise DataError(f"{args.checkpoint} knows {ours}, but {data.name} has {theirs}")
     if list(data.classes) != classes:
         warn(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..backend import exhausted
+from ..words import some
 from .common import fail, new_files, open_checkpoint, output_arguments, run_arguments, tile_of, warn
 
 if TYPE_CHECKING:
@@ -123,4 +124,4 @@ def shares(counts: Any, classes: list[str]) -> str:
     """ "background 71.2 %, cell 28.8 %": the classes that occur, the most frequent first, of many the first six."""
     order = sorted(range(len(classes)), key=lambda k: -counts[k])
     present = [f"{classes[k]} {100 * counts[k] / counts.sum():.1f} %" for k in order if counts[k]]
-    return ", ".join(present[:6]) + (f" and {len(present) - 6} more" if len(present) > 6 else "")
+    return some(present, 6)

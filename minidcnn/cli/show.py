@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..words import counted
 from .common import data_arguments, new_files, open_data, output_arguments, positive, warn
 
 
@@ -26,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data import DataError
-    from ..data.sample import counted, validate
+    from ..data.sample import validate
     from ..segmentation.gallery import samples
 
     data = open_data(args, args.split or "train", strict=False)

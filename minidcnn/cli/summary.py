@@ -15,6 +15,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..words import option_name
 from .common import positive
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ def build(args: argparse.Namespace) -> Module:
     from ..nn import init
 
     given = dict(option(text) for text in args.options)
-    given |= {name: value for name in ("in_channels", "classes") if (value := getattr(args, name)) is not None}
+    as_options = {name: value for name in ("in_channels", "classes") if (value := getattr(args, name)) is not None}
+    given |= as_options
     name = args.network.lower().replace("-", "_")
     kind: Any = models.MODELS.get(name)
     if kind is None and name in CLASSIFIERS:
@@ -71,9 +73,9 @@ def build(args: argparse.Namespace) -> Module:
             )
         checkpoint = load_checkpoint(Path(args.network))
         if given:
-            raise ValueError(
-                f"{args.network} is a checkpoint, whose network is what it is: leave {next(iter(given)).replace('_', '-')} out"
-            )
+            first = next(iter(given))
+            first = option_name(first) if first in as_options else first
+            raise ValueError(f"{args.network} is a checkpoint, whose network is what it is: leave {first} out")
         with init.skipped():
             return models.create_model(checkpoint.model, **checkpoint.config)
     takes = inspect.signature(kind.__init__).parameters

@@ -8,8 +8,9 @@ from typing import overload
 
 import numpy as np
 
+from ..words import counted
 from .palette import default_palette
-from .sample import IGNORE, Array, DataError, Sample, Value, counted, validate
+from .sample import IGNORE, Array, DataError, Sample, Value, validate
 
 
 class Dataset(ABC):

@@ -11,11 +11,12 @@ from unicodedata import normalize
 
 import numpy as np
 
+from ..words import counted
 from .dataset import Dataset
 from .images import Source, in_sub_folders, list_images, natural_channels, natural_key, pages, read_image
 from .labels import LabelTable
 from .palette import default_palette
-from .sample import Array, DataError, Sample, counted, random_generator, size_text
+from .sample import Array, DataError, Sample, random_generator, size_text
 from .written import option_text
 
 _BETWEEN = "_-. "  # the name of an image and what its mask has beside it

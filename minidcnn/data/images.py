@@ -13,8 +13,9 @@ from threading import Lock
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from ..words import counted
 from .pillow import keep_byte_order, lost, signed
-from .sample import Array, DataError, counted
+from .sample import Array, DataError
 
 SUFFIXES = frozenset(".png .jpg .jpeg .tif .tiff .bmp .gif .webp .ppm .pgm .pbm .pnm .npy".split())
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's conversion to "L"

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..words import some
 from .images import Source
 from .masks import RawMask, pack, read_raw, unpack
 from .sample import IGNORE, Array, DataError, Value
@@ -92,9 +93,8 @@ class LabelTable:
         return self.encode(read_raw(source, self.colour), source)
 
 
-def _some(values: Sequence[Value], most: int = 12) -> str:
-    shown = ", ".join(value_text(v) for v in values[:most])
-    return shown if len(values) <= most else f"{shown} ... ({len(values)} in all)"
+def _some(values: Sequence[Value]) -> str:
+    return some(map(value_text, values), 12)
 
 
 @dataclass

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..words import counted, some
 from .dataset import Dataset
-from .sample import Array, DataError, counted, size_text, validate
+from .sample import Array, DataError, size_text, validate
 from .statistics import LabelCounts
 from .written import value_text
 
@@ -115,11 +116,11 @@ def check(dataset: Dataset) -> Report:
         errors.append(f"{dataset.name} is empty")
     twice = [name for name, count in names.items() if count > 1]
     if twice:
-        warnings.append(f"{_some(twice)}: several samples have one name, so that their predictions would overwrite each other")
+        warnings.append(f"{some(twice, 3)}: several samples have one name, so that their predictions would overwrite each other")
     if constant:
-        warnings.append(f"{_some(constant)}: the image is one colour throughout")
+        warnings.append(f"{some(constant, 3)}: the image is one colour throughout")
     if unlabelled:
-        warnings.append(f"{_some(unlabelled)}: every pixel is ignored")
+        warnings.append(f"{some(unlabelled, 3)}: every pixel is ignored")
     if read:
         warnings += _class_warnings(dataset, counts, single, example, read)
         if brightest > 1 or darkest < 0:
@@ -192,10 +193,5 @@ def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int],
 def _sizes_text(sizes: dict[tuple[int, int], int]) -> str:
     if len(sizes) == 1:
         return size_text(next(iter(sizes)))
-    most = sorted(sizes, key=lambda s: (-sizes[s], s))[:3]
-    others = f" and {len(sizes) - 3} others" if len(sizes) > 3 else ""
-    return ", ".join(f"{size_text(s)} ({sizes[s]})" for s in most) + others if sizes else "unknown"
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    most_first = sorted(sizes, key=lambda s: (-sizes[s], s))
+    return some((f"{size_text(s)} ({sizes[s]})" for s in most_first), 3) or "unknown"

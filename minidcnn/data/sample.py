@@ -77,11 +77,6 @@ def validate(sample: Sample) -> None:
         raise DataError(f"{sample.name}: the mask is {size_text(mask.shape)} but its weight map {size_text(weight.shape)}")
 
 
-def counted(number: int, word: str) -> str:
-    """(1, "class") -> "1 class", (2, "class") -> "2 classes"."""
-    return f"{number} {word}" + ("" if number == 1 else "es" if word.endswith("s") else "s")
-
-
 def size_text(size: tuple[int, ...]) -> str:
     """(360, 480) -> "360x480": height first, everywhere."""
     return "x".join(map(str, size))

@@ -7,6 +7,7 @@ import shlex
 from argparse import ArgumentTypeError
 from typing import Any
 
+from ..words import option_name
 from .sample import Value
 
 _MOST = 65535  # of 16 bits; so that colours in six digits, 808080, are never taken for gray
@@ -26,7 +27,7 @@ def option_text(name: str, value: Any) -> str:
     """ "--values 0,128,255": the option called `name` with its value, to be copied."""
     text = argument_text(value)
     between = "=" if text.startswith("-") else " "  # what begins with - would be an option itself
-    return f"--{name.replace('_', '-')}{between}{shell_text(text)}"
+    return f"{option_name(name)}{between}{shell_text(text)}"
 
 
 def shell_text(text: str) -> str:

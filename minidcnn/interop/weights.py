@@ -32,7 +32,7 @@ from ..models.alexnet import AlexNet, CaffeNet
 from ..models.classifier import Classifier
 from ..models.vgg import STAGES, VGG11, VGG13, VGG16, VGG19
 from ..nn import Module, init
-from ..nn.state import some
+from ..words import counted, some
 from .atomic import replacing, write_tensors
 
 _DTYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}  # of safetensors, real and known to NumPy
@@ -62,7 +62,7 @@ class Loaded:
         return not (self.missing or self.unexpected or self.different)
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded"]
+        parts = [f"{counted(len(self.loaded), 'tensor')} loaded"]
         if self.missing:
             parts.append(f"{len(self.missing)} missing in the file: {some(self.missing)}")
         if self.unexpected:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..backend import Array, is_cupy, to_backend
 from ..tensor import Tensor
+from ..words import counted, some
 
 if TYPE_CHECKING:
     from .module import Module
-
-SHOWN = 5  # keys of each kind that an error names
 
 
 class Incompatible(NamedTuple):
@@ -46,11 +45,11 @@ def load_state(module: Module, state: Mapping[str, Any], strict: bool) -> Incomp
     unexpected = [key for key in state if key not in known]
     complaints = []
     if strict and missing:
-        complaints.append(f"{count(missing, 'key')} missing: {some(missing)}")
+        complaints.append(f"{counted(len(missing), 'key')} missing: {some(missing)}")
     if strict and unexpected:
-        complaints.append(f"{count(unexpected, 'key')} unexpected: {some(unexpected)}")
+        complaints.append(f"{counted(len(unexpected), 'key')} unexpected: {some(unexpected)}")
     if wrong:
-        complaints.append(f"{count(wrong, 'shape')} differ{'s' if len(wrong) == 1 else ''}: {some(wrong)}")
+        complaints.append(f"{counted(len(wrong), 'shape')} differ{'s' if len(wrong) == 1 else ''}: {some(wrong)}")
     if complaints:
         hint = "; pass strict=False to load what fits by name" if strict and not wrong else ""
         raise ValueError(f"load_state_dict: the state does not fit {name}: {'; '.join(complaints)}{hint}")
@@ -71,14 +70,3 @@ def _array(key: str, value: Any) -> Array:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"load_state_dict: {key} holds {array.dtype} values instead of numbers")
     return array
-
-
-def count(items: list[str], noun: str) -> str:
-    """How many there are of a thing, in words."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
-
-
-def some(items: Iterable[str]) -> str:
-    """The first of them, and how many there are more."""
-    items = list(map(str, items))
-    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

@@ -15,6 +15,7 @@ from ..backend import kernels, random_state, set_random_state, use_kernels
 from ..recording import enable_grad
 from ..tensor import Tensor
 from ..window import integer, integers, listed
+from ..words import size
 from .module import Module, evaluating
 from .receptive import Field, Fields
 from .shapes import ShapeKernels
@@ -61,8 +62,8 @@ class Summary:
         rule = "-" * max(map(len, table))
         shapes = ", ".join(_shape(s) for s in self.input_shapes)
         totals = (
-            f"parameters {self.parameters:,} ({self.trainable:,} trainable, {_size(self.parameter_bytes)}), multiply-adds "
-            f"{_count(self.multiply_adds)}, outputs {_size(self.output_bytes)}, kept for backward {_size(self.backward_bytes)}"
+            f"parameters {self.parameters:,} ({self.trainable:,} trainable, {size(self.parameter_bytes)}), multiply-adds "
+            f"{_count(self.multiply_adds)}, outputs {size(self.output_bytes)}, kept for backward {size(self.backward_bytes)}"
         )
         return "\n".join(line.rstrip() for line in (f"{self.name} on {shapes}", rule, table[0], rule, *table[1:], rule, totals))
 
@@ -203,10 +204,3 @@ def _count(n: int) -> str:
         if n >= factor:
             return f"{n / factor:.2f} {unit}"
     return str(n)
-
-
-def _size(n: int) -> str:
-    for factor, unit in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if n >= factor:
-            return f"{n / factor:.1f} {unit}"
-    return f"{n} bytes"

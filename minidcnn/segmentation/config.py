@@ -10,6 +10,7 @@ from typing import Any
 from ..backend import PRECISIONS
 from ..data import DATASETS, Value
 from ..data.options import OPTIONS, accepted, taken
+from ..words import option_name
 
 AUGMENTATIONS = ("mirror", "turns", "scale", "rotate", "elastic", "colour")
 CLASS_WEIGHTS = ("none", "median", "published")
@@ -76,10 +77,10 @@ class TrainConfig:
                 raise ValueError(f"--crop must be a size of at least 1, or HEIGHTxWIDTH, got {self.crop}")
         for name in ("epochs", "batch_size", "repeat"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{_option(name)} must be at least 1, got {getattr(self, name)}")
+                raise ValueError(f"{option_name(name)} must be at least 1, got {getattr(self, name)}")
         for name in ("limit", "warmup", "seed", "prefetch", "border_weight", "weight_decay", "momentum", "clip"):
             if not getattr(self, name) >= 0:
-                raise ValueError(f"{_option(name)} must not be negative, got {getattr(self, name)}")
+                raise ValueError(f"{option_name(name)} must not be negative, got {getattr(self, name)}")
         if not 0 < self.lr < float("inf"):
             raise ValueError(f"--lr must be a positive number, got {self.lr}")
         if not 0 < self.val_fraction < 1:
@@ -93,7 +94,7 @@ class TrainConfig:
             ("precision", PRECISIONS),
         ):
             if getattr(self, name) not in known:
-                raise ValueError(f"{_option(name)} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{option_name(name)} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         unknown = [name for name in self.augment if name not in AUGMENTATIONS]
         if unknown:
             raise ValueError(f"--augment knows {', '.join(AUGMENTATIONS)}, got {unknown[0]!r}")
@@ -130,10 +131,6 @@ class TrainConfig:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 DATA_DEFAULTS: dict[str, dict[str, Any]] = {

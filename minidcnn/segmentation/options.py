@@ -11,6 +11,7 @@ from ..backend import PRECISIONS
 from ..data import DATASETS
 from ..data.options import OPTIONS, accepted, add_data_options, with_hint
 from ..data.written import argument_text, image_size
+from ..words import option_name
 from . import config as c
 from .config import TrainConfig, defaults
 from .runs import RunFolder
@@ -69,7 +70,7 @@ def resumed(folder: RunFolder, given: Mapping[str, Any], own: Sequence[str]) -> 
         before = config.network_options.get(name) if name in own else getattr(config, name)
         if name not in CHANGEABLE and value != before and not (name in FOUND_OUT and before is None):
             raise ValueError(
-                f"--{name.replace('_', '-')} is {_text(value, name)} now, but the run in {folder} was started {_with(before, name)}: leave it out "
+                f"{option_name(name)} is {_text(value, name)} now, but the run in {folder} was started {_with(before, name)}: leave it out "
                 f"to resume, or start a new run with another --out"
             )
     return replace(config, **{name: value for name, value in given.items() if name in CHANGEABLE + FOUND_OUT})

@@ -31,10 +31,10 @@ from ..data import (
     check,
     open_dataset,
 )
-from ..data.sample import counted, size_text
+from ..data.sample import size_text
 from ..data.transforms.geometry import pad_sample
-from ..nn.state import some
 from ..optim import lr_scheduler
+from ..words import counted, some
 from .config import TrainConfig
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..data import Dataset
-from ..data.sample import counted
 from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 from ..interop.weights import Loaded, WeightsError, load_weights
-from ..nn.state import some
+from ..words import counted, some
 from .state import sample_names
 
 if TYPE_CHECKING:

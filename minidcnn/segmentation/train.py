@@ -12,9 +12,9 @@ import numpy as np
 from .. import optim
 from ..backend import HALF, Array, backend, image_dtype, kernels, random_state, set_random_state
 from ..data import Batch, Dataset, Loader, channel_statistics
-from ..data.sample import counted
 from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, load_weights, model_of, save_checkpoint
 from ..tensor import Tensor
+from ..words import counted
 from . import prepare
 from .config import TrainConfig
 from .diagnose import TrainingError, diverged, first_gradient_not_finite, first_not_finite

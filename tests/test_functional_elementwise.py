@@ -181,6 +181,14 @@ def test_limits_belong_to_the_interval_of_clamp() -> None:
 def test_absolute_values_and_signs_at_zero() -> None:
     agree(lambda F, x: F.abs(x), np.array([-1.0, 0.0, 2.0]))
     agree(lambda F, x: F.sign(x), np.array([-1.0, 0.0, -0.0, 2.0]), order=0)
+    agree(lambda F, x: F.sign(x), np.array([True, False]))
+
+
+def test_booleans_are_numbers_where_a_number_stands_beside_them() -> None:
+    x = Tensor([True, False])
+    for y, expected, dtype in ((x**2, [1, 0], np.int64), (x**0.5, [1, 0], np.float32), (2**x, [2, 1], np.int64)):
+        assert y.numpy().tolist() == expected and y.dtype == dtype
+    assert F.clamp(x, max=0).numpy().tolist() == [False, False]
 
 
 @pytest.mark.parametrize("exponent", [0, 1, 2, 3, 0.0, 2.0, 3.5])
@@ -314,6 +322,10 @@ def test_results_never_share_memory_with_what_they_are_made_of() -> None:
         (lambda: F.clamp(Tensor([1.0]), 0, [2]), TypeError, "clamp: limits must be numbers, got list"),
         (lambda: -Tensor([True]), TypeError, "neg: a boolean has no negative; use x == False to invert it, or cast it with"),
         (lambda: operator.sub(Tensor([True]), Tensor([True])), TypeError, "sub: booleans have no difference; compare them with !="),
+        (lambda: Tensor([True]) ** Tensor([True]), TypeError, "pow: booleans have no power; cast them with"),
+        (lambda: True ** Tensor([True]), TypeError, "pow: booleans have no power"),
+        (lambda: F.clamp(Tensor([True]), 2, 5), ValueError, "the number 2 does not fit a tensor of bool, 0 to 1; cast the tensor with"),
+        (lambda: F.clamp(Tensor([True]), min=-1), ValueError, "the number -1 does not fit a tensor of bool, 0 to 1"),
         (lambda: Tensor([1.0]) + "1", TypeError, "Tensor: data must be real numbers .* got str of dtype <U1"),
         (lambda: Tensor([1.0]) * None, TypeError, "Tensor: data must be real numbers .* got NoneType of dtype object"),
     ],

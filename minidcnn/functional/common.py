@@ -45,10 +45,11 @@ def as_tensor(value: Operand, like: Tensor | None = None) -> Tensor:
 
 
 def fitting(number: Any, dtype: Any) -> Any:
-    """`number` itself. ValueError if an integer dtype cannot hold it."""
-    if dtype.kind in "iu" and not np.iinfo(dtype).min <= number <= np.iinfo(dtype).max:
-        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
-        raise ValueError(f"the number {number} does not fit a tensor of {dtype}, {low} to {high}; cast the tensor with .astype()")
+    """`number` itself. ValueError if an integer dtype, or that of booleans, cannot hold it."""
+    if dtype.kind in "biu":
+        low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        if not low <= number <= high:
+            raise ValueError(f"the number {number} does not fit a tensor of {dtype}, {low} to {high}; cast the tensor with .astype()")
     return number
 
 

@@ -282,10 +282,13 @@ def neg(x: Operand) -> Tensor:
 
 
 def pow(a: Operand, b: Operand) -> Tensor:
-    """a ** b, broadcast."""
+    """a ** b, broadcast. TypeError for two booleans, which have no power."""
     if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f":
         return Power(float(b))(a)
-    return PowerOf()(*operands("pow", a, b))
+    a, b = operands("pow", a, b)
+    if a.dtype.kind == "b":
+        raise TypeError("pow: booleans have no power; cast them with .astype()")
+    return PowerOf()(a, b)
 
 
 @of_tensor
@@ -326,9 +329,9 @@ def abs(x: Tensor) -> Tensor:
 
 @of_tensor
 def sign(x: Tensor) -> Tensor:
-    """-1, 0 or 1; its derivative is 0."""
+    """-1, 0 or 1; its derivative is 0. A boolean is its own sign."""
     kernels = kernels_of(x._array)
-    return Tensor.wrap(kernels.map(kernels.xp.sign, x._array))
+    return Tensor.wrap(kernels.map(kernels.xp.abs if x.dtype.kind == "b" else kernels.xp.sign, x._array))
 
 
 @of_tensor

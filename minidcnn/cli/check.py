@@ -18,7 +18,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from ..words import counted, some
 from .common import data_arguments, open_data
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def look_at_parts(args: argparse.Namespace, data: Dataset, report: Report) -> Re
     not start, and which classes a part lacks.
     """
     from ..data import DataError, FileDataset
-    from ..data.report import no_pixel
+    from ..data.report import all_ignored, no_pixel, no_pixel_held_out
 
     assert isinstance(data, FileDataset)  # as all are whose split is called all
     present = {entry.mask: classes for entry, classes in zip(data.entries, report.present, strict=True)}
@@ -68,9 +67,7 @@ def look_at_parts(args: argparse.Namespace, data: Dataset, report: Report) -> Re
         assert isinstance(part, FileDataset)
         held = _union(present[entry.mask] for entry in part.entries)
         if not held:
-            errors.append(
-                f"{part.name}: every pixel of {counted(len(part), 'image')} is ignored: label some, or divide the images otherwise"
-            )
+            errors.append(f"{part.name}: {all_ignored(len(part))}")
         parts.append((part.name, held))
     if errors:
         return replace(report, errors=tuple(dict.fromkeys(errors)))
@@ -79,11 +76,7 @@ def look_at_parts(args: argparse.Namespace, data: Dataset, report: Report) -> Re
     if absent := [data.classes[k] for k in sorted(_union(report.present) - learned)]:
         warnings.append(f"{train}: {no_pixel(absent)}")
     if unmeasured := [data.classes[k] for k in sorted(learned - measured)]:
-        way_out = ", in folders train/ and val/" if args.data == "folder" else ""
-        warnings.append(
-            f"{val}: no pixel is {some(unmeasured)}: the scores, by which the best epoch is chosen, cannot tell how well it is found; hold out images "
-            f"that have it{way_out}"
-        )
+        warnings.append(f"{val}: {no_pixel_held_out(unmeasured, args.data)}")
     return replace(report, warnings=tuple(warnings))
 
 

@@ -164,6 +164,20 @@ def no_pixel(absent: Sequence[str]) -> str:
     return f"no pixel is {' or '.join(absent)}: from these images nothing can be learned about it, nor its IoU be measured"
 
 
+def no_pixel_held_out(absent: Sequence[str], data: str) -> str:
+    """What it means that the images held out don't have these classes, which those to train on have. data: the data set's name."""
+    way_out = ", in folders train/ and val/" if data == "folder" else ""
+    return (
+        f"no pixel is {some(absent)}: the scores, by which the best epoch is chosen, cannot tell how well it is found; "
+        f"hold out images that have it{way_out}"
+    )
+
+
+def all_ignored(images: int) -> str:
+    """What to do about a part of a data set, so many images, none of which has a label."""
+    return f"every pixel of {counted(images, 'image')} is ignored: label some, or divide the images otherwise"
+
+
 def _class_warnings(dataset: Dataset, counts: LabelCounts, single: Counter[int], example: dict[int, str], read: int) -> list[str]:
     warnings = []
     labelled = int(counts.pixels.sum())

@@ -31,6 +31,7 @@ from ..data import (
     check,
     open_dataset,
 )
+from ..data.report import all_ignored, no_pixel_held_out
 from ..data.sample import size_text
 from ..data.transforms.geometry import pad_sample
 from ..optim import lr_scheduler
@@ -67,9 +68,7 @@ def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmente
         raise DataError(errors[0] + others)
     for report in reports:
         if not report.counts.pixels.any():  # no step could be judged, or no epoch
-            raise DataError(
-                f"{report.name}: every pixel of {counted(report.images, 'image')} is ignored: label some, or divide the images otherwise"
-            )
+            raise DataError(f"{report.name}: {all_ignored(report.images)}")
     batch, sizes = min(config.batch_size, len(train)), sorted(reports[0].sizes)
     if config.crop is None and batch > 1:
         way_out = f"cannot share batches of {batch}: crop them to one size (--crop), or use --batch-size 1"
@@ -81,11 +80,7 @@ def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmente
         warn(f"{train.name}: {warning}")
     learned, measured = (report.counts.pixels > 0 for report in reports)
     if unmeasured := [name for name, missing in zip(train.classes, learned & ~measured, strict=True) if missing]:
-        way_out = ", in folders train/ and val/" if config.data == "folder" else ""
-        warn(
-            f"{val.name}: no pixel is {some(unmeasured)}: the scores, by which the best epoch is chosen, cannot tell how well it is found; "
-            f"hold out images that have it{way_out}"
-        )
+        warn(f"{val.name}: {no_pixel_held_out(unmeasured, config.data)}")
     return reports[0].counts
 
 

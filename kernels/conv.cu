@@ -162,7 +162,7 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
 }
 
 // y (N, OH, OW, O), w (O, KH, KW, C/G), bias (C,) or null -> x (N, H, W, C).
-extern "C" __global__ void __launch_bounds__(256, ASYNC ? ProductOf<Gradients, PhaseWeights>::BLOCKS : 1 + SMALL)
+extern "C" __global__ void __launch_bounds__(256, ASYNC ? ProductOf<Gradients, PhaseWeights>::BLOCKS : 1 + FEW_REGISTERS)
 conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Sum* __restrict__ bias, Real* __restrict__ x, int channels,
                 GROUP_PARAMETERS, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;

@@ -35,7 +35,7 @@ struct Strided {  // element (row, k) at row * row_pitch + k * k_pitch
 
 // a (outer, inner, M, K), b (outer, inner, K, N), each at its four strides -> c (outer, inner, M, N) without gaps, or, where sums is not null,
 // sums (parts, outer, inner, M, N): part p over p share <= k < (p + 1) share.
-extern "C" __global__ void __launch_bounds__(256, WGMMA ? ProductOf<Strided<A_ALONG_K>, Strided<B_ALONG_K>>::BLOCKS : 1 + SMALL)
+extern "C" __global__ void __launch_bounds__(256, WGMMA ? ProductOf<Strided<A_ALONG_K>, Strided<B_ALONG_K>>::BLOCKS : 1 + FEW_REGISTERS)
 gemm(const Real* __restrict__ a, const Real* __restrict__ b, Real* __restrict__ c, Sum* __restrict__ sums, int rows, int columns, int depth,
      int share, int inner, int parts, int a_outer, int a_inner, int a_row, int a_k, int b_outer, int b_inner, int b_k, int b_column) {
     const int down = divide_up(rows, BM), across = divide_up(columns, BN);

@@ -15,15 +15,20 @@ from minidcnn.backend.cuda.launcher import NUMBERS
 from minidcnn.backend.cuda.source import folder, source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
+Defines = tuple[tuple[str, str], ...]
 QUICK = ("sm_75", "sm_80", "sm_90a", "sm_120")  # in the usual run; the others in the exhaustive one
+LARGE, TALL, SQUARE = (("SMALL", "0"),), (("SMALL", "1"), ("TALL", "1")), (("SMALL", "1"),)  # 128 x 128, 128 x 64 and 64 x 64 results
 VARIANTS = {
     "conv.cu": (
-        *((("SMALL", s), ("ASYNC", a)) for s in "01" for a in "01"),
-        *((("SMALL", s), ("ASYNC", a), ("GROUPED", "1")) for s, a in ("01", "00", "11")),
+        *((*shape, ("ASYNC", a)) for shape in (LARGE, TALL, SQUARE) for a in "01"),
+        *((*shape, ("ASYNC", a), ("GROUPED", "1")) for shape, a in ((LARGE, "1"), (LARGE, "0"), (TALL, "1"), (SQUARE, "1"))),
     ),
-    "gemm.cu": tuple(
-        (("SMALL", s), ("ASYNC", c), ("A_ALONG_K", a), ("B_ALONG_K", b))
-        for s, c, a, b in [(s, "1", a, b) for s in "01" for a in "01" for b in "01"] + [("0", "0", "0", "1"), ("1", "0", "1", "0")]
+    "gemm.cu": (
+        *((*shape, ("ASYNC", "1"), ("A_ALONG_K", a), ("B_ALONG_K", b)) for shape in (LARGE, TALL, SQUARE) for a in "01" for b in "01"),
+        *(
+            (*shape, ("ASYNC", "0"), ("A_ALONG_K", a), ("B_ALONG_K", b))
+            for shape, a, b in ((LARGE, "0", "1"), (TALL, "0", "1"), (SQUARE, "1", "0"))
+        ),
     ),
     "norm.cu": ((("WIDE", "0"),), (("WIDE", "1"),)),
     "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),), (("TAP", "unsigned int"),)),
@@ -68,7 +73,7 @@ def files() -> list[str]:
 
 def variants(name: str, arch: str, dtype: str) -> list[tuple[tuple[str, str], ...]]:
     """The definitions with which the launcher has a file compiled: no large tiles for float64, asynchronous copies and tensor cores from sm_80 on."""
-    absent = {("SMALL", "0")} if dtype == "float64" else set()
+    absent = {("SMALL", "0"), ("TALL", "1")} if dtype == "float64" else set()
     absent |= {("ASYNC", "1")} if arch == "sm_75" else set()
     more = (("TENSOR", "3"),) if dtype == "float16" and arch != "sm_75" and name in ("conv.cu", "gemm.cu") else ()
     return [(*defines, *more) for defines in VARIANTS.get(name, ((),)) if not absent.intersection(defines)]
@@ -110,7 +115,7 @@ def by_kernel(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
-@pytest.mark.parametrize("small", ["0", "1"])
+@pytest.mark.parametrize("shape", [LARGE, TALL, SQUARE])
 @pytest.mark.parametrize(
     ("tensor", "dtype", "instruction"),
     [
@@ -119,18 +124,18 @@ def by_kernel(text: str) -> dict[str, str]:
         ("3", "float16", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
     ],
 )
-def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, instruction: str, small: str, arch: str) -> None:
-    defines = ("TENSOR", tensor), ("SMALL", small), ("REAL", NUMBERS[dtype][0])
+def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, instruction: str, shape: Defines, arch: str) -> None:
+    defines = *shape, ("TENSOR", tensor), ("REAL", NUMBERS[dtype][0])
     for fetch in "01" if dtype == "float32" else "":  # of float16 there is nothing else, and it was checked above
-        for grouped in "01" if small == "0" else "0":  # large tiles have the fewest registers left
-            check_spills("conv.cu", arch, dtype, *defines[:2], ("ASYNC", fetch), ("GROUPED", grouped))
+        for grouped in "01" if shape == LARGE else "0":  # large tiles have the fewest registers left
+            check_spills("conv.cu", arch, dtype, *defines[:-1], ("ASYNC", fetch), ("GROUPED", grouped))
     kernels = by_kernel(ptx("conv.cu", arch, *defines))
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         assert instruction in kernels[name]
     assert "mma.sync" not in kernels["sum_parts"]
     assert "mma.sync" not in ptx("conv.cu", arch)
     for variant in VARIANTS["gemm.cu"]:
-        if {("SMALL", small), ("ASYNC", "1")} <= set(variant) and dtype == "float32":
+        if variant[: len(shape) + 1] == (*shape, ("ASYNC", "1")) and dtype == "float32":
             check_spills("gemm.cu", arch, dtype, *variant, ("TENSOR", tensor))
     assert instruction in ptx("gemm.cu", arch, *defines)
 

@@ -86,14 +86,20 @@ def test_runs_of_16_bytes(case: Conv, kind: tuple[str, str], layout: str, how: d
 
 
 @pytest.mark.parametrize("late", [True, False])
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
-def test_large_tiles_in_many_steps(precision: str, late: bool) -> None:
-    """Tiles of 128, more than one each way, a ring of stages that is filled several times, and a weight gradient in parts."""
-    kernels = simulated(order=2, late_copies=late, precision=precision)
-    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16').index(precision)}"))
-    seen = fetched(kernels)
-    all_three(kernels, Conv(Window((3, 2), padding=(1, 1)), (11, 27), 1, 20, 132, 1), np.float32, "channels-last", 0)
-    assert seen == {f"ASYNC={int(kernels.launcher.capability >= AMPERE)}"}
+@pytest.mark.parametrize(("down", "across"), [(128, 128), (128, 64)])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float16"])
+def test_large_tiles_in_many_steps(precision: str, down: int, across: int, late: bool) -> None:
+    """More than one tile each way, a ring of stages that is filled several times, and a weight gradient in parts; copied at once or number by number."""
+    dtype = np.dtype(np.float16 if precision == "float16" else np.float32)
+    shape = ("SMALL=0",) if across == 128 else ("SMALL=1", "TALL=1")
+    for outputs in (136, 133):
+        kernels = simulated(order=2, late_copies=late, precision=precision)
+        tensor = kernels.tensor(np.empty(0, dtype))
+        kernels.tile = lambda *_, tensor=tensor: ((down, across), (*shape, f"TENSOR={tensor}"))
+        seen = fetched(kernels)
+        all_three(kernels, Conv(Window((3, 2), padding=(1, 1)), (11, 17), 1, 24, outputs, 1), dtype, "channels-last", 0)
+        copied = f"ASYNC={int(kernels.launcher.capability >= AMPERE)}"
+        assert seen == ({copied} if outputs == 136 else {copied, "ASYNC=0"})
 
 
 @pytest.mark.parametrize(("channels", "outputs"), [(3, 8), (8, 3), (6, 8)])
@@ -297,7 +303,7 @@ def test_more_phases_of_a_stride_than_a_grid_has_room_for(monkeypatch: pytest.Mo
 def test_groups_of_many_channels_in_large_tiles(precision: str, late: bool) -> None:
     """Tiles of 128, more than one of each group in every direction; on a device with wgmma, by that."""
     kernels = simulated(order=2, late_copies=late, precision=precision)
-    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16', 'float16').index(precision)}"))
+    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16', 'float16').index(precision)}"))
     used = launched(kernels)
     dtype = np.dtype(np.float16 if precision == "float16" else np.float32)
     all_three(kernels, Conv(Window((2, 1)), (7, 27), 1, 2 * 72, 2 * 136, 2), dtype, "channels-last", 0)

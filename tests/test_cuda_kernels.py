@@ -174,7 +174,7 @@ def test_results_larger_than_a_tile(rng: np.random.Generator, dtype: Any) -> Non
     for large in (False, True):
         kernels = simulated(order=2)
         if large:
-            kernels.tile = lambda *_: (128, ("SMALL=0", "TENSOR=0"))  # type: ignore[method-assign]
+            kernels.tile = lambda *_: ((128, 128), ("SMALL=0", "TENSOR=0"))  # type: ignore[method-assign]
         same(kernels.conv2d(x, w, None, window, (30, 34)), REFERENCE.conv2d(x, w, None, window, (30, 34)))
         same(kernels.conv_transpose2d(y, w, None, window, (30, 34)), REFERENCE.conv_transpose2d(y, w, None, window, (30, 34)))
         same(kernels.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
@@ -217,7 +217,7 @@ def test_tensor_core_results_larger_than_a_tile(rng: np.random.Generator, precis
     x, w = rng.integers(-3, 4, (1, 19, 14, 34)).astype(np.float32), rng.integers(-3, 4, (130, 19, 3, 3)).astype(np.float32)
     kernels = simulated(order=2, precision=precision)
     tensor = {"tf32": 1, "bf16": 2}[precision]
-    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={tensor}"))  # type: ignore[method-assign]
+    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={tensor}"))  # type: ignore[method-assign]
     same(kernels.conv2d(x, w, None, window, (14, 34)), REFERENCE.conv2d(x, w, None, window, (14, 34)))
 
 

@@ -140,22 +140,51 @@ def test_tensor_cores_round_the_factors(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("precision", ["float32", "tf32"])
 def test_products_of_large_tiles(rng: np.random.Generator, precision: str) -> None:
     kernels = simulated(order=2, precision=precision)
-    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={int(precision == 'tf32')}"))
+    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={int(precision == 'tf32')}"))
     a, b = rng.integers(-3, 4, (2, 130, 600)).astype(np.float32), rng.integers(-3, 4, (600, 131)).astype(np.float32)
     for left in (a, lay_out(a, "transposed")):
         for right in (b, lay_out(b, "transposed")):
             same(kernels.matmul(left, right), REFERENCE.matmul(left, right))
 
 
-def test_the_tile_by_the_work() -> None:
-    """Large tiles only where there are enough of them; float64 has small ones only."""
+LARGE, TALL, SQUARE = ((128, 128), ("SMALL=0",)), ((128, 64), ("SMALL=1", "TALL=1")), ((64, 64), ("SMALL=1",))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "times", "expected"),
+    [
+        (1 << 15, 128, 1, LARGE),
+        (1 << 15, 64, 1, TALL),  # few columns
+        (1 << 15, 8, 1, TALL),
+        (1024, 512, 1, SQUARE),  # few tiles
+        (1024, 1152, 1, TALL),  # twice as many
+        (512, 576, 32, LARGE),  # few tiles, but many parts of their sums
+        (128, 64, 200, TALL),
+        (64, 576, 200, SQUARE),  # half of each would be zeros
+        (65, 65, 132, LARGE),
+        (65, 65, 65, SQUARE),
+    ],
+)
+def test_the_tile_by_the_work(rows: int, columns: int, times: int, expected: tuple[tuple[int, int], tuple[str, ...]]) -> None:
+    """Large tiles only where there are enough of them; float64 has small ones only; wgmma takes the tiles of 128 rows."""
     kernels = CudaKernels(np, lambda **_: None, "bf16")
-    single, double = np.zeros(1, np.float32), np.zeros(1)
-    assert kernels.tile(4096, 4096, single, 1) == (128, ("SMALL=0", "TENSOR=2"))
-    assert kernels.tile(128, 128, single, 1) == (64, ("SMALL=1", "TENSOR=2"))
-    assert kernels.tile(128, 128, single, 500) == (128, ("SMALL=0", "TENSOR=2"))
-    assert kernels.tile(4096, 64, single, 500)[0] == 64
-    assert kernels.tile(4096, 4096, double, 1) == (64, ("SMALL=1", "TENSOR=0"))
+    kernels.launcher.capability = (9, 0)
+    size, shape = expected
+    for dtype, tensor in ((np.float32, "TENSOR=2"), (np.float16, "TENSOR=3"), (np.float64, "TENSOR=0")):
+        found = kernels.tile(rows, columns, np.zeros(1, dtype), times)
+        assert found == ((size, (*shape, tensor)) if dtype != np.float64 else ((64, 64), ("SMALL=1", tensor)))
+        copied = (*found[1], "ASYNC=1")
+        assert kernels.fastest(copied, along_k=False) == ((*copied, "WGMMA=1") if tensor == "TENSOR=3" and size[0] == 128 else copied)
+
+
+@pytest.mark.skipif(ON_DEVICE, reason="launches nothing")
+def test_parts_of_a_long_sum_count_for_the_tile() -> None:
+    """One tile of 128 x 128, or four of 64 x 64, are few; split into parts of a long k they are many, and larger ones ask for less."""
+    kernels, grids = simulated(), []
+    kernels.launcher.launch = lambda grid, block, file, kernel, *rest, defines, **named: grids.append((kernel, grid, defines[0]))
+    kernels.matmul(np.empty((128, 1 << 17), np.float32), np.empty((1 << 17, 128), np.float32))
+    kernels.matmul(np.empty((128, 1 << 10), np.float32), np.empty((1 << 10, 128), np.float32))
+    assert [launch for launch in grids if launch[0] == "gemm"] == [("gemm", (256,), "SMALL=0"), ("gemm", (16,), "SMALL=1")]
 
 
 def test_the_same_bits_in_every_order(rng: np.random.Generator) -> None:

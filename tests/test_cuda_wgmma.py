@@ -48,12 +48,8 @@ def hopper(precision: str = "float32", large: bool = True, **how: Any) -> tuple[
         launch(grid, block, file, kernel, *rest, defines=defines, **named)
 
     kernels.launcher.launch = spy
-    kernels.tile = lambda rows, columns, like, *_: (128 if large else 64, (f"SMALL={int(not large)}", f"TENSOR={kernels.tensor(like)}"))
-    if not large:
-        best = kernels.best
-        kernels.best = lambda size, defines, rows, columns, times, along_k: best(
-            size, defines, max(rows, 65), min(columns, 64), 1 << 10, along_k
-        )
+    size, shape = ((128, 128), ("SMALL=0",)) if large else ((128, 64), ("SMALL=1", "TALL=1"))
+    kernels.tile = lambda rows, columns, like, *_: (size, (*shape, f"TENSOR={kernels.tensor(like)}"))
     return kernels, seen
 
 
@@ -138,7 +134,7 @@ def on_wgmma(precision: str) -> Counting:
     """Simulated kernels with large tiles for whatever has whole runs, as `hopper` asks for them."""
     kernels = Counting.of(simulated(precision=precision, order=2))
     kernels.precision, kernels.launcher.capability = precision, HOPPER
-    kernels.tile = lambda rows, columns, like, *_: (128, ("SMALL=0", f"TENSOR={kernels.tensor(like)}"))  # type: ignore[method-assign]
+    kernels.tile = lambda rows, columns, like, *_: ((128, 128), ("SMALL=0", f"TENSOR={kernels.tensor(like)}"))  # type: ignore[method-assign]
     return kernels
 
 

@@ -188,8 +188,8 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     ),
     "copies: lines are read where they would lie without their exchange": (
         "copies",
-        "reinterpret_cast<const Group*>(at(row, k))",
-        "reinterpret_cast<const Group*>(data + row * BK + k)",
+        "return at(row, k) + step * BK;",
+        "return data + (row + step) * BK + k;",
     ),
     "copies: the stages of shared memory overlap": ("copies", "bs[STAGES][BN * BK]", "bs[STAGES][BN * BK - LINE]"),
     "the scale of another channel": ("affine", "v *= scale[channel]", "v *= scale[0]"),
@@ -203,7 +203,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "results beyond the last channel are written": ("forward", "if (m < positions && o < outputs) y", "if (m < positions) y"),
     "all parts of a weight gradient share one place": ("weight", "parts + (part * channels + first) * columns", "parts + first * columns"),
     "parts of a weight gradient overlap": ("weight", "min(begin + share, positions)", "min(begin + share + 1, positions)"),
-    "groups: the first one's images for all": ("groups", "x + group * inputs, inputs}, Matrix", "x, inputs}, Matrix"),
+    "groups: the first one's images for all": ("groups", "x, group * inputs, inputs}, Matrix", "x, 0, inputs}, Matrix"),
     "groups: the first one's weights for all": ("groups", "Matrix{w, first, depth}", "Matrix{w, 0, depth}"),
     "groups: all write into the first one": ("groups", "y[m * channels + first + o]", "y[m * channels + o]"),
     "groups: the first one's gradients for all": ("groups to gradients", "y + group * outputs, channels", "y, channels"),
@@ -212,8 +212,8 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "groups: counted as phases": ("groups to gradients", "phase = blockIdx.z - group * phases", "phase = blockIdx.z % g.sw"),
     "groups: a weight from the first one's images": (
         "groups of a weight",
-        "x + group * inputs, inputs}, blockIdx.y",
-        "x, inputs}, blockIdx.y",
+        "x, group * inputs, inputs}, blockIdx.y",
+        "x, 0, inputs}, blockIdx.y",
     ),
     "groups: a weight from the first one's gradients": ("groups of a weight", "MatrixTransposed{y + first,", "MatrixTransposed{y,"),
     "groups: all weights in the first one": ("groups of a weight", "(part * channels + first) * columns", "part * channels * columns"),
@@ -270,7 +270,7 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "rows and planes exchanged": ("gather", "y[e] = x[((int)blockIdx.x * p", "y[e] = x[((int)blockIdx.x * q"),
     "columns: the taps of one row for all": ("im2col", "int h = top + a * g.dh;\n            bool", "int h = top;\n            bool"),
     "columns: rows of taps that overlap": ("im2col", "cols[to + a * run]", "cols[to + a * g.c]"),
-    "fragments: rows 8 apart exchanged": ("tf32", "m + i * 16 + half * 8 + g", "m + i * 16 + (1 - half) * 8 + g"),
+    "fragments: rows 8 apart exchanged": ("tf32", "m + g, i * 16 + half * 8", "m + g, i * 16 + (1 - half) * 8"),
     "fragments: halves of k exchanged in one factor": ("tf32", "fb[2] = {y[w], y[w + 1]}", "fb[2] = {y[w + 1], y[w]}"),
     "fragments: registers in the order of memory": (
         "tf32",
@@ -279,13 +279,13 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     ),
     "fragments: lanes transposed": (
         "bf16",
-        "words(b, n + j * 8 + g, k + 4 * t, y)",
-        "words(b, n + j * 8 + t, k + 4 * (g % 4), y)",
+        "words(b, n + g, j * 8, k + 4 * t, y)",
+        "words(b, n + t, j * 8, k + 4 * (g % 4), y)",
     ),
     "fragments: one number twice in a pair": (
         "bf16",
-        "to_bf16(v[2 * w % 4], v[(2 * w + 1) % 4])",
-        "to_bf16(v[2 * w % 4], v[2 * w % 4])",
+        "to_bf16(v[0][2 * w % 4], v[0][(2 * w + 1) % 4])",
+        "to_bf16(v[0][2 * w % 4], v[0][2 * w % 4])",
     ),
     "results: columns of a pair exchanged": ("bf16", "j / 2 * 8 + j % 2 +", "j / 2 * 8 + 1 - j % 2 +"),
     "tensor cores: the first barrier is dropped": (

@@ -169,7 +169,7 @@ A, B = RNG.integers(-3, 4, (136, 104)).astype(np.float16), RNG.integers(-3, 4, (
 
 def product(kernels: Any, run: str) -> Array:
     """Four tiles, four steps: of float16 along k, of float16 along rows and columns, or of tf32."""
-    kernels.tile = lambda *_: (128, ("SMALL=0", f"TENSOR={1 if run == 'tf32' else 3}"))
+    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={1 if run == 'tf32' else 3}"))
     if run == "tf32":
         return kernels.matmul(A.astype(np.float32), np.asfortranarray(B.astype(np.float32)))  # type: ignore[no-any-return]
     return kernels.matmul(A, np.asfortranarray(B)) if run == "along" else kernels.matmul(np.asfortranarray(A), B)  # type: ignore[no-any-return]

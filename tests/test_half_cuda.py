@@ -110,7 +110,7 @@ def test_tiles_of_every_kind(capability: tuple[int, int], small: bool, channels:
     kernels.launcher.capability = capability
     tensor = kernels.tensor(x)
     assert tensor == (3 if capability >= (8, 0) else 0)
-    kernels.tile = lambda *_: (64 if small else 128, (f"SMALL={int(small)}", f"TENSOR={tensor}"))
+    kernels.tile = lambda *_: ((64, 64) if small else (128, 128), (f"SMALL={int(small)}", f"TENSOR={tensor}"))
     for name, arguments in (
         ("conv2d", (x, w, bias, window, (14, 34))),
         ("conv_transpose2d", (y, w, None, window, (14, 34))),

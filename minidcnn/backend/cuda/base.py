@@ -17,6 +17,7 @@ CHANNELS = 4  # of a thread, at most
 TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
 ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
 MULTIPROCESSORS = 132  # an H200's, among which work is shared out on any GPU: the bits of sums in parts depend on it
+SHORTEST = 256  # of the parts that a long sum is split into
 MOST_ROUNDS = 6  # of blocks, that a product is split into parts for
 PART = 0.03  # of the time of a round: writing its blocks' sums and reading them again
 MOST = (1 << 16) - 1  # blocks along the second and the third axis of a grid; threads go round for the rest
@@ -44,27 +45,24 @@ class CudaBase(Kernels):
             return 3 if self.launcher.capability >= TENSOR_CORES else 0
         return TENSOR[self.precision] if like.dtype.itemsize == 4 else 0
 
-    def tile(self, rows: int, columns: int, like: Array, batches: int = 1) -> tuple[int, tuple[str, ...]]:
-        """Rows and columns of a block's tile of so large products, and the definitions that choose it in kernels/tile.cuh."""
-        large = like.dtype.itemsize <= 4 and columns > 64 and batches * -(-rows // 128) * -(-columns // 128) >= MULTIPROCESSORS
-        return (128 if large else 64), (f"SMALL={int(not large)}", f"TENSOR={self.tensor(like)}")
+    def tile(self, rows: int, columns: int, like: Array, batches: int = 1) -> tuple[Pair, tuple[str, ...]]:
+        """Rows and columns of a block's tile of so large products, and the definitions that choose it in kernels/tile.cuh.
 
-    def best(self, size: int, defines: tuple[str, ...], rows: int, columns: int, times: int, along_k: bool) -> tuple[Pair, tuple[str, ...]]:
-        """Rows and columns of a tile and its definitions: those that `tile` gave, or where wgmma multiplies them, the one that suits it.
-
-        wgmma takes float16, and tf32 that runs `along_k` in both factors, if runs are copied whole; its tiles have 128 rows. times: how many such products
-        there are, or parts that they may be split into.
+        It is as large as still gives every multiprocessor one, and not half empty. batches: how many such products there are, or parts that their sums
+        may be split into.
         """
-        factors = "TENSOR=3" in defines or ("TENSOR=1" in defines and along_k)
-        if not (factors and "ASYNC=1" in defines and self.launcher.warpgroups):
-            return (size, size), defines
-        if size == 128:
-            return (128, 128), (*defines, WGMMA)
-        others = tuple(d for d in defines if d != "SMALL=1")
+        tensor = f"TENSOR={self.tensor(like)}"
         for across, shape in ((128, ("SMALL=0",)), (64, ("SMALL=1", "TALL=1"))):
-            if rows > 64 and columns > across - 64 and times * -(-rows // 128) * -(-columns // across) >= MULTIPROCESSORS:
-                return (128, across), (*shape, *others, WGMMA)
-        return (size, size), defines
+            many = batches * -(-rows // 128) * -(-columns // across) >= MULTIPROCESSORS
+            if many and rows > 64 and columns > across - 64 and like.dtype.itemsize <= 4:
+                return (128, across), (*shape, tensor)
+        return (64, 64), ("SMALL=1", tensor)
+
+    def fastest(self, defines: tuple[str, ...], along_k: bool) -> tuple[str, ...]:
+        """The definitions of a tile, with wgmma where it multiplies: tiles of 128 rows, float16, or tf32 that runs `along_k` in both factors, copied whole."""
+        small = "SMALL=1" in defines and "TALL=1" not in defines
+        factors = "TENSOR=3" in defines or ("TENSOR=1" in defines and along_k)
+        return (*defines, WGMMA) if factors and not small and "ASYNC=1" in defines and self.launcher.warpgroups else defines
 
     def new_images(self, n: int, c: int, size: Pair, dtype: Any) -> Array:
         """Uninitialised (N, H, W, C)."""

@@ -7,7 +7,7 @@ import math
 from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..half import sum_dtype
-from .base import ASYNC, MOST, CudaBase, geometry, parts
+from .base import ASYNC, MOST, SHORTEST, CudaBase, geometry, parts
 from .launcher import BLOCK, LIMIT, WGMMA
 
 FILE, DIRECT = "conv.cu", "direct.cu"
@@ -63,9 +63,8 @@ class CudaConv(CudaBase):
             self.over_rows((n * out[0], out[1], o), DIRECT, "direct_forward", x.dtype, x, w, scale, offset, y, o, relu, *at)
             return nchw(y)
         positions, w = n * math.prod(out), self._weight(w)
-        size, defines = self.tile(positions, outputs, x, groups)
-        defines += self._copies(x, w, inputs), f"GROUPED={int(groups > 1)}"
-        (down, across), defines = self.best(size, defines, positions, outputs, groups, along_k=True)
+        (down, across), defines = self.tile(positions, outputs, x, groups)
+        defines = self.fastest((*defines, self._copies(x, w, inputs), f"GROUPED={int(groups > 1)}"), along_k=True)
         grid = -(-positions // down), -(-outputs // across), groups
         self.launcher.launch(grid, (256,), FILE, "conv_forward", x.dtype, x, w, scale, offset, y, o, relu, *at, defines=defines)
         return nchw(y)
@@ -84,9 +83,8 @@ class CudaConv(CudaBase):
             return nchw(x)
         w = self._weight(w)
         pixels = n * math.prod(-(-m // s) for m, s in zip(size, window.stride, strict=True))  # of the largest phase
-        tile, defines = self.tile(pixels, inputs, y, groups)
-        defines += self._copies(y, w, outputs, inputs), f"GROUPED={int(groups > 1)}"
-        (down, across), defines = self.best(tile, defines, pixels, inputs, groups, along_k=True)
+        (down, across), defines = self.tile(pixels, inputs, y, groups)
+        defines = self.fastest((*defines, self._copies(y, w, outputs, inputs), f"GROUPED={int(groups > 1)}"), along_k=True)
         if {WGMMA, "TENSOR=1"} <= set(defines):  # a copy of the weight that runs along k, as it has to
             parted = w.reshape(groups, outputs, *window.kernel, inputs)
             w, defines = self.plain(parted.transpose(0, 4, 2, 3, 1)), (*defines, "TURNED=1")
@@ -104,11 +102,10 @@ class CudaConv(CudaBase):
         x, y = self.images(x), self.images(y)
         if self._directly(groups, inputs, outputs):
             return self._weight_directly(x, y, window, at)
-        tile, defines = self.tile(outputs, columns, x, groups)
-        defines += self._copies(x, y, inputs, outputs), f"GROUPED={int(groups > 1)}"
-        (down, across), defines = self.best(tile, defines, outputs, columns, groups * -(-positions // 256), along_k=False)
-        blocks = -(-columns // across) * -(-outputs // down) * groups
-        share = -(-positions // parts(blocks, min(-(-positions // 256), (LIMIT - 1) // (o * columns), MOST // groups)))
+        most = min(-(-positions // SHORTEST), (LIMIT - 1) // (o * columns), MOST // groups)
+        (down, across), defines = self.tile(outputs, columns, x, groups * most)
+        defines = self.fastest((*defines, self._copies(x, y, inputs, outputs), f"GROUPED={int(groups > 1)}"), along_k=False)
+        share = -(-positions // parts(-(-columns // across) * -(-outputs // down) * groups, most))
         count = -(-positions // share)
         w = self.xp.empty((o, *window.kernel, inputs), x.dtype)
         sums = self.xp.empty((count, o, columns), sum_dtype(x.dtype))

@@ -8,12 +8,11 @@ import numpy as np
 
 from ..arrays import Array, memory_order
 from ..half import sum_dtype
-from .base import ASYNC, CudaBase, parts
+from .base import ASYNC, SHORTEST, CudaBase, parts
 from .launcher import LIMIT
 
 FILE = "gemm.cu"
-SHORTEST = 256  # of the parts that a long k is split into
-STEP = 16  # they are multiples of it, so that no run of 16 bytes is cut
+STEP = 16  # the parts of a long k are multiples of it, so that no run of 16 bytes is cut
 
 
 class CudaLinalg(CudaBase):
@@ -33,11 +32,12 @@ class CudaLinalg(CudaBase):
         a_along, a_whole = self._runs(a, (a_outer, a_inner), (at[-2], m), (at[-1], k))
         b_along, b_whole = self._runs(b, (b_outer, b_inner), (bt[-1], n), (bt[-2], k))
         copies = a_whole and b_whole and self.launcher.capability >= ASYNC
-        size, defines = self.tile(m, n, a, batches)
+        most = min(-(-k // SHORTEST), (LIMIT - 1) // (batches * m * n))
+        (down, across), defines = self.tile(m, n, a, batches * most)
         defines += f"A_ALONG_K={int(a_along)}", f"B_ALONG_K={int(b_along)}", f"ASYNC={int(copies)}"
-        (down, across), defines = self.best(size, defines, m, n, batches * -(-k // SHORTEST), a_along and b_along)
+        defines = self.fastest(defines, a_along and b_along)
         blocks = batches * -(-m // down) * -(-n // across)
-        share = -(-k // (parts(blocks, min(-(-k // SHORTEST), (LIMIT - 1) // (batches * m * n))) * STEP)) * STEP
+        share = -(-k // (parts(blocks, most) * STEP)) * STEP
         count = -(-k // share)
         c: Array = self.xp.empty((*leading, m, n), a.dtype)
         sums = self.xp.empty((count, c.size), sum_dtype(a.dtype)) if count > 1 else None

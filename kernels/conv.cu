@@ -10,6 +10,8 @@
 // conv_weight       rows: output channels; columns: (tap, input channel); k = positions, split into parts that are added up in order by
 //                   sum_parts: the same bits every time. There are as many as fill rounds of blocks (`parts` in backend/cuda/base.py): before,
 //                   "at least 264 blocks" gave 270 or 288, a round for a few of them. Grid (tiles of columns, tiles of channels, parts x groups).
+//                   SWAPPED, for at most 64 output channels: rows and columns of the tile are exchanged, as tiles have 128 rows or 64, and those of 64
+//                   are the slowest.
 // A bias, or in conv_forward batch norm's scale and offset in inference and ReLU, are applied on the way to memory and move nothing more.
 //
 // Operations: 2 N OH OW O KH KW C/G each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and
@@ -25,6 +27,9 @@
 #endif
 #ifndef TURNED
 #define TURNED 0
+#endif
+#ifndef SWAPPED
+#define SWAPPED 0
 #endif
 // The channels of a group, in and out; without groups what is known anyway, so that nothing more is kept in registers.
 #define GROUP_PARAMETERS int inputs_, int outputs_
@@ -199,15 +204,22 @@ conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restr
     GROUP;
     const int groups = GROUPED ? g.c / inputs : 1, group = blockIdx.z % groups, part = blockIdx.z / groups, first = group * outputs;
     const int positions = g.n * g.oh * g.ow, columns = g.kh * g.kw * inputs, begin = part * share;
+    const MatrixTransposed gradients{y + first, channels};
+    const ColumnsTransposed images{g, x, group * inputs, inputs};
+    const int k0 = blockIdx.x * (SWAPPED ? BM : BN), o0 = blockIdx.y * (SWAPPED ? BN : BM), end = min(begin + share, positions);
+#if SWAPPED
+    ProductOf<ColumnsTransposed, MatrixTransposed> tile;
+    tile.multiply(images, gradients, k0, columns, o0, outputs, begin, end);
+#else
     ProductOf<MatrixTransposed, ColumnsTransposed> tile;
-    tile.multiply(MatrixTransposed{y + first, channels}, ColumnsTransposed{g, x, group * inputs, inputs}, blockIdx.y * BM, outputs, blockIdx.x * BN,
-                  columns, begin, min(begin + share, positions));
+    tile.multiply(gradients, images, o0, outputs, k0, columns, begin, end);
+#endif
     Sum* to = parts + (part * channels + first) * columns;
     #pragma unroll
     for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
         for (int j = 0; j < tile.COLUMNS; j++) {
-            int o = tile.row(i), k = tile.column(j);
+            int o = SWAPPED ? tile.column(j) : tile.row(i), k = SWAPPED ? tile.row(i) : tile.column(j);
             if (o < outputs && k < columns) to[o * columns + k] = tile.result[i][j];
         }
 }

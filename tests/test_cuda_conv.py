@@ -214,6 +214,45 @@ def test_gradients_of_weights_leave_no_multiprocessor_idle(layer: tuple[int, ...
     assert sums.nbytes <= max(4 * outputs * channels * kernel**2, 6 * 264 * 128 * 128 * 4)
 
 
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float16"])
+@pytest.mark.parametrize(("outputs", "swapped"), [(40, True), (64, True), (72, False)])
+def test_few_output_channels_are_the_columns_of_a_tile(outputs: int, swapped: bool, precision: str) -> None:
+    """Tiles of 128 x 64 for the gradient of a weight of at most 64 output channels, several of them, in parts and in groups; where wgmma is, by that."""
+    dtype = np.dtype(np.float16 if precision == "float16" else np.float32)
+    for groups, channels in ((1, 24), (2, 40)):
+        kernels = simulated(precision=precision, capability=None if ON_DEVICE else (9, 0), **CHECKED)
+        tile, seen, launch = kernels.tile, [], kernels.launcher.launch
+        kernels.tile = lambda rows, columns, like, times, tile=tile: tile(rows, columns, like, 1 << 10)  # as if there were many positions
+
+        def spy(
+            grid: Any,
+            block: Any,
+            file: str,
+            kernel: str,
+            *rest: Any,
+            defines: Any = (),
+            launch: Any = launch,
+            seen: Any = seen,
+            **named: Any,
+        ) -> None:
+            if kernel == "conv_weight":
+                seen.append((grid[:2], {"SWAPPED=1", "TALL=1", "WGMMA=1"} & set(defines)))
+            launch(grid, block, file, kernel, *rest, defines=defines, **named)
+
+        kernels.launcher.launch = spy
+        case = Conv(Window((3, 2), (2, 1), padding=(1, 1)), (9, 17), 3, groups * channels, groups * outputs, groups)
+        oh, ow = case.window.positions(case.size)
+        x, y = integers(case.x, 0, dtype, most=3), integers((3, groups * outputs, oh, ow), 1, dtype, most=3)
+        same(kernels.conv2d_weight(x, y, case.window, groups), REFERENCE.conv2d_weight(x, y, case.window, groups))
+        columns = 6 * channels
+        if swapped:
+            assert seen[0][0] == (-(-columns // 128), 1) and seen[0][1] >= {"SWAPPED=1", "TALL=1"}
+        else:
+            assert seen[0][0] == (-(-columns // 128), 1) and not {"SWAPPED=1", "TALL=1"} & seen[0][1]
+        if kernels.launcher.warpgroups and precision == "float16":
+            assert "WGMMA=1" in seen[0][1]
+
+
 def test_parts_fill_rounds() -> None:
     """Of the numbers of parts that rounds have room for, not the next larger one, which would begin a round for a few blocks."""
     found = {blocks: parts(blocks, 1 << 10) for blocks in (1, 5, 9, 18, 36, 72, 144, 288, 576, 2000)}

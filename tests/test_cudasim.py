@@ -45,6 +45,13 @@ def as_precision(kernels: Kernels, precision: str) -> Kernels:
     return kernels
 
 
+def in_tall_tiles(kernels: Kernels) -> Kernels:
+    """The same kernels with tiles of 128 x 64, if they are CUDA kernels."""
+    if isinstance(kernels, CudaKernels):
+        kernels.tile = lambda *_: ((128, 64), ("SMALL=1", "TALL=1", "TENSOR=0"))  # type: ignore[method-assign]
+    return kernels
+
+
 def stepped(kernels: Kernels, optimizer: str) -> Array:
     """Three parameters after two steps, one after the other: less than a block, several blocks, and a few elements."""
     rng, rows, settings = np.random.default_rng(1), [], []
@@ -112,6 +119,7 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "weight": lambda k: k.conv2d_weight(LARGE_X, LARGE_Y, WINDOW),  # more than 256 positions: in parts
     "groups": lambda k: k.conv2d(X16, W8, None, WINDOW, OUT, 2),
     "groups to gradients": lambda k: k.conv_transpose2d(Y12, W8, None, WINDOW, SIZE, 2),
+    "few channels of a weight": lambda k: in_tall_tiles(k).conv2d_weight(X16, Y12, WINDOW),
     "groups of a weight": lambda k: k.conv2d_weight(X16, Y12, WINDOW, 2),
     "direct": lambda k: k.conv2d(X16, W2, None, WINDOW, OUT, 8),
     "direct to gradients": lambda k: k.conv_transpose2d(Y24, W2, None, WINDOW, SIZE, 8),
@@ -212,11 +220,16 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "groups: counted as phases": ("groups to gradients", "phase = blockIdx.z - group * phases", "phase = blockIdx.z % g.sw"),
     "groups: a weight from the first one's images": (
         "groups of a weight",
-        "x, group * inputs, inputs}, blockIdx.y",
-        "x, 0, inputs}, blockIdx.y",
+        "images{g, x, group * inputs,",
+        "images{g, x, 0,",
     ),
-    "groups: a weight from the first one's gradients": ("groups of a weight", "MatrixTransposed{y + first,", "MatrixTransposed{y,"),
+    "groups: a weight from the first one's gradients": ("groups of a weight", "gradients{y + first,", "gradients{y,"),
     "groups: all weights in the first one": ("groups of a weight", "(part * channels + first) * columns", "part * channels * columns"),
+    "few output channels: rows and columns of a weight as if not exchanged": (
+        "few channels of a weight",
+        "int o = SWAPPED ? tile.column(j) : tile.row(i), k = SWAPPED ? tile.row(i) : tile.column(j);",
+        "int o = tile.row(i), k = tile.column(j);",
+    ),
     "groups: counted as parts": (
         "groups of a weight",
         "group = blockIdx.z % groups, part = blockIdx.z / groups",

@@ -103,8 +103,11 @@ class CudaConv(CudaBase):
         if self._directly(groups, inputs, outputs):
             return self._weight_directly(x, y, window, at)
         most = min(-(-positions // SHORTEST), (LIMIT - 1) // (o * columns), MOST // groups)
-        (down, across), defines = self.tile(outputs, columns, x, groups * most)
+        swapped = outputs <= 64 < columns  # so that a tile of 128 rows is not half empty
+        (down, across), defines = self.tile(*((columns, outputs) if swapped else (outputs, columns)), x, groups * most)
         defines = self.fastest((*defines, self._copies(x, y, inputs, outputs), f"GROUPED={int(groups > 1)}"), along_k=False)
+        if swapped:
+            (across, down), defines = (down, across), (*defines, "SWAPPED=1")
         share = -(-positions // parts(-(-columns // across) * -(-outputs // down) * groups, most))
         count = -(-positions // share)
         w = self.xp.empty((o, *window.kernel, inputs), x.dtype)

@@ -205,8 +205,9 @@ class ndarray:
 class OutOfMemoryError(MemoryError):
     """As CuPy's own."""
 
-    def __init__(self, size: int, total: int) -> None:
-        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
+    def __init__(self, size: int, total: int, limit: int = 0) -> None:
+        most = f", limit set to: {limit:,} bytes" if limit else ""
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes{most}).")
 
 
 OutOfMemoryError.__module__ = "cupy.cuda.memory"
@@ -341,7 +342,7 @@ class Module(types.ModuleType):
     __version__: str
 
     def get_default_memory_pool(self) -> Any:
-        return types.SimpleNamespace(total_bytes=lambda: Memory.own, free_all_blocks=Memory.give_back)
+        return types.SimpleNamespace(total_bytes=lambda: Memory.own, free_all_blocks=Memory.give_back, get_limit=lambda: Pool.most)
 
     def asarray(self, value: Any, dtype: Any = None, **kwargs: Any) -> ndarray:
         if isinstance(value, ndarray) and dtype in (None, value.dtype):

@@ -178,6 +178,7 @@ class Graph:
     def allocated(self, array: np.ndarray, pool: Pool | None) -> None:
         assert pool is not None, "a recording must not take memory from the common pool, which others get it from"
         assert pool.allocate is not None, "CuPy's allocator, short of memory, gives back what a recording has used and will use"
+        assert not pool.limit, "CuPy's pool, short of its limit, gives back what a recording has used and will use"
         self.pools.add(weakref.ref(pool))
         root = root_of(array)
         self.results[id(root)] = root
@@ -204,10 +205,15 @@ class Graph:
 
 
 class Pool:
-    """cupy.cuda.MemoryPool: who allocates from it is counted. Its memory comes from `allocate`."""
+    """cupy.cuda.MemoryPool: who allocates from it is counted. Its memory comes from `allocate`, and a new one's limit from the environment."""
+
+    most = 0  # bytes, CUPY_GPU_MEMORY_LIMIT; 0: no limit
 
     def __init__(self, allocate: Callable[[int], object] | None = None) -> None:
-        self.allocate = allocate
+        self.allocate, self.limit = allocate, Pool.most
+
+    def set_limit(self, *, size: int) -> None:
+        self.limit = size
 
     def malloc(self, size: int) -> None:
         raise AssertionError("the stand-in takes memory from NumPy")

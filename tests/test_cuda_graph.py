@@ -181,6 +181,22 @@ def test_a_wrong_label_is_told_at_every_launch() -> None:
 
 
 @watched
+def test_a_limit_of_memory_holds_for_recordings_and_none_gives_anything_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUPY_GPU_MEMORY_LIMIT is every new pool's limit; the stand-in objects to a recording from a pool that has one."""
+    for more, enough in ((960, True), (959, False)):  # two results of 480 bytes
+        monkeypatch.setattr(cupy_stand_in.Pool, "most", cupy_stand_in.Memory.own + more)
+        with Graphs(kernels().xp, lambda x: (x * 2 + 1,)) as graphs:
+            for _ in range(WARM_UP):
+                graphs(there(np.ones(60)))
+            x = there(np.ones(60))
+            if enough:
+                np.testing.assert_array_equal(graphs(x)[0].get(), np.full(60, 3.0))
+            else:
+                with pytest.raises(MemoryError, match=r"Out of memory allocating 480 bytes .*limit set to: 6,000,000,959 bytes"):
+                    graphs(x)
+
+
+@watched
 def test_its_memory_is_its_own_and_stays() -> None:
     """The stand-in refuses allocations from the common pool in a recording, and launches after the pool is gone."""
     xp = kernels().xp

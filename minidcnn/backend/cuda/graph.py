@@ -72,6 +72,7 @@ class _Recording:
         self.first: list[int] | None = None
         xp.get_default_memory_pool().free_all_blocks()
         self.pool = xp.cuda.MemoryPool(_from_device(xp))
+        self.pool.set_limit(size=0)  # short of one, it would give back what is free now; `_from_device` sees to it
         with xp.cuda.using_allocator(self.pool.malloc), collected() as self.checks, seeds_placed(self._place):
             stream.begin_capture()
             try:
@@ -108,16 +109,24 @@ class _Recording:
 
 
 def _from_device(xp: Any) -> Callable[[int], Any]:
-    """Where the pool of a recording gets its memory. MemoryError when there is none: of CUDA's own error a pool would only learn that it should give
-    back what is free now, and that is what the recording works on.
+    """Where the pool of a recording gets its memory. MemoryError when there is none, or more would be taken than the common pool's limit allows
+    (CUPY_GPU_MEMORY_LIMIT): of CUDA's own error, or of a limit of its own, a pool would only learn that it should give back what is free now, and that
+    is what the recording works on.
     """
+    common, taken = xp.get_default_memory_pool(), 0
 
     def allocate(size: int) -> Any:
+        nonlocal taken
+        total, limit = common.total_bytes() + taken, common.get_limit()
+        if 0 < limit < total + size:
+            raise xp.cuda.memory.OutOfMemoryError(size, total, limit)
         try:
-            return xp.cuda.MemoryPointer(xp.cuda.Memory(size), 0)
+            memory = xp.cuda.MemoryPointer(xp.cuda.Memory(size), 0)
         except xp.cuda.runtime.CUDARuntimeError as error:
             if "MemoryAllocation" not in str(error):
                 raise
-            raise xp.cuda.memory.OutOfMemoryError(size, xp.get_default_memory_pool().total_bytes()) from error
+            raise xp.cuda.memory.OutOfMemoryError(size, total) from error
+        taken += size
+        return memory
 
     return allocate

@@ -1,4 +1,5 @@
-// float16 as kernels store it: two bytes, a float as soon as anything is computed. NVRTC finds no header of CUDA's, so the type is our own.
+// float16 as kernels store it: two bytes, a float as soon as anything is computed. Headers of CUDA's are not found by every NVRTC here (CuPy 13 and
+// minidcnn/backend/cuda/compiler.py name no folder of them), so the type is our own.
 //
 // Reading widens exactly; writing rounds to nearest, ties to even, and what is beyond 65504 becomes infinite. The PTX is one conversion each way; the
 // simulator has the same in C++.

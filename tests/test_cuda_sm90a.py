@@ -249,3 +249,12 @@ def test_the_folder_of_kernels_is_cupys(cupy: Any, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(tmp_path))
     Compiler(cupy)._kept("text", (ARCH,))
     assert os.listdir(tmp_path / ".cupy" / "kernel_cache")
+
+
+def test_who_has_no_home_has_a_folder_of_kernels_as_cupy_does(cupy: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As a container's user whom its list of users does not know."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CUPY_CACHE_DIR")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert Compiler(cupy)._kept("text", (ARCH,))
+    assert os.listdir(tmp_path / "~" / ".cupy" / "kernel_cache")

@@ -1,8 +1,8 @@
 """Compiles CUDA sources on a GPU: by cupy.RawModule, and by NVRTC itself for what CuPy does not ask it for.
 
 CuPy compiles for the GPU's capability, "sm_90"; instructions of one capability only, such as wgmma, want "sm_90a", and an option of ours beside its
-own would be refused. So a source with ARCH among its options goes to the same NVRTC, with the options that CuPy passes, and its machine code to the
-same folder of compiled kernels.
+own is refused by NVRTC before 12.9. So a source with ARCH among its options goes to the same NVRTC, with the options that CuPy passes save for folders
+of headers, and its machine code to the same folder of compiled kernels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Compiler:
         """Machine code, from the folder of kernels if it was compiled before. A folder that cannot be used is none."""
         made_by = self.cupy.__version__, self.cupy.cuda.nvrtc.getVersion()
         name = hashlib.sha256(repr((made_by, options, code)).encode()).hexdigest()
-        folder = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
+        folder = Path(os.environ.get("CUPY_CACHE_DIR") or os.path.expanduser("~/.cupy/kernel_cache"))  # never raises
         path = folder / f"minidcnn-{name}.cubin"
         try:
             return path.read_bytes()

@@ -22,7 +22,6 @@ from .tensor import Tensor, not_a_tensor, real_array
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
 Listener: TypeAlias = "Callable[[Function, Sequence[Tensor], Sequence[Tensor]], None]"
-Arrived: TypeAlias = "Tensor | tuple[Tensor, Tensor] | None"  # a pair is a sum that the function's kernel will add in passing
 
 
 # -- functions and the graph ------------------------------------------------------------------------------------------------
@@ -41,7 +40,6 @@ class Function:
     needs_outputs: ClassVar[tuple[int, ...]] = ()
     differentiable: ClassVar[int] = 1
     view: ClassVar[bool] = False  # the output shares the first input's memory, if the array library can make it so
-    sums: ClassVar[bool] = False  # vjp also takes a pair of Tensors for g, which means their sum, where no graph is recorded
 
     def forward(self, *inputs: Any, **_: Any) -> Any:
         """The function itself: arrays in, an array or a tuple of arrays out. Subclasses define it."""
@@ -130,7 +128,7 @@ class Node:
             storage.needed += 1
             self.saved.append((tensor, storage.version, output))
 
-    def pull(self, grads: list[Arrived]) -> Sequence[Gradient]:
+    def pull(self, grads: list[Tensor | None]) -> Sequence[Gradient]:
         """The gradients of the inputs from those of the outputs."""
         needed, last = [], self.function.differentiable
         for tensor, version, output in self.saved:
@@ -272,7 +270,7 @@ def _walk(
     """
     nodes = [t._node for t, _ in starts if t._node is not None]
     useful, reached = (None, set()) if wanted is None else _ancestors_of(nodes, wanted)
-    pending: dict[int, list[Arrived]] = {}
+    pending: dict[int, list[Tensor | None]] = {}
     heap: list[tuple[int, int, Node]] = []
     order = itertools.count()
 
@@ -293,14 +291,7 @@ def _walk(
             slots = pending[id(node)] = [None] * node.function.differentiable
             heapq.heappush(heap, (-node.depth, next(order), node))
         waiting = slots[index]
-        if waiting is None:
-            slots[index] = g
-        elif isinstance(waiting, tuple):
-            slots[index] = _add(waiting[0], g, create), waiting[1]
-        elif node.function.sums and not create and not (wanted and (id(node), index) in wanted) and kernels_of(g._array).sums_gradients:
-            slots[index] = waiting, g
-        else:
-            slots[index] = _add(waiting, g, create)
+        slots[index] = g if waiting is None else _add(waiting, g, create)
 
     with Recording(create):
         for tensor, g in starts:
@@ -309,13 +300,12 @@ def _walk(
             node = heapq.heappop(heap)[2]
             grads = pending.pop(id(node))
             for g_out in grads:
-                for part in g_out if isinstance(g_out, tuple) else (g_out,):
-                    if part is not None:
-                        part._owned = False  # from here on functions may pass it on to several inputs
+                if g_out is not None:
+                    g_out._owned = False  # from here on functions may pass it on to several inputs
             if wanted is not None:
                 for i, g_out in enumerate(grads):
                     if (id(node), i) in wanted:
-                        wanted[id(node), i] = g_out  # type: ignore[assignment]  # what is wanted is no pair
+                        wanted[id(node), i] = g_out
                 if not useful[id(node)]:  # type: ignore[index]  # wanted itself, but nothing wanted lies behind it
                     continue
             if node.freed:

@@ -42,11 +42,9 @@ class BatchNorm(Normalize):
     """The same with the mean and rstd = (variance + eps)^(-1/2) of x itself, which its derivatives take into account."""
 
     eps: float
-    sums: ClassVar[bool] = True
 
-    def vjp(self, g: Tensor | tuple[Tensor, Tensor], x: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
-        g, also = _apart(g)
-        return BatchNormGrad(self.mean, self.rstd, self.eps, also).outputs(g, x, weight)
+    def vjp(self, g: Tensor, x: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
+        return BatchNormGrad(self.mean, self.rstd, self.eps).outputs(g, x, weight)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +58,11 @@ class BatchNormGrad(Function):
     mean: Array
     rstd: Array
     eps: float
-    also: Array | None = None  # added to g, where nothing is recorded: it has no derivative
     needs_inputs: ClassVar[tuple[int, ...]] = (0, 1, 2)
     differentiable = 3
 
     def forward(self, g: Array, x: Array, weight: Array) -> tuple[Array, Array, Array]:
-        return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight, also=self.also)
+        return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight)
 
     def vjp(self, grads: tuple[Tensor | None, ...], g: Tensor, x: Tensor, weight: Tensor) -> tuple[Gradient, ...]:
         stored = g, x, weight
@@ -113,9 +110,8 @@ class BatchNormReLU(BatchNorm):
     def forward(self, x: Array, weight: Array, bias: Array) -> Array:
         return kernels_of(x).batch_norm_apply(x, self.mean, self.rstd, weight, bias, relu=True)
 
-    def vjp(self, g: Tensor | tuple[Tensor, Tensor], x: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Gradient, ...]:
-        g, also = _apart(g)
-        return BatchNormReLUGrad(self.mean, self.rstd, self.eps, also).outputs(g, x, weight, *rest)
+    def vjp(self, g: Tensor, x: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Gradient, ...]:
+        return BatchNormReLUGrad(self.mean, self.rstd, self.eps).outputs(g, x, weight, *rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +121,7 @@ class BatchNormReLUGrad(BatchNormGrad):
     needs_inputs = (0, 1, 2, 3)
 
     def forward(self, g: Array, x: Array, weight: Array, bias: Array | None = None) -> tuple[Array, Array, Array]:
-        return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight, bias, self.also)
+        return kernels_of(x).batch_norm_grad(g, x, self.mean, self.rstd, weight, bias)
 
     def vjp(self, grads: tuple[Tensor | None, ...], g: Tensor, x: Tensor, weight: Tensor, *rest: Tensor) -> tuple[Gradient, ...]:
         at, scale, bias = (wide(t)._array for t in (x, weight, rest[0]))  # so y is float32 beside float16, and rounding closes no gate
@@ -148,11 +144,6 @@ class ChannelSum(Function):
 
     def vjp(self, g: Tensor, *_: Tensor) -> tuple[Gradient, ...]:
         return (ChannelSum(self.after, self.before)(g),)
-
-
-def _apart(g: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Array | None]:
-    """A gradient, and what the kernel is to add to it: g and None, or the two parts of a sum."""
-    return (g[0], g[1]._array) if isinstance(g, tuple) else (g, None)
 
 
 def _others(x: Tensor) -> tuple[int, ...]:

@@ -12,8 +12,6 @@ from .base import BaseKernels
 class NormKernels(BaseKernels):
     """Batch norm in three kernels, one pass each where they are fast, and sums over neighbouring channels."""
 
-    sums_gradients = False  # whether batch_norm_grad adds `also` in passing: then autograd leaves the sum of two gradients to it
-
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         """x (N, C, ...) -> mean (C,) and biased variance (C,) over all other axes, in float64. The mean is taken out before squaring."""
         axes = _others(x)

@@ -382,7 +382,7 @@ def test_ctrl_c_at_any_other_time_is_no_traceback(
             assert script("unet", *options) == 130
             assert capsys.readouterr().err == f"{said}\n"
     with monkeypatch.context() as patch:
-        patch.setattr(command, "class_table", press)
+        patch.setattr(command, "score_table", press)
         assert script("unet", *options) == 130
         assert capsys.readouterr().err.endswith("interrupted\n")
 

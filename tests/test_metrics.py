@@ -184,13 +184,16 @@ def test_table() -> None:
     matrix = ConfusionMatrix(3)
     matrix.update(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]))
     assert matrix.table(["sky", "building", "car"]).splitlines() == [
-        "class     pixels  accuracy    IoU   Dice",
-        "sky        50.0%     0.500  0.500  0.667",
-        "building   50.0%     1.000  0.667  0.800",
-        "car         0.0%         -      -      -",
-        "mean                 0.750  0.583  0.733",
-        "pixel accuracy 0.750, frequency-weighted IoU 0.583",
+        "class     pixels  accuracy     IoU    Dice",
+        "sky        50.0%    0.5000  0.5000  0.6667",
+        "building   50.0%    1.0000  0.6667  0.8000",
+        "car         0.0%         -       -       -",
+        "mean                0.7500  0.5833  0.7333",
+        "pixel accuracy 0.7500, frequency-weighted IoU 0.5833",
+        "-: no pixel is of the class, and none was taken for it; the mean leaves it out",
     ]
+    short = matrix_of(2, np.array([[0, 1, 1]]), np.array([[0, 1, 0]])).table(["a", "b"]).splitlines()
+    assert len({len(line) for line in short[:4]}) == 1 and len(short) == 5
 
 
 # -- constant predictions --------------------------------------------------------------------------------------------------------------
@@ -304,12 +307,12 @@ def test_a_table_has_a_column_of_boundaries() -> None:
     truth[2:, 3:], prediction[2:, 4:] = 1, 1
     confusion, boundary = matrix_of(3, truth, prediction), BoundaryF1(3, tolerance=0.5)
     boundary.update(truth, prediction)
-    *rows, _, within = confusion.table(["sky", "road", "tree"], boundary).splitlines()
+    *rows, _, within, _ = confusion.table(["sky", "road", "tree"], boundary).splitlines()
     assert [row.split("  ")[-1].strip() for row in rows] == [
         "boundary F1",
-        *(f"{f:.3f}" for f in boundary.per_class[:2]),
+        *(f"{f:.4f}" for f in boundary.per_class[:2]),
         "-",
-        f"{boundary.mean:.3f}",
+        f"{boundary.mean:.4f}",
     ]
     assert rows == [
         f"{plain}{row[len(plain) :]}" for plain, row in zip(confusion.table(["sky", "road", "tree"]).splitlines(), rows, strict=False)

@@ -15,6 +15,7 @@ from ..interop.atomic import system_text
 from ..interop.checkpoints import CheckpointError
 from .diagnose import TrainingError, out_of_memory
 from .interrupt import Stopped
+from .metrics import score_table
 from .options import AddOptions, Request, read_options
 from .prepare import open_data
 from .progress import any_name_printable
@@ -113,23 +114,10 @@ def run(trainer: Trainer, request: Request) -> None:
     if best is None:  # somebody removed its line, which was damaged
         print(f"\nbest mean IoU {miou:.4f} (epoch {number}), on held-out images")
     else:
-        print(f"\nbest mean IoU {miou:.4f}, pixel accuracy {best['val_pixel_accuracy']:.4f} (epoch {number}), on held-out images:")
-        print(class_table(trainer.val.classes, best))
+        print(f"\nbest mean IoU {miou:.4f} (epoch {number}), on held-out images:")
+        print(score_table(trainer.val.classes, trainer.shares, {key.removeprefix("val_"): value for key, value in best.items()}))
     print(f"\nlook at {folder.curves} and {folder.predictions}; predict with")
     print(f"  python -m minidcnn predict {shell_text(str(folder.best))} IMAGE... --out predicted")
-
-
-def class_table(classes: Sequence[str], entry: Mapping[str, Any]) -> str:
-    """A line per class from an epoch's metrics."""
-    width = max(map(len, classes))
-    lines = [f"  {'':<{width}}     IoU    Dice  accuracy"]
-    columns = (entry["val_iou"], entry["val_dices"], entry["val_class_accuracies"])
-    for name, *scores in zip(classes, *columns, strict=True):
-        iou, dice, accuracy = ("-" if s is None else f"{s:.4f}" for s in scores)
-        lines.append(f"  {name:<{width}}  {iou:>6}  {dice:>6}  {accuracy:>8}")
-    if None in entry["val_iou"]:
-        lines.append("  -: no held-out pixel is of the class, and none was taken for it; the mean leaves it out")
-    return "\n".join(lines)
 
 
 @contextmanager

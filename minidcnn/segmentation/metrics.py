@@ -7,7 +7,7 @@ all, the pixel accuracy and every mean are 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -149,20 +149,7 @@ class ConfusionMatrix:
 
         boundary: the scores of the last column, if there is one.
         """
-        names = _names(names, self.classes)
-        width = max(len("mean"), *map(len, names))
-        share = self.true / max(self.matrix.sum(), 1)
-        lines = [f"{'class':<{width}}  pixels  accuracy    IoU   Dice"]
-        for name, *row in zip(names, share, self.class_accuracy, self.iou, self.dice, strict=True):
-            lines.append(f"{name:<{width}}  {row[0]:6.1%}  {_cell(row[1]):>8}  {_cell(row[2])}  {_cell(row[3])}")
-        lines.append(f"{'mean':<{width}}          {self.mean_class_accuracy:8.3f}  {self.mean_iou:5.3f}  {self.mean_dice:5.3f}")
-        if boundary is not None:
-            last = ["boundary F1", *(f"{_cell(score):>11}" for score in boundary.per_class), f"{boundary.mean:11.3f}"]
-            lines = [f"{line}  {cell}" for line, cell in zip(lines, last, strict=True)]
-        lines.append(f"pixel accuracy {self.pixel_accuracy:.3f}, frequency-weighted IoU {self.frequency_weighted_iou:.3f}")
-        if boundary is not None:
-            lines.append(f"boundary F1 counts what lies within {boundary.within}, image by image")
-        return "\n".join(lines)
+        return score_table(_names(names, self.classes), self.true / max(self.matrix.sum(), 1), self.scores(), boundary)
 
     def __repr__(self) -> str:
         return f"<ConfusionMatrix: {self.classes} classes, {self.matrix.sum()} pixels, mean IoU {self.mean_iou:.3f}>"
@@ -171,6 +158,32 @@ class ConfusionMatrix:
         """part / whole; 0 where the whole is 0, NaN where the class does not occur."""
         score = part / np.maximum(whole, 1)
         return np.where(self.true + self.predicted > 0, score, np.nan)
+
+
+def score_table(names: Sequence[str], shares: Array, scores: Mapping[str, Any], boundary: BoundaryF1 | None = None) -> str:
+    """See ConfusionMatrix.table. shares: (K,) part of the truth's pixels that each class has. scores: as ConfusionMatrix.scores gives them."""
+    width = max(map(len, ("class", *names)))
+    lines = [f"{'class':<{width}}  pixels  accuracy     IoU    Dice"]
+    for name, share, *row in zip(names, shares, *(scores[key] for key in ("class_accuracies", "iou", "dices")), strict=True):
+        lines.append(f"{name:<{width}}  {share:6.1%}  {_cells(*row)}")
+    lines.append(f"{'mean':<{width}}          {_cells(scores['class_accuracy'], scores['miou'], scores['dice'])}")
+    if boundary is not None:
+        last = ["boundary F1", *(f"{_cell(score):>11}" for score in (*plain(boundary.per_class), boundary.mean))]
+        lines = [f"{line}  {cell}" for line, cell in zip(lines, last, strict=True)]
+    lines.append(f"pixel accuracy {scores['pixel_accuracy']:.4f}, frequency-weighted IoU {scores['fwiou']:.4f}")
+    if boundary is not None:
+        lines.append(f"boundary F1 counts what lies within {boundary.within}, image by image")
+    if None in scores["iou"]:
+        lines.append("-: no pixel is of the class, and none was taken for it; the mean leaves it out")
+    return "\n".join(lines)
+
+
+def _cells(accuracy: float | None, iou: float | None, dice: float | None) -> str:
+    return f"{_cell(accuracy):>8}  {_cell(iou):>6}  {_cell(dice):>6}"
+
+
+def _cell(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"
 
 
 def plain(scores: Array) -> list[float | None]:
@@ -220,7 +233,3 @@ def _names(names: Sequence[str] | None, classes: int) -> Sequence[str]:
     if len(names) != classes:
         raise ValueError(f"names must hold one name for each of {classes} classes, got {len(names)}")
     return names
-
-
-def _cell(score: float) -> str:
-    return "    -" if np.isnan(score) else f"{score:5.3f}"

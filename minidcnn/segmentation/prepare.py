@@ -55,8 +55,10 @@ def open_data(config: TrainConfig) -> tuple[Dataset, Dataset]:
     return train, open_dataset(config.data, config.root, "val", **options)
 
 
-def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmenter, warn: Callable[[str], object]) -> LabelCounts:
-    """Read every sample once before any time is spent on training. Returns the labels' counts of the training images.
+def look_over(
+    train: Dataset, val: Dataset, config: TrainConfig, model: Segmenter, warn: Callable[[str], object]
+) -> tuple[LabelCounts, LabelCounts]:
+    """Read every sample once before any time is spent on training. Returns the labels' counts of both.
 
     DataError with the first thing wrong and the number of others, if no pixel is labelled, or if whole images of several sizes would meet in
     a batch; what may be meant but often is not goes to `warn`.
@@ -81,7 +83,7 @@ def look_over(train: Dataset, val: Dataset, config: TrainConfig, model: Segmente
     learned, measured = (report.counts.pixels > 0 for report in reports)
     if unmeasured := [name for name, missing in zip(train.classes, learned & ~measured, strict=True) if missing]:
         warn(f"{val.name}: {no_pixel_held_out(unmeasured, config.data)}")
-    return reports[0].counts
+    return reports[0].counts, reports[1].counts
 
 
 def class_weights(config: TrainConfig, counts: LabelCounts) -> Array | None:

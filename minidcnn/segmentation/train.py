@@ -47,7 +47,8 @@ class Trainer:
     ) -> None:
         self.model, self.train, self.val, self.config, self.folder, self.shown = model, train, val, config, folder, shown
         self.warnings: list[str] = []
-        counts = prepare.look_over(train, val, config, model, self.warnings.append)
+        counts, held_out = prepare.look_over(train, val, config, model, self.warnings.append)
+        self.shares = held_out.frequencies  # of the classes, in the pixels that scores count
         mean, std = channel_statistics(train)
         self.mean, self.std = mean.tolist(), [s if s > 0 else 1.0 for s in std.tolist()]
         self.loss = Loss(config.loss, prepare.class_weights(config, counts), train.ignore_index)

@@ -52,8 +52,9 @@ def check_grads(
     so that its statistics stay as they are. Nothing else that `f` may hold is checked, as in `lambda x: layer(x)` the parameters.
 
     Steps are `step` times a normal number, times |x| / 1000 if that is more than 1; where they fail, a hundredth of them is tried. An f
-    with corners must be as far from them. Differences of less than `rtol`, relative to the gradient's norm, and of less than about 1e-10
-    of the inputs or of the values of f are not seen: give the inputs one scale, and f no large constant.
+    with corners must be as far from them. Errors of less than `rtol`, relative to the gradient's norm, and of less than about 1e-10 of the
+    inputs or of the values of f are not seen: give the inputs one scale, and f no large constant. Of a larger one a direction
+    may show little: one of k times `rtol` is missed by about one `seed` in k.
 
     AssertionError where a derivative is wrong, with its order, its input, both numbers and the element that contributes most. So it is
     where gradients differ with `create_graph`, with other inputs requiring one, or when taken again, and where f or a vjp writes into what
@@ -148,7 +149,7 @@ def _check(
     for i, (g, (slope, noise)) in enumerate(zip(grads, slopes, strict=True)):
         p.demand_kept(f"d{p.name}/d{p.names[i]}", held[i], g)
         exact = float(dot(g, along[i]))
-        size = max(abs(exact), norm(g) * float(np.abs(along[i]).max(initial=0)))
+        size = max(abs(exact), norm(g * along[i]))
         if abs(slope - exact) <= rtol * size + noise + blur < math.inf:
             continue
         near, noise = p.slope(i, along[i], v, out, step / 100, rtol)  # which may be right where f has a corner near by, or varies fast

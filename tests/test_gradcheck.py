@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -54,6 +55,18 @@ def test_a_wrong_gradient_is_caught_even_if_it_is_nearly_right() -> None:
     for error in (1.0, 1e-3, -1e-4):
         with pytest.raises(AssertionError, match="along a direction is"):
             check_grads(Wrong(error), [x], 1)
+
+
+@pytest.mark.parametrize("size", [1, 10, 1000])
+def test_an_error_of_ten_rtol_is_missed_by_about_one_seed_in_ten(size: int) -> None:
+    x = np.random.default_rng(1).standard_normal(size)
+    missed = 0
+    for seed in range(40):
+        with contextlib.suppress(AssertionError):
+            check_grads(Wrong(2 * 1e-5), [x], 1, seed=seed)
+            missed += 1
+    assert missed <= 5
+    check_grads(Wrong(2 * 1e-7), [x], 1)
 
 
 def test_a_wrong_second_order_is_caught_at_order_two_only() -> None:

@@ -48,7 +48,7 @@ def both(f: Callable[..., Tensor], *arrays: np.ndarray) -> None:
         second = minidcnn.grad(total, wanted, allow_unused=True) if total.requires_grad else ()
         results.append([t.to("numpy").numpy() for t in (y, *first, *second)])
     for a, b in zip(*results, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)  # other kernels add up in another order
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-11)  # other kernels add up in another order, and numbers near 10^4 cancel
 
 
 def data(*shape: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 from minidcnn import Tensor, models, nn, no_grad
 from minidcnn.models import Segmenter
+from minidcnn.models.segmenter import smallest_and_period
 from minidcnn.nn import init
 
 ANY_SIZE: dict[str, Callable[[], Segmenter]] = {
@@ -153,6 +154,10 @@ def test_suitable_sizes() -> None:
     assert same.suitable_size((24, 8)) == (24, 8)
     with pytest.raises(ValueError, match="UNet: size must be at least 1"):
         valid.suitable_size((0, 3))
+    assert smallest_and_period(lambda n: valid.suitable_size((n, 1))[0], valid.margin) == (188, 16)
+    assert smallest_and_period(lambda n: same.suitable_size((1, n))[1], same.margin) == (8, 8)
+    anything = models.FCN8s(3, width=1)
+    assert smallest_and_period(lambda n: anything.suitable_size((1, n))[1], 0) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,12 @@ class Segmenter(nn.Module):
         return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": lr, "weight_decay": weight_decay}]
 
 
+def smallest_and_period(suitable: Callable[[int], int], margin: int) -> tuple[int, int]:
+    """Along one axis, the smallest input that a network takes, and how many pixels more the next one has. suitable: as `suitable_size`."""
+    smallest = suitable(1)
+    return smallest, suitable(smallest - 2 * margin + 1) - smallest
+
+
 def create_model(name: str, **config: Any) -> Segmenter:
     """The network of MODELS called `name`, built with its constructor's keyword arguments. ValueError for a name that is not there."""
     if name not in MODELS:

@@ -19,7 +19,7 @@ from ..backend import Array, image_dtype, kernels_of, nchw, nhwc, to_backend
 from ..nn import constant_weights
 from ..nn.module import evaluating
 from ..tensor import Tensor
-from .tiles import Axis, cut, smallest_and_period
+from .tiles import Axis, cut, tile_and_period
 
 if TYPE_CHECKING:
     from ..models import Segmenter
@@ -82,7 +82,7 @@ def predict_mask(
 
 def smallest_tile(model: Segmenter) -> int:
     """The least `tile` that `scores` takes for this network."""
-    return smallest_and_period(lambda n: model.suitable_size((n, n))[0], model.margin)[0]
+    return tile_and_period(lambda n: model.suitable_size((n, n))[0], model.margin)[0]
 
 
 def usual_tile(model: Segmenter) -> int:

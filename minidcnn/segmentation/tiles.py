@@ -13,6 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from ..backend import Array
+from ..models.segmenter import smallest_and_period
 
 OVERLAP = 128  # pixels that tiles of a padding network share with a neighbour, half a tile at most: there, one fades into the other
 
@@ -89,7 +90,7 @@ def cut(size: int, suitable: Callable[[int], int], margin: int, tile: int | None
     offset = (whole - size) // 2
     if tile is None or whole + 2 * margin <= tile:
         return Axis(size, margin, offset, ((0, whole),))
-    smallest, period = smallest_and_period(suitable, margin)
+    smallest, period = tile_and_period(suitable, margin)
     if tile < smallest:
         raise ValueError(f"tile must be at least {smallest} pixels for this network, got {tile}")
     if suitable(tile - 2 * margin) != tile:
@@ -103,10 +104,9 @@ def cut(size: int, suitable: Callable[[int], int], margin: int, tile: int | None
     return Axis(size, margin, offset, tuple((begin, min(begin + length, whole)) for begin in begins))
 
 
-def smallest_and_period(suitable: Callable[[int], int], margin: int) -> tuple[int, int]:
+def tile_and_period(suitable: Callable[[int], int], margin: int) -> tuple[int, int]:
     """The smallest tile, and the distance at which tiles may begin: the network's stride."""
-    smallest = suitable(1)
-    period = suitable(smallest - 2 * margin + 1) - smallest  # between an input size that the network takes and the next
+    smallest, period = smallest_and_period(suitable, margin)
     if period > 1:
         return smallest, period
     return 32 + max(32, smallest), 32  # it takes any size, which hides its stride; none here has more than 32. The last tile may be 31 less

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...models.segmenter import smallest_and_period
 from ...tensor import Tensor
 from ..checkpoints import Checkpoint, CheckpointError, model_of
 from .build import SYMBOLS, Exported, build
@@ -101,8 +102,7 @@ class _Fit:
     def __init__(self, model: Segmenter) -> None:
         self.margin = model.margin
         self.suitable: Callable[[int], int] = lambda n: int(model.suitable_size((n, n))[0]) if n > 0 else 0
-        self.smallest = self.suitable(1)
-        self.period = self.suitable(self.smallest - 2 * self.margin + 1) - self.smallest
+        self.smallest, self.period = smallest_and_period(self.suitable, self.margin)
         self.needed = (self.margin, self.smallest, self.period) != (0, 1, 1)
         for n in range(1, 3 * self.period + self.smallest):
             more = max(n + 2 * self.margin - self.smallest, 0)

@@ -346,6 +346,17 @@ def test_cupy_says_what_is_missing(
     assert command("predict", checkpoint, photos / "gray.png", "--out", tmp_path / "out", "--backend", "auto").code == 0
 
 
+def test_what_the_system_says_is_told_with_the_file(
+    command: Command, checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "gray.png")
+
+    monkeypatch.setattr("minidcnn.segmentation.paint.index_png", full)
+    said = command("predict", checkpoint, photos / "gray.png", "--out", tmp_path / "out")
+    assert said.code == 1 and f"error: {photos / 'gray.png'}: gray.png: No space left on device\n" in said.err
+
+
 def test_out_of_memory_is_told_with_a_way_out(
     command: Command, checkpoint: Path, photos: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from .. import __version__
-from ..backend import BackendError, exhausted
-from ..interop.atomic import system_text
-from ..segmentation.progress import any_name_printable, compiling_said
+from ..backend import BackendError
+from ..segmentation.progress import any_name_printable, compiling_said, sentence
 from .common import Parser, fail
 
 COMMANDS = {
@@ -54,15 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        return fail("interrupted", 130)
+    except KeyboardInterrupt as error:
+        return fail(sentence(error), 130)
     except MemoryError as error:
         way_out = "; a smaller --tile needs less" if hasattr(args, "tile") else ""
-        return fail(f"out of memory ({exhausted(error)}){way_out}")
-    except OSError as error:
-        return fail(system_text(error))
-    except (ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences
-        return fail(str(error))
+        return fail(f"{sentence(error)}{way_out}")
+    except (OSError, ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences
+        return fail(sentence(error))
 
 
 def _help(program: str) -> str:

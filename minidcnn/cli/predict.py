@@ -19,7 +19,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backend import exhausted
 from ..words import some
 from .common import fail, new_files, open_checkpoint, output_arguments, run_arguments, tile_of, warn
 
@@ -42,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from ..data.options import accepted
     from ..nn import constant_weights
     from ..segmentation.predict import smallest_tile, usual_tile
+    from ..segmentation.progress import sentence
     from .images import find_images
 
     accepted("folder", {"white": args.white})
@@ -66,12 +66,13 @@ def run(args: argparse.Namespace) -> int:
                 counts = predict(job, checkpoint, model, args, tile, f"{number}/{len(jobs)}")
                 totals = counts if totals is None else totals + counts
             except (ValueError, ArithmeticError, OSError) as error:
-                fail(str(error) if str(job.source.path) in str(error) else f"{job.source}: {error}")
+                said = sentence(error)
+                fail(said if str(job.source.path) in said else f"{job.source}: {said}")
                 failed += 1
             except MemoryError as error:
                 smaller = usual_tile(model) if tile is None else max(tile // 2, smallest_tile(model))
                 way_out = f"; try --tile {smaller}" if tile is None or smaller < tile else ""
-                fail(f"{job.source}: out of memory ({exhausted(error)}){way_out}")
+                fail(f"{job.source}: {sentence(error)}{way_out}")
                 failed += 1
     done = len(jobs) + len(problems) - failed
     if totals is not None and len(jobs) > 1:

@@ -65,8 +65,3 @@ def write_tensors(path: str | os.PathLike[str], arrays: Mapping[str, Array], met
             save_file(dict(arrays), temporary, metadata)
         except SafetensorError as error:  # it wraps what the system says
             raise OSError(str(error)) from error
-
-
-def system_text(error: OSError) -> str:
-    """What the system says, and of which file."""
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..backend import BackendError, exhausted, manual_seed, use
+from ..backend import BackendError, manual_seed, use
 from ..data import DataError, Dataset
 from ..data.sample import size_text
 from ..data.written import shell_text
-from ..interop.atomic import system_text
 from ..interop.checkpoints import CheckpointError
 from .diagnose import TrainingError, out_of_memory
 from .interrupt import Stopped
 from .metrics import score_table
 from .options import AddOptions, Request, read_options
 from .prepare import open_data
-from .progress import any_name_printable
+from .progress import any_name_printable, sentence
 from .start import start_from
 from .train import Trainer
 
@@ -125,18 +124,12 @@ def one_sentence_errors() -> Iterator[None]:
     """What a user can mend ends the program with a sentence on stderr instead of a traceback."""
     try:
         yield
-    except (_Mendable, DataError, CheckpointError, BackendError) as error:
-        _leave(f"error: {error}", 2)
-    except OSError as error:
-        _leave(f"error: {system_text(error)}", 2)
-    except TrainingError as error:
-        _leave(f"error: {error}", 1)
-    except MemoryError as error:  # before or after training: `run` has more to say
-        _leave(f"error: out of memory ({exhausted(error)})", 1)
-    except Stopped as stopped:
-        _leave(str(stopped), 130)
-    except KeyboardInterrupt:  # before training, or after it
-        _leave("interrupted", 130)
+    except (_Mendable, DataError, CheckpointError, BackendError, OSError) as error:
+        _leave(f"error: {sentence(error)}", 2)
+    except (TrainingError, MemoryError) as error:  # of memory before or after training; of that in it, `run` has more to say
+        _leave(f"error: {sentence(error)}", 1)
+    except (Stopped, KeyboardInterrupt) as stopped:  # the latter before training, or after it
+        _leave(sentence(stopped), 130)
 
 
 @contextmanager

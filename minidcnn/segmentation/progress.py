@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, TextIO
 
+from ..backend import exhausted
 from ..backend.compiling import on_compile
 
 _BAR = "{desc} {percentage:3.0f}%|{bar}|"
@@ -108,6 +109,15 @@ def compiling_said(shown: bool | None = None) -> Iterator[None]:
 
     with on_compile(say):
         yield
+
+
+def sentence(error: BaseException) -> str:
+    """What an error says to a user: how much memory was missing, of which file the system complains, or its own words."""
+    if isinstance(error, MemoryError):
+        return f"out of memory ({exhausted(error)})"
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
 
 
 def any_name_printable() -> None:

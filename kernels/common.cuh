@@ -26,7 +26,11 @@ typedef SUM Sum;
 struct Geometry { int n, c, h, w, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw; };
 #define GEOMETRY_PARAMETERS \
     int n_, int c_, int h_, int w_, int oh_, int ow_, int kh_, int kw_, int sh_, int sw_, int ph_, int pw_, int dh_, int dw_
+#ifdef WINDOW  // kh, kw, sh, sw, ph, pw, dh, dw: for one window that is met often, so that loops over its taps and divisions by its strides fold away
+#define GEOMETRY {n_, c_, h_, w_, oh_, ow_, WINDOW}
+#else
 #define GEOMETRY {n_, c_, h_, w_, oh_, ow_, kh_, kw_, sh_, sw_, ph_, pw_, dh_, dw_}
+#endif
 
 __device__ __forceinline__ int divide_up(int a, int b) { return (a + b - 1) / b; }  // a >= 0
 

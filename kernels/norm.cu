@@ -38,7 +38,6 @@ struct Part {
         end = first < channels ? min(begin + share, rows) : begin;
     }
 };
-#define FOR_EACH_OF_RUN(j) _Pragma("unroll") for (int j = 0; j < RUN; j++)
 
 // Every step-th of i up to end, BATCH of them at a time: first `read(i)` of all of them, then `use(i, what was read)`, so that so many loads of a thread
 // are under way. Compilers that unroll a loop leave each load behind the store or the test of the one before. What is read twice at the end is not used.

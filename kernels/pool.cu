@@ -11,42 +11,49 @@
 // scatter_link, scatter_sum    Y indices read, X + 3 Y links of 4 bytes, Y numbers read, X written.
 //
 // All but scatter_sum: a block works on a row of its result (gather, scatter_link: on some of an image's indices), threads (channels, columns), 32 x 8
-// for 32 channels and more; a thread has up to four channels of a column. Tried before: a thread for each element of the whole image. It took two or
-// three divisions to know its place and in pool_scatter two for each tap, some 280 instructions an element by the listing for sm_90a where now 70 to
-// 115 do (2 x 2 windows), with 5 bytes to move meanwhile. scatter_sum: blocks of 256, a thread for each element, at most 65536 blocks, which go round:
-// it has nothing to divide. Neighbouring threads have neighbouring channels. Bound by memory. Not tried: loads of 16 bytes, that is,
-// of neighbouring channels by one thread. Nothing here has been timed.
-#include "common.cuh"
+// for 32 channels and more; a thread has up to four channels of a column, or in max_pool and pool_scatter up to four runs of them (see runs.cuh). Tried
+// before: a thread for each element of the whole image. It took two or three divisions to know its place and in pool_scatter two for each tap, some 280
+// instructions an element by the listing for sm_90a; then this with one channel at a time, 70 to 115 (2 x 2 windows), with 5 bytes to move meanwhile.
+// The usual windows have kernels of their own (WINDOW): there, nothing is divided but the number of the block.
+// scatter_sum: blocks of 256, a thread for each element, at most 65536 blocks, which go round: it has nothing to divide. Neighbouring threads have
+// neighbouring channels. Bound by memory. Not tried: a thread for each window that writes all its pixels; runs in the others: what a tap or an index
+// points at is another pixel for each channel. Nothing here has been timed.
+#include "runs.cuh"
 #ifndef TAP
 #define TAP unsigned char
 #endif
 typedef TAP Tap;
 
 // x (N, H, W, C) -> maxima y and winning taps, (N, OH, OW, C). Padding is -inf, the first maximum wins, NaN wins over all.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 max_pool(const Real* __restrict__ x, Real* __restrict__ y, Tap* __restrict__ taps, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int top = (int)blockIdx.x % g.oh * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h, row = blockIdx.x * g.ow;
-    FOR_EACH_COLUMN(j, g.ow) FOR_EACH_CHANNEL(c, g.c) {
-        Real best = Real(0);
-        int winner = -1;
+    FOR_EACH_COLUMN(j, g.ow) FOR_EACH_RUN(c, g.c) {
+        Run<Real> best = {};
+        Run<Tap> winner = {};
+        bool any = false;
         for (int a = 0; a < g.kh; a++) {
             int h = top + a * g.dh;
             if (h < 0 || h >= g.h) continue;
             for (int b = 0, w = j * g.sw - g.pw; b < g.kw; b++, w += g.dw) {
                 if (w < 0 || w >= g.w) continue;
-                Real value = x[((image + h) * g.w + w) * g.c + c];
-                if (winner < 0 || value > best || value != value) { best = value; winner = a * g.kw + b; }
+                const Run<Real> value = run_at(x, ((image + h) * g.w + w) * g.c + c);
+                FOR_EACH_OF_RUN(i) if (!any || value.at[i] > best.at[i] || value.at[i] != value.at[i]) {
+                    best.at[i] = value.at[i];
+                    winner.at[i] = Tap(a * g.kw + b);
+                }
+                any = true;
             }
         }
         const int e = (row + j) * g.c + c;
-        y[e] = best;
-        taps[e] = Tap(winner);
+        run_at(y, e) = best;
+        run_at(taps, e) = winner;
     }
 }
 
 // x (N, H, W, C) at the winning taps -> y (N, OH, OW, C); 0 where the tap lies in the padding.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 pool_gather(const Real* __restrict__ x, const Tap* __restrict__ taps, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int top = (int)blockIdx.x % g.oh * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h, row = blockIdx.x * g.ow;
@@ -58,26 +65,30 @@ pool_gather(const Real* __restrict__ x, const Tap* __restrict__ taps, Real* __re
 }
 
 // The adjoint: v (N, OH, OW, C) added at the winning taps -> x (N, H, W, C). Each pixel asks the windows that touch it.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 pool_scatter(const Real* __restrict__ v, const Tap* __restrict__ taps, Real* __restrict__ x, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int image = (int)blockIdx.x / g.h * g.oh, row = blockIdx.x * g.w;
     const Touching rows((int)blockIdx.x % g.h + g.ph, g.sh, g.oh);
     FOR_EACH_COLUMN(j, g.w) {
         const Touching columns(j + g.pw, g.sw, g.ow);
-        FOR_EACH_CHANNEL(c, g.c) {
-            Sum total = 0;
+        FOR_EACH_RUN(c, g.c) {
+            Sum total[RUN] = {};
             FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw) {
                 const int at = ((image + u.i) * g.ow + l.i) * g.c + c;
-                if ((int)taps[at] == a * g.kw + b) total += v[at];
+                const Run<Tap> won = run_at(taps, at);
+                const Run<Real> from = run_at(v, at);
+                FOR_EACH_OF_RUN(i) if ((int)won.at[i] == a * g.kw + b) total[i] += Sum(from.at[i]);
             }
-            x[(row + j) * g.c + c] = Real(total);
+            Run<Real> result;
+            FOR_EACH_OF_RUN(i) result.at[i] = Real(total[i]);
+            run_at(x, (row + j) * g.c + c) = result;
         }
     }
 }
 
 // x (N, P, C) at flat plane indices (N, Q, C) -> y (N, Q, C).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 gather(const Real* __restrict__ x, const long long* __restrict__ indices, Real* __restrict__ y, int p, int q, int channels) {
     FOR_EACH_COLUMN(j, q) FOR_EACH_CHANNEL(c, channels) {
         const int e = ((int)blockIdx.x * q + j) * channels + c;
@@ -87,7 +98,7 @@ gather(const Real* __restrict__ x, const long long* __restrict__ indices, Real* 
 
 // The adjoint in two steps: y (N, Q, C) added at its indices -> x (N, P, C), where indices may repeat and point anywhere.
 // 1. Every source hangs itself into the list of its target (an integer exchange: the order of a list is any). head starts as -1.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 scatter_link(const long long* __restrict__ indices, int* __restrict__ head, int* __restrict__ next, int p, int q, int channels) {
     FOR_EACH_COLUMN(j, q) FOR_EACH_CHANNEL(c, channels) {
         const int e = ((int)blockIdx.x * q + j) * channels + c;
@@ -97,7 +108,7 @@ scatter_link(const long long* __restrict__ indices, int* __restrict__ head, int*
 
 // 2. Every target adds up its list by ascending source, whatever order it hangs in: the same bits every time. A list of m sources is
 // walked m times; max-pool indices repeat a few times at most.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 scatter_sum(const Real* __restrict__ y, const int* __restrict__ head, const int* __restrict__ next, Real* __restrict__ x, int count) {
     FOR_EACH(t, count) {
         Sum total = 0;
@@ -115,7 +126,7 @@ scatter_sum(const Real* __restrict__ y, const int* __restrict__ head, const int*
 
 // x (N, H, W, C) -> y (N, OH, OW, C): the sum of each window's pixels times weight (OH, OW).
 // Each row of a window is added up by itself: in one sum over a large window, a single pixel is too small to count in full.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 avg_pool(const Real* __restrict__ x, const Sum* __restrict__ weight, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int i = (int)blockIdx.x % g.oh, top = i * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h;
@@ -135,7 +146,7 @@ avg_pool(const Real* __restrict__ x, const Sum* __restrict__ weight, Real* __res
 }
 
 // The adjoint: v (N, OH, OW, C) times weight, added to each pixel of its window, row by row too -> x (N, H, W, C).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 avg_pool_adjoint(const Real* __restrict__ v, const Sum* __restrict__ weight, Real* __restrict__ x, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int image = (int)blockIdx.x / g.h * g.oh, row = blockIdx.x * g.w;

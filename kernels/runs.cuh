@@ -14,3 +14,8 @@ template <typename T> struct alignas(RUN * sizeof(T)) Run { T at[RUN]; };
 // The run that begins at element e, a multiple of RUN.
 template <typename T> __device__ __forceinline__ Run<T>& run_at(T* array, int e) { return reinterpret_cast<Run<T>&>(array[e]); }
 template <typename T> __device__ __forceinline__ const Run<T>& run_at(const T* array, int e) { return reinterpret_cast<const Run<T>&>(array[e]); }
+
+#define FOR_EACH_OF_RUN(j) _Pragma("unroll") for (int j = 0; j < RUN; j++)
+
+// As FOR_EACH_CHANNEL, but in runs: c is the first channel of each. `channels` is a multiple of RUN.
+#define FOR_EACH_RUN(c, channels) for (int c = (blockIdx.z * blockDim.x + threadIdx.x) * RUN; c < (channels); c += gridDim.z * blockDim.x * RUN)

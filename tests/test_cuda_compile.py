@@ -16,6 +16,7 @@ from minidcnn.backend.cuda.source import folder, source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a", "sm_100", "sm_120")
 Defines = tuple[tuple[str, str], ...]
+TWO, THREE = (f"{k},{k},2,2,0,0,1,1" for k in (2, 3))  # WINDOW of kernels/pool.cu
 QUICK = ("sm_75", "sm_80", "sm_90a", "sm_120")  # in the usual run; the others in the exhaustive one
 LARGE, TALL, SQUARE = (("SMALL", "0"),), (("SMALL", "1"), ("TALL", "1")), (("SMALL", "1"),)  # 128 x 128, 128 x 64 and 64 x 64 results
 VARIANTS = {
@@ -31,7 +32,11 @@ VARIANTS = {
         ),
     ),
     "norm.cu": ((("WIDE", "0"),), (("WIDE", "1"),)),
-    "pool.cu": ((("TAP", "unsigned char"),), (("TAP", "unsigned short"),), (("TAP", "unsigned int"),)),
+    "pool.cu": (
+        *((("TAP", f"unsigned {tap}"),) for tap in ("char", "short", "int")),
+        *((("WIDE", "1"), ("TAP", f"unsigned {tap}")) for tap in ("char", "int")),
+        *((("WIDE", w), ("WINDOW", window)) for w in "01" for window in (TWO, THREE)),
+    ),
 }
 
 
@@ -176,18 +181,33 @@ def test_a_thread_works_out_few_addresses_of_shared_memory(tensor: str, real: st
     [
         ("im2col.cu", {"im2col": 2}),  # a row's image, and the tap of KH elements
         ("norm.cu", {"normalize": 0, "normalize_grad": 0}),
-        ("pool.cu", {"gather": 0, "scatter_link": 0, "scatter_sum": 0, "max_pool": 2, "avg_pool": 1, "pool_gather": 2}),
+        ("pool.cu", {"gather": 0, "scatter_link": 0, "scatter_sum": 0, "max_pool": 1, "avg_pool": 1, "pool_gather": 2}),
     ],
 )
 def test_kernels_on_rows_do_not_divide_to_know_their_place(name: str, most: dict[str, int]) -> None:
-    text = by_kernel(ptx(name, "sm_80"))
-    assert {kernel: len(re.findall(r"\b(?:div|rem)\.", text[kernel])) for kernel in most} == most
+    assert divisions(name) == divisions(name) | most
+
+
+@pytest.mark.parametrize("window", [TWO, THREE])
+def test_usual_windows_are_pooled_without_divisions(window: str) -> None:
+    """But for the number of the block, which is an image and a row of it."""
+    found, most = divisions("pool.cu", ("WINDOW", window), ("WIDE", "1")), {"max_pool": 1, "pool_gather": 1, "pool_scatter": 2}
+    assert found == found | most
+    assert divisions("pool.cu")["pool_scatter"] > 4
+
+
+def divisions(name: str, *defines: tuple[str, str]) -> dict[str, int]:
+    """How many there are in each kernel."""
+    return {kernel: len(re.findall(r"\b(?:div|rem)\.", text)) for kernel, text in by_kernel(ptx(name, "sm_80", *defines)).items()}
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)
 @pytest.mark.parametrize(
     ("name", "loads"),
-    [("norm.cu", {"moments": 1, "row_sums": 1, "normalize": 1, "gradient_sums": 3, "normalize_grad": 3})],
+    [
+        ("norm.cu", {"moments": 1, "row_sums": 1, "normalize": 1, "gradient_sums": 3, "normalize_grad": 3}),
+        ("pool.cu", {"max_pool": 1, "pool_scatter": 1}),
+    ],
 )
 def test_runs_are_read_by_one_instruction(name: str, loads: dict[str, int], dtype: str) -> None:
     """16 bytes each: as many loads as there are images, for each of the rows that a loop takes at a time; and they are stored so."""
@@ -196,7 +216,7 @@ def test_runs_are_read_by_one_instruction(name: str, loads: dict[str, int], dtyp
     for kernel, images in loads.items():
         assert len(re.findall(rf"ld\.{width}", wide[kernel])) >= images, kernel
         assert not re.search(rf"(ld|st)\.{width}", narrow[kernel]), kernel
-        if kernel.startswith("normalize"):
+        if kernel not in ("moments", "row_sums", "gradient_sums"):
             assert re.search(rf"st\.{width}", wide[kernel])
 
 

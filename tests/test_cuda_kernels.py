@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulated import simulated, why_not
 
-from minidcnn.backend import Kernels, sum_dtype
+from minidcnn.backend import Kernels, nchw, sum_dtype
 from minidcnn.backend.axis_map import AxisMap
 from minidcnn.backend.cuda import CudaKernels, base, launcher, source
 from minidcnn.backend.reference.pool import first_taps
@@ -127,6 +127,34 @@ def test_pooling_of_many_channels_and_columns(channels: int, dilation: int, monk
         same(kernels.avg_pool2d_adjoint(g, window, weight, size), REFERENCE.avg_pool2d_adjoint(g, window, weight, size))
         rows, columns = (AxisMap(n, np.arange(0, 2 * n + 1, 2), np.arange(2 * n) * 3 % n, np.arange(2 * n) / 4) for n in size)
         same(kernels.resample(x, rows, columns), REFERENCE.resample(x, rows, columns))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("channels", [5, 8, 24, 264])  # no run, one, some and more than the threads of a block have across
+@pytest.mark.parametrize(
+    ("window", "own"),
+    [
+        (Window((2, 2), (2, 2)), True),
+        (Window((2, 2), (2, 2), ceil_mode=True), True),
+        (Window((3, 3), (2, 2), ceil_mode=True), True),
+        (Window((3, 3), (2, 1)), False),
+        (Window((3, 3), (2, 2), (1, 0)), False),
+    ],
+)
+def test_usual_windows_have_kernels_of_their_own(window: Window, own: bool, channels: int, dtype: Any) -> None:
+    """The same numbers, from channels in runs of 16 bytes where they come in such."""
+    kernels, compiled = simulated(mode="check", order=2), []
+    function = kernels.launcher.function
+    kernels.launcher.function = lambda file, kernel, dtype, defines: (compiled.extend(defines), function(file, kernel, dtype, defines))[1]
+    size = 7, 8
+    out = window.positions(size)
+    x, g = nchw(integers((2, *size, channels), 0, dtype)), nchw(integers((2, *out, channels), 1, dtype))
+    y, taps = REFERENCE.max_pool2d(x, window, out)
+    same(kernels.max_pool2d(x, window, out), (y, taps))
+    same(kernels.pool_gather(x, taps, window), REFERENCE.pool_gather(x, taps, window))
+    same(kernels.pool_scatter(g, taps, window, size), REFERENCE.pool_scatter(g, taps, window, size))
+    assert any(d.startswith("WINDOW=") for d in compiled) is own
+    assert ("WIDE=1" in compiled) is (channels % 8 == 0)
 
 
 @pytest.mark.parametrize(("kernel", "tap"), [((16, 16), np.uint8), ((1, 257), np.uint16), ((256, 257), np.uint32)])

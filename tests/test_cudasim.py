@@ -30,6 +30,7 @@ LARGE_X, LARGE_Y = (RNG.standard_normal((2, c, h, 16)).astype(np.float32) for c,
 WIDE, LABELS = RNG.standard_normal((2, 40, 7, 14)).astype(np.float32), RNG.integers(-1, 40, (2, 7, 14))
 POOLED = Window((3, 3), (2, 2), (1, 1))
 X16, W16, Y12 = (RNG.standard_normal(shape).astype(np.float32) for shape in ((2, 16, *SIZE), (12, 16, 3, 2), (2, 12, *OUT)))
+TAPS = Kernels(np).max_pool2d(X16, Window((2, 2), (2, 2)), (3, 4))[1]
 W8, W2 = (RNG.standard_normal((o, c, 3, 2)).astype(np.float32) for o, c in ((12, 8), (24, 2)))  # two groups by tiles, eight without
 Y24 = RNG.standard_normal((2, 24, *OUT)).astype(np.float32)
 BY_CHANNEL = np.linspace(-1, 2, 7, dtype=np.float32)
@@ -128,6 +129,9 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "col2im": lambda k: k.col2im(Kernels(np).im2col(X, WINDOW, OUT), WINDOW, SIZE),
     "max_pool": lambda k: k.max_pool2d(X, POOLED, (4, 5))[0],
     "pool_scatter": lambda k: k.pool_scatter(P, np.zeros(P.shape, np.uint8), WINDOW, SIZE),
+    "pool of runs": lambda k: k.max_pool2d(X16, Window((2, 2), (2, 2)), (3, 4))[0],
+    "three by three": lambda k: k.max_pool2d(X16, Window((3, 3), (2, 2)), (3, 4))[0],
+    "scatter of runs": lambda k: k.pool_scatter(X16[:, :, :3, :4].copy(), TAPS, Window((2, 2), (2, 2)), SIZE),
     "gather": lambda k: k.gather(X, AT),
     "scatter": lambda k: k.scatter(P, AT, (2, 3)),
     "avg_pool": lambda k: k.avg_pool2d(X, POOLED, np.ones((4, 5), np.float32)),
@@ -268,8 +272,17 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "padding counted on the wrong side": ("col2im", "columns(j + g.pw, g.sw", "columns(j - g.pw, g.sw"),
     "positions after the last count": ("col2im", "i(min(p / stride, positions - 1))", "i(p / stride)"),
     "stride and dilation exchanged": ("col2im", "% g.h + g.ph, g.sh, g.oh)", "% g.h + g.ph, g.dh, g.oh)"),
-    "the last maximum wins instead of the first": ("max_pool", "value > best ||", "value < best ||"),
-    "every window gives, not only the one that won": ("pool_scatter", "if ((int)taps[at] == a * g.kw + b) total", "total"),
+    "the last maximum wins instead of the first": ("max_pool", "value.at[i] > best.at[i] ||", "value.at[i] < best.at[i] ||"),
+    "every window gives, not only the one that won": ("pool_scatter", "if ((int)won.at[i] == a * g.kw + b) total", "total"),
+    "every tap begins anew": ("pool of runs", "any = true;", ""),
+    "a run's first winner for all of it": ("scatter of runs", "won.at[i] == a", "won.at[0] == a"),
+    "runs begin at every channel": (
+        "pool of runs",
+        "(blockIdx.z * blockDim.x + threadIdx.x) * RUN; c",
+        "blockIdx.z * blockDim.x + threadIdx.x; c",
+    ),
+    "as many runs as channels": ("pool of runs", "gridDim.z * blockDim.x * RUN)", "gridDim.z * blockDim.x)"),
+    "a usual window's kernel is the stride's": ("three by three", "oh_, ow_, WINDOW}", "oh_, ow_, sh_, sw_, sh_, sw_, ph_, pw_, dh_, dw_}"),
     "the last window beyond the edge": ("pool_scatter", "min(p / stride, positions - 1)", "p / stride"),
     "the rows of one image for all": ("pool_scatter", "(int)blockIdx.x / g.h * g.oh", "0"),
     "a block for the first row only": ("max_pool", "top = (int)blockIdx.x % g.oh", "top = 0 % g.oh"),

@@ -10,9 +10,13 @@ from ..arrays import Array, nchw, nhwc
 from ..half import sum_dtype
 from ..reference.pool import first_taps
 from .base import CudaBase, geometry
+from .runs import runs
 
 FILE = "pool.cu"
 TAPS = {1: "char", 2: "short", 4: "int"}  # by the bytes of a winning tap
+USUAL = {
+    ((k, k), (2, 2), (0, 0), (1, 1)) for k in (2, 3)
+}  # windows that get kernels of their own: those of U-Net, SegNet and VGG, and of AlexNet
 
 
 class CudaPool(CudaBase):
@@ -26,7 +30,7 @@ class CudaPool(CudaBase):
         y = self.new_images(n, c, out, x.dtype)
         taps = self.new_images(n, c, out, self.tap_dtype(window))
         at = geometry(n, c, window, x.shape[2:], out)
-        self._over_rows(y, "max_pool", x.dtype, self.images(x), y, taps, *at, defines=_tap(taps))
+        self._in_runs(y, "max_pool", (self.images(x), y, taps), at, _defines(window, taps))
         return nchw(y), nchw(taps)
 
     def pool_gather(self, x: Array, taps: Array, window: Window) -> Array:
@@ -35,7 +39,7 @@ class CudaPool(CudaBase):
         (n, c), out = x.shape[:2], taps.shape[2:]
         y, winners = self.new_images(n, c, out, x.dtype), self.images(taps)
         at = geometry(n, c, window, x.shape[2:], out)
-        self._over_rows(y, "pool_gather", x.dtype, self.images(x), winners, y, *at, defines=_tap(taps))
+        self._over_rows(y, "pool_gather", x.dtype, self.images(x), winners, y, *at, defines=_defines(window, taps))
         return nchw(y)
 
     def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
@@ -44,7 +48,7 @@ class CudaPool(CudaBase):
             return super().pool_scatter(g, taps, window, size)
         x, winners = self.new_images(n, c, size, g.dtype), self.images(taps)
         at = geometry(n, c, window, size, taps.shape[2:])
-        self._over_rows(x, "pool_scatter", g.dtype, self.images(g), winners, x, *at, defines=_tap(taps))
+        self._in_runs(x, "pool_scatter", (self.images(g), winners, x), at, _defines(window, taps))
         return nchw(x)
 
     def gather(self, x: Array, indices: Array) -> Array:
@@ -87,6 +91,15 @@ class CudaPool(CudaBase):
         n, h, w, c = result.shape
         self.over_rows((n * h, w, c), FILE, kernel, dtype, *arguments, defines=defines)
 
+    def _in_runs(self, result: Array, kernel: str, arrays: tuple[Array, ...], at: tuple[int, ...], defines: tuple[str, ...]) -> None:
+        """The same with runs of channels in the place of channels, where all arrays, one of them the result, have them whole."""
+        n, h, w, c = result.shape
+        run, wide = runs(self.launcher, c, result, *arrays)
+        self.over_rows((n * h, w, c // run), FILE, kernel, result.dtype, *arrays, *at, defines=(*wide, *defines))
 
-def _tap(taps: Array) -> tuple[str, ...]:
-    return (f"TAP=unsigned {TAPS[taps.dtype.itemsize]}",)
+
+def _defines(window: Window, taps: Array) -> tuple[str, ...]:
+    """What winning taps are, and the window itself if it is a usual one."""
+    at = window.kernel, window.stride, window.padding, window.dilation
+    own = (f"WINDOW={','.join(str(v) for pair in at for v in pair)}",) if at in USUAL else ()
+    return (f"TAP=unsigned {TAPS[taps.dtype.itemsize]}", *own)

@@ -21,6 +21,7 @@ from .recording import no_grad as no_grad
 from .tensor import Tensor, not_a_tensor, real_array
 
 Gradient: TypeAlias = "Tensor | Callable[[], Tensor] | None"  # a vjp may return functions: they run only if somebody needs the result
+Edge: TypeAlias = "Tensor | tuple[Node, int]"  # to a leaf, or to an output of a node
 Listener: TypeAlias = "Callable[[Function, Sequence[Tensor], Sequence[Tensor]], None]"
 
 
@@ -105,8 +106,7 @@ class Node:
         self.function = function
         self.serial = next(Node.count)  # later nodes have larger ones
         self.depth, self.freed = 1, False
-        # an edge leads to a leaf (a Tensor), to an output of another node, or, for inputs without gradient, nowhere
-        self.edges: list[Tensor | tuple[Node, int] | None] = []
+        self.edges: list[Edge | None] = []  # None: an input without gradient
         for t in inputs:
             if t._node is None:
                 self.edges.append(t if t._requires_grad else None)
@@ -163,12 +163,11 @@ def backward(output: Tensor, grad: Tensor | Array | float | None = None, retain_
     """Add the gradients of <output, grad> to `.grad` of the leaves; see Tensor.backward."""
     if not output.requires_grad:
         raise RuntimeError("backward: this tensor does not depend on anything that requires gradients (no_grad, detach, or no parameters?)")
-    leaves: dict[int, tuple[Tensor, Tensor]] = {}
     seed = _seed(output, grad, "backward")
-    _walk([(output, seed)], None, leaves, retain_graph or create_graph, create_graph)
+    found, _ = walk([(output, seed)], None, retain_graph or create_graph, create_graph)
     taken = {id(_root(seed._array))}
     with Recording(create_graph):
-        for leaf, g in leaves.values():
+        for leaf, g in found.items():
             before = leaf._grad
             if before is None:
                 leaf._grad = _apart(g, taken)
@@ -200,15 +199,14 @@ def grad(
     for i, t in enumerate(ins):
         if not t.requires_grad:
             raise RuntimeError(f"grad: input {i} does not require gradients; make it with requires_grad=True")
-    wanted: dict[object, Tensor | None] = {_key(t): None for t in ins}
     starts = [(o, _seed(o, s, "grad")) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
-    reached = _walk(starts, wanted, {}, create_graph if retain_graph is None else retain_graph, create_graph)
+    found, reached = walk(starts, set(map(edge_to, ins)), create_graph if retain_graph is None else retain_graph, create_graph)
     taken = {id(_root(g._array)) for _, g in starts}
 
     def result(i: int, t: Tensor) -> Tensor:
-        g = wanted[_key(t)]
+        g = found.get(edge_to(t))
         if g is None:
-            if not allow_unused and _key(t) not in reached:
+            if not allow_unused and edge_to(t) not in reached:
                 raise RuntimeError(f"grad: the outputs do not depend on input {i}; pass allow_unused=True to get zeros for it")
             g = Tensor.wrap(kernels_of(t._array).xp.zeros_like(t._array))
         return _apart(g, taken)
@@ -236,8 +234,9 @@ def _apart(g: Tensor, taken: set[int]) -> Tensor:
     return g
 
 
-def _key(tensor: Tensor) -> object:
-    return id(tensor) if tensor._node is None else (id(tensor._node), tensor._index)
+def edge_to(tensor: Tensor) -> Edge:
+    """Where a gradient of `tensor` goes, by which it is also known: tensors of one output of a node have the same edge."""
+    return tensor if tensor._node is None else (tensor._node, tensor._index)
 
 
 def _seed(output: Tensor, grad: Tensor | Array | float | None, name: str) -> Tensor:
@@ -256,58 +255,48 @@ def _seed(output: Tensor, grad: Tensor | Array | float | None, name: str) -> Ten
     return tensor
 
 
-def _walk(
-    starts: list[tuple[Tensor, Tensor]],
-    wanted: dict[object, Tensor | None] | None,
-    leaves: dict[int, tuple[Tensor, Tensor]],
-    retain: bool,
-    create: bool,
-) -> set[object]:
+def walk(starts: list[tuple[Tensor, Tensor]], wanted: set[Edge] | None, retain: bool, create: bool) -> tuple[dict[Any, Tensor], set[Edge]]:
     """Pull gradients from `starts` back through the graph, deepest node first, so that each runs once, with all of its gradient.
 
-    Gradients end in `leaves` (by id: leaf and gradient) or, if `wanted` is given, in its entries, and only nodes on the way are run.
-    Returns which of `wanted` lie in the graph: those without an entry have a derivative of 0.
+    Returns the gradients of all leaves that require one or, if `wanted` is given, of these edges alone, and then only nodes on the way are
+    run; and which of `wanted` lie in the graph: those without a gradient have a derivative of 0.
     """
     nodes = [t._node for t, _ in starts if t._node is not None]
     useful, reached = (None, set()) if wanted is None else _ancestors_of(nodes, wanted)
-    pending: dict[int, list[Tensor | None]] = {}
+    found: dict[Any, Tensor] = {}
+    pending: dict[Node, list[Tensor | None]] = {}
     heap: list[tuple[int, int, Node]] = []
     order = itertools.count()
 
-    def arrive(edge: Tensor | tuple[Node, int], g: Tensor) -> None:
+    def arrive(edge: Edge, g: Tensor) -> None:
         if isinstance(edge, Tensor):
-            if wanted is None and edge._requires_grad:  # unless it was frozen since the forward pass
-                before = leaves.get(id(edge))
-                leaves[id(edge)] = (edge, g if before is None else _add(before[1], g, create))
-            elif wanted is not None and id(edge) in wanted:
-                had = wanted[id(edge)]
-                wanted[id(edge)] = g if had is None else _add(had, g, create)
+            if edge._requires_grad if wanted is None else edge in wanted:  # a leaf may have been frozen since the forward pass
+                before = found.get(edge)
+                found[edge] = g if before is None else _add(before, g, create)
             return
         node, index = edge
         if useful is not None and id(node) not in useful:
             return
-        slots = pending.get(id(node))
+        slots = pending.get(node)
         if slots is None:
-            slots = pending[id(node)] = [None] * node.function.differentiable
+            slots = pending[node] = [None] * node.function.differentiable
             heapq.heappush(heap, (-node.depth, next(order), node))
         waiting = slots[index]
         slots[index] = g if waiting is None else _add(waiting, g, create)
 
     with Recording(create):
         for tensor, g in starts:
-            arrive(tensor if tensor._node is None else (tensor._node, tensor._index), g)
+            arrive(edge_to(tensor), g)
         while heap:
             node = heapq.heappop(heap)[2]
-            grads = pending.pop(id(node))
-            for g_out in grads:
+            grads = pending.pop(node)
+            for i, g_out in enumerate(grads):
                 if g_out is not None:
                     g_out._owned = False  # from here on functions may pass it on to several inputs
-            if wanted is not None:
-                for i, g_out in enumerate(grads):
-                    if (id(node), i) in wanted:
-                        wanted[id(node), i] = g_out
-                if not useful[id(node)]:  # type: ignore[index]  # wanted itself, but nothing wanted lies behind it
-                    continue
+                    if wanted is not None and (node, i) in wanted:
+                        found[node, i] = g_out
+            if useful is not None and not useful[id(node)]:  # wanted itself, but nothing wanted lies behind it
+                continue
             if node.freed:
                 raise RuntimeError(
                     "backward: this graph was run backward already and its memory freed; pass retain_graph=True the first time, or run the "
@@ -329,7 +318,7 @@ def _walk(
                 arrive(edge, g)
                 del g
             del results, edges, node
-    return reached
+    return found, reached
 
 
 def _demand_gradients(function: Function, results: Any, inputs: int) -> None:
@@ -352,11 +341,11 @@ def _no_gradient(function: Function, i: int, g: Any, shape: tuple[int, ...], dty
     return TypeError(f"{where} is {g.dtype}, the input {dtype}; give constants the input's dtype, as Tensor(array, dtype=x.dtype)")
 
 
-def _is_useful(edge: Tensor | tuple[Node, int], useful: dict[int, bool], wanted: Any) -> bool:
-    return id(edge) in wanted if isinstance(edge, Tensor) else id(edge[0]) in useful
+def _is_useful(edge: Edge, useful: dict[int, bool], wanted: Any) -> bool:
+    return edge in wanted if isinstance(edge, Tensor) else id(edge[0]) in useful
 
 
-def _ancestors_of(starts: list[Node], wanted: dict[object, Any]) -> tuple[dict[int, bool], set[object]]:
+def _ancestors_of(starts: list[Node], wanted: set[Edge]) -> tuple[dict[int, bool], set[Edge]]:
     """Nodes from which something wanted is reached, by id; True where it lies behind the node, False where only the node itself is wanted.
 
     And what is reached of `wanted`.
@@ -368,14 +357,14 @@ def _ancestors_of(starts: list[Node], wanted: dict[object, Any]) -> tuple[dict[i
         if id(node) not in reached:
             reached[id(node)] = node
             stack.extend(e[0] for e in node.edges if isinstance(e, tuple))
-    nodes_wanted = {key[0] for key in wanted if isinstance(key, tuple)}
+    nodes_wanted = {id(e[0]) for e in wanted if isinstance(e, tuple)}
     useful: dict[int, bool] = {}
     for node in sorted(reached.values(), key=lambda n: n.depth):
         behind = any(e is not None and _is_useful(e, useful, wanted) for e in node.edges)
         if behind or node.freed or id(node) in nodes_wanted:
             useful[id(node)] = behind or (node.freed and id(node) not in nodes_wanted)
-    leaves = {id(e) for node in reached.values() for e in node.edges if isinstance(e, Tensor)}
-    return useful, {key for key in wanted if (key[0] in reached if isinstance(key, tuple) else key in leaves)}
+    leaves = {e for node in reached.values() for e in node.edges if isinstance(e, Tensor)}
+    return useful, {e for e in wanted if (id(e[0]) in reached if isinstance(e, tuple) else e in leaves)}
 
 
 def _add(a: Tensor, b: Tensor, create: bool) -> Tensor:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ..autograd import Function, Gradient, Node, _key, _walk
+from ..autograd import Function, Gradient, Node, edge_to, walk
 from ..backend import random_state, set_random_state
 from ..recording import enable_grad, is_grad_enabled
 from ..tensor import Tensor, watch
@@ -82,9 +82,9 @@ class Checkpoint(Function):
             create = is_grad_enabled()
             leaves = xs if create else tuple(map(_leaf, xs))  # recorded itself, it gets leaves
             outputs = self.again(leaves)
-            wanted: dict[object, Tensor | None] = {_key(t): None for t in (*leaves, *read) if t.requires_grad}
-            _walk([(outputs[i], slope) for i, slope in zip(given, slopes, strict=True)], wanted, {}, create, create)
-            return tuple(wanted.get(_key(t)) for t in (*leaves, *read))
+            wanted = [edge_to(t) for t in (*leaves, *read)]
+            found, _ = walk([(outputs[i], slope) for i, slope in zip(given, slopes, strict=True)], set(wanted), create, create)
+            return tuple(map(found.get, wanted))
 
         return checkpoint(pull, *(grads[i] for i in given), *inputs)  # type: ignore[no-any-return,arg-type]
 
@@ -129,7 +129,7 @@ def _read(outputs: list[Tensor], leaves: list[Tensor], first: int) -> list[Tenso
     own = {id(t) for t in leaves}
     found: dict[int, Tensor] = {}
     seen: set[int] = set()
-    stack: list[Any] = [t if t._node is None else (t._node, 0) for t in outputs]
+    stack = [edge_to(t) for t in outputs]
     while stack:
         edge = stack.pop()
         if isinstance(edge, Tensor):

@@ -65,7 +65,7 @@ class Function:
         for a in arrays:
             if isinstance(a, Tensor) or not hasattr(a, "dtype"):
                 raise TypeError(f"{type(self).__name__}.forward: return an array or a tuple of arrays, got a {type(a).__name__}")
-        storage = inputs[0]._storage if self.view and _root(arrays[0]) is _root(inside[0]) else None
+        storage = inputs[0]._storage if self.view and owner_of(arrays[0]) is owner_of(inside[0]) else None
         if not is_grad_enabled() or True not in [t._requires_grad for t in inputs]:
             tensors = tuple([Tensor.wrap(a, None, 0, storage) for a in arrays])
         else:
@@ -165,7 +165,7 @@ def backward(output: Tensor, grad: Tensor | Array | float | None = None, retain_
         raise RuntimeError("backward: this tensor does not depend on anything that requires gradients (no_grad, detach, or no parameters?)")
     seed = _seed(output, grad, "backward")
     found, _ = walk([(output, seed)], None, retain_graph or create_graph, create_graph)
-    taken = {id(_root(seed._array))}
+    taken = {id(owner_of(seed._array))}
     with Recording(create_graph):
         for leaf, g in found.items():
             before = leaf._grad
@@ -201,7 +201,7 @@ def grad(
             raise RuntimeError(f"grad: input {i} does not require gradients; make it with requires_grad=True")
     starts = [(o, _seed(o, s, "grad")) for o, s in zip(outs, seeds, strict=True) if o.requires_grad]
     found, reached = walk(starts, set(map(edge_to, ins)), create_graph if retain_graph is None else retain_graph, create_graph)
-    taken = {id(_root(g._array)) for _, g in starts}
+    taken = {id(owner_of(g._array)) for _, g in starts}
 
     def result(i: int, t: Tensor) -> Tensor:
         g = found.get(edge_to(t))
@@ -225,11 +225,11 @@ def _tensors(role: str, given: Any) -> list[Tensor]:
 
 
 def _apart(g: Tensor, taken: set[int]) -> Tensor:
-    """A gradient whose memory is its own from here on: a copy if it is among the roots `taken`, a part of something, or a broadcast."""
-    root = _root(g._array)
-    if id(root) in taken or root.size != g.size or not writable(g._array):
+    """A gradient whose memory is its own from here on: a copy if it is among the owners `taken`, a part of something, or a broadcast."""
+    owner = owner_of(g._array)
+    if id(owner) in taken or owner.size != g.size or not writable(g._array):
         g = g * 1 if g.requires_grad else Tensor.wrap(g._array.copy(order="K"))
-    taken.add(id(_root(g._array)))
+    taken.add(id(owner_of(g._array)))
     g._owned = False
     return g
 
@@ -377,7 +377,7 @@ def _add(a: Tensor, b: Tensor, create: bool) -> Tensor:
     return total
 
 
-def _root(array: Array) -> Array:
+def owner_of(array: Array) -> Array:
     """The array that owns the memory."""
     owner: Any = array
     while hasattr(base := owner.base, "dtype"):

@@ -10,7 +10,7 @@ import pytest
 from cpu_kernels import python
 
 from minidcnn import Tensor, grad
-from minidcnn.autograd import _root
+from minidcnn.autograd import owner_of
 from minidcnn.backend.cpu import memory
 from minidcnn.functional import avg_pool2d
 
@@ -37,7 +37,7 @@ def test_an_empty_array_owns_its_memory_so_that_gradients_in_it_are_not_copied()
     x = Tensor(np.ones((1, 2, 6, 8), np.float32), requires_grad=True)
     (slope,) = grad(avg_pool2d(x, (2, 4)).sum(), x)
     owners = [memory.empty((3, 5)), memory.empty((0, 2)), slope._array]
-    assert [_root(a).size for a in owners] == [15, 0, 96]
+    assert [owner_of(a).size for a in owners] == [15, 0, 96]
     assert slope._array.ctypes.data % 64 == 0, "a copy lies anywhere"
 
 

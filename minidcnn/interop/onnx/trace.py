@@ -111,7 +111,7 @@ class _Run:
         array = t._array
         if (found := self.known.get(id(array))) is not None and found[1].version == found[2]:
             return found[3]
-        indices, at = self.winners.get(id(autograd._root(array)), (None, None))
+        indices, at = self.winners.get(id(autograd.owner_of(array)), (None, None))
         if indices is not None and indices.size == array.size:  # without the axis of the batch
             return Ref("indices", at, array.ndim)
         self.trace.constants.append(array)
@@ -132,7 +132,7 @@ class _Run:
         def plane_indices(taps: Array, *rest: Any) -> Array:
             indices = kernels.plane_indices(taps, *rest)
             if (ref := self.ref(Tensor.wrap(taps))).kind == "step":
-                self.winners[id(autograd._root(indices))] = indices, ref.at
+                self.winners[id(autograd.owner_of(indices))] = indices, ref.at
                 self.enter(Tensor.wrap(indices), Ref("indices", ref.at, indices.ndim))
             return indices
 

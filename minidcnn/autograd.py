@@ -112,12 +112,14 @@ class Node:
                 self.edges.append(t if t._requires_grad else None)
             else:
                 self.edges.append((t._node, t._index))
-                self.depth = max(self.depth, t._node.depth + 1)
+                if t._node.depth >= self.depth:
+                    self.depth = t._node.depth + 1
         self.inputs = [(t._array.shape, t._array.dtype) for t in inputs]  # which their gradients must have
 
     def save(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Keep what the function says it needs; optional inputs may be absent."""
-        self.keep([inputs[i] for i in self.function.needs_inputs if i < len(inputs)])
+        if self.function.needs_inputs:
+            self.keep([inputs[i] for i in self.function.needs_inputs if i < len(inputs)])
         if self.function.needs_outputs:
             self.keep([outputs[i].detach() for i in self.function.needs_outputs], self.function.needs_outputs)
 

@@ -2,6 +2,12 @@
 
 The paper starts from a trained classifier: --paper --base 64 --trunk vgg16.safetensors does, with torchvision's weights of VGG16 (how to
 make that file of them: minidcnn/interop/weights.py). From scratch this is a harder network than U-Net, and a light variant is the default.
+
+It also trains in stages, each from the one before; the scores that a stage adds begin at zero, so that it goes on where that one was:
+
+  python examples/train_fcn.py --variant 32s --out runs/32s
+  python examples/train_fcn.py --variant 16s --start runs/32s/best.safetensors --lr 1e-4 --out runs/16s
+  python examples/train_fcn.py --variant 8s --start runs/16s/best.safetensors --lr 1e-5 --out runs/8s
 """
 
 from minidcnn.interop import load_trunk

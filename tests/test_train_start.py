@@ -108,7 +108,69 @@ def test_with_other_classes_only_the_last_layers_are_new(name: str, tmp_path: Pa
     for key in new:
         np.testing.assert_array_equal(model.state_dict()[key], fresh[key])
     assert "its classes are 5 (sky, road, tree, car, house), here they are 3 (class 0, class 1, class 2): " in said
-    assert said.endswith(" start at random") and new[0] in said
+    assert said.endswith(" start anew") and new[0] in said
+
+
+LIGHT = {"in_channels": 3, "width": 1, "pad": 1, "fc_kernel": 1, "learn_upsampling": True}
+FINER: list[tuple[type[Segmenter], type[Segmenter], str]] = [
+    (FCN32s, FCN16s, "score_pool4, upscore2, upscore16"),
+    (FCN16s, FCN8s, "score_pool3, upscore_pool4, upscore8"),
+    (FCN32s, FCN8s, "score_pool4, score_pool3, upscore2, upscore_pool4, upscore8"),
+]
+
+
+def saved(path: Path, model: Segmenter, tensors: dict[str, Any] | None = None, classes: int = 4) -> str:
+    info = {"classes": [f"class {k}" for k in range(classes)]}
+    save_checkpoint(path, Checkpoint(model.name, model.config, tensors or model.state_dict(), info))
+    return str(path)
+
+
+@pytest.mark.parametrize(("coarse", "fine", "new"), FINER)
+@pytest.mark.parametrize("classes", [4, 3])
+def test_finer_fcns_start_from_coarser_ones(
+    coarse: type[Segmenter], fine: type[Segmenter], new: str, classes: int, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """As in the paper, in stages: scores that are new begin at zero. With other classes, what scores them is new, too."""
+    before = coarse(classes=classes, **LIGHT)
+    for p in before.parameters():
+        p._array[...] += rng.normal(0, 0.1, p.shape).astype(np.float32)
+    path, data = saved(tmp_path / "a.safetensors", before, classes=classes), training.arrays(rng, 2, (16, 24), classes=4)
+    minidcnn.manual_seed(1)
+    model = fine(classes=4, **LIGHT)
+    fresh = model.state_dict()
+    said = start_from(path, model, data, data, "folder", pytest.fail)
+    assert said.startswith(f"starting from {path}, the coarser {before.name}: {new} are new")
+    assert (said.endswith(" start anew") and "its classes are 3 (class 0, " in said and "score_fr.weight" in said) == (classes != 4)
+    for key, array in model.state_dict().items():
+        then = before.state_dict().get(key)
+        np.testing.assert_array_equal(array, fresh[key] if then is None or then.shape != array.shape else then, key)
+    for key in new.split(", "):
+        assert key.startswith("upscore") or not fresh[f"{key}.weight"].any()
+
+
+def test_fcns_that_do_not_fit_are_refused(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = training.arrays(rng, 2, (16, 24), classes=4)
+    middle = FCN16s(classes=4, **LIGHT)
+    path = saved(tmp_path / "middle.safetensors", middle)
+    for model, kinds in (
+        (FCN32s(classes=4, **LIGHT), "one of the same kind"),
+        (FCN8sAtOnce(classes=4, **LIGHT), "one of the same kind"),
+        (UNet(3, 4, base=2, depth=2), "one of the same kind"),
+    ):
+        with pytest.raises(CheckpointError, match=f"is the network fcn16s, not {model.name}: start from {kinds}$"):
+            start_from(path, model, data, data, "folder", pytest.fail)
+    with pytest.raises(CheckpointError, match="is the network unet, not fcn8s: start from one of the same kind, or from fcn32s or fcn16s$"):
+        unet = saved(tmp_path / "unet.safetensors", UNet(3, 4, base=2, depth=2))
+        start_from(unet, FCN8s(classes=4, **LIGHT), data, data, "folder", pytest.fail)
+    with pytest.raises(CheckpointError, match="it has width=1, this one width=2"):
+        start_from(path, FCN8s(classes=4, **LIGHT | {"width": 2}), data, data, "folder", pytest.fail)
+    for name, said in (
+        ("features.0.weight", "missing in the file: features.0.weight"),
+        ("score_fr.bias", "missing in the file: score_fr.bias"),
+    ):
+        cut = {key: array for key, array in middle.state_dict().items() if key != name}
+        with pytest.raises(CheckpointError, match=f"does not fit this network: .*{said}"):
+            start_from(saved(tmp_path / "cut.safetensors", middle, cut), FCN8s(classes=4, **LIGHT), data, data, "folder", pytest.fail)
 
 
 def test_as_many_classes_of_other_names_go_on_by_number(trained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ class FCN(Segmenter):
     three steps, adding the scores of shallower maps (section 4.2). Whatever lies over the image's edge is cropped, by `offsets`, which
     follow from where the layers place their pixels (see geometry.py). As published: `pad` pixels around the image, poolings that round up,
     score layers that start at zero, fixed dense (C, C, K, K) upsampling without bias; learn_upsampling=True trains it, as the CVPR paper does.
-    A classifier's weights come in by load_trunk, a coarser FCN's by load_coarser; without them the weights are He's.
+    A classifier's weights come in by load_trunk, a coarser FCN's by load_coarser or `train_fcn.py --start`; without them the weights are He's.
 
     width: channels of the first stage (the paper's by default; hidden layers grow with it). fc_kernel=1 with pad=1 makes a light network
     for small images: the first layer of the classifier sees one pixel of its map, and nearly nothing is computed outside the image.
@@ -210,6 +210,7 @@ class FCN16s(_VGG16FCN):
     """FCN-16s: by 2, plus the scores of pool4, by 16. 134,815,994 parameters for 21 classes, 134,357,354 of them learned."""
 
     name = "fcn16s"
+    coarser = ("fcn32s",)
     upsampling = (("upscore2", 4, 2), ("upscore16", 32, 16))
     skips = (4,)
 
@@ -218,6 +219,7 @@ class FCN8s(_VGG16FCN):
     """FCN-8s: by 2, plus pool4, by 2, plus pool3, by 8. 134,489,759 parameters for 21 classes, 134,362,751 of them learned."""
 
     name = "fcn8s"
+    coarser: ClassVar[tuple[str, ...]] = ("fcn32s", "fcn16s")
     upsampling = (("upscore2", 4, 2), ("upscore_pool4", 4, 2), ("upscore8", 16, 8))
     skips = (4, 3)
 
@@ -226,6 +228,7 @@ class FCN8sAtOnce(FCN8s):
     """FCN-8s trained in one go: pool4 and pool3 are multiplied by 0.01 and 0.0001 before their scores, by 768 more frozen numbers."""
 
     name = "fcn8s_at_once"
+    coarser = ()
     scales: ClassVar[dict[int, float]] = {4: 0.01, 3: 0.0001}
 
 

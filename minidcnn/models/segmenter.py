@@ -30,6 +30,7 @@ class Segmenter(nn.Module):
     """
 
     name: ClassVar[str]
+    coarser: ClassVar[tuple[str, ...]] = ()  # names of networks whose weights are some of this one's, for training in stages
     recompute: bool = False
     needs: str = "at least 1 pixel"  # what `takes` asks for, in words
     margin: int = 0  # pixels that the output lacks on each side: its pixel (0, 0) lies on the input's (margin, margin)

@@ -15,28 +15,43 @@ from .state import sample_names
 if TYPE_CHECKING:
     from ..models import Segmenter
 
+_OWN = ("score_pool", "upscore")  # how the layers are called that a finer FCN adds, and those of the coarser one that it does without
+
 
 def start_from(path: str, model: Segmenter, train: Dataset, val: Dataset, data: str, warn: Callable[[str], object]) -> str:
     """Copy a checkpoint's weights into `model`. Returns in words what was done.
 
     All must fit, but where the number of classes is another: weights whose shapes hold that number, which are those of the last layers, stay
-    as they are in `model`. data: the name of the data set that `train` and `val` are of. What makes scores too good goes to `warn`.
+    as they are in `model`. So do the layers that a finer FCN adds, if the checkpoint is one of the networks `model.coarser`.
+    data: the name of the data set that `train` and `val` are of. What makes scores too good goes to `warn`.
     CheckpointError if the file cannot be read, is of another network, or does not fit; throw `model` away then.
     """
     checkpoint = load_checkpoint(path)
-    if checkpoint.model != model.name:
-        raise CheckpointError(f"--start {path} is the network {checkpoint.model}, not {model.name}: start from one of the same kind")
+    finer = checkpoint.model in model.coarser
+    if checkpoint.model != model.name and not finer:
+        others = f", or from {' or '.join(model.coarser)}" if model.coarser else ""
+        raise CheckpointError(
+            f"--start {path} is the network {checkpoint.model}, not {model.name}: start from one of the same kind{others}"
+        )
     was, now = checkpoint.config.get("classes"), model.classes
     try:
         report = load_weights(model, checkpoint.tensors, strict=False)
     except WeightsError:  # nothing fits
         raise _does_not_fit(path, checkpoint, model) from None
     heads = [name for name, theirs, ours in report.different if _differ_in_classes(theirs, ours, was, now)]
-    left = replace(report, different=tuple(d for d in report.different if d[0] not in heads))
+    own = _OWN if finer else ()
+    left = replace(
+        report,
+        missing=tuple(name for name in report.missing if not name.startswith(own)),
+        unexpected=tuple(name for name in report.unexpected if not name.startswith(own)),
+        different=tuple(d for d in report.different if d[0] not in heads),
+    )
     if not left.complete:
         raise _does_not_fit(path, checkpoint, model, left)
     _warn_of_known_images(path, checkpoint, train, val, data, warn)
-    return f"starting from {path}{_scored(checkpoint.info)}{_about_classes(checkpoint, train, heads)}"
+    new = dict.fromkeys(name.split(".")[0] for name in report.missing)
+    stage = f", the coarser {checkpoint.model}: {', '.join(new)} are new" if finer else ""
+    return f"starting from {path}{_scored(checkpoint.info)}{stage}{_about_classes(checkpoint, train, heads)}"
 
 
 def _differ_in_classes(theirs: tuple[int, ...], ours: tuple[int, ...], was: Any, now: int) -> bool:
@@ -65,7 +80,7 @@ def _about_classes(checkpoint: Checkpoint, train: Dataset, heads: list[str]) -> 
     """What becomes of its classes, if they are others."""
     before, here = checkpoint.info.get("classes", []), list(train.classes)
     if heads:
-        return f"; its classes are {len(before)} ({some(before)}), here they are {len(here)} ({some(here)}): {some(heads)} start at random"
+        return f"; its classes are {len(before)} ({some(before)}), here they are {len(here)} ({some(here)}): {some(heads)} start anew"
     if before != here:
         return f"; its classes are called {some(before)}, here {some(here)}: each goes on as the one of its number"
     return ""

@@ -6,19 +6,31 @@
 //             needed. Not chosen: to keep it, a byte an element written and read again. Only where a whole plane has one number of the mask are there
 //             two divisions an element, to know which; threads on (channels, pixels) would be a second launch shape for this one case.
 //
-// Launch of all: blocks of 256, a thread for each element, at most 65536 blocks, which go round. Bound by memory. Not tried: several elements a
-// thread by loads of 16 bytes. Nothing here has been timed.
-#include "common.cuh"
+// Launch of all: blocks of 256, a thread for each run (see runs.cuh), at most 65536 blocks, which go round. Bound by memory. Tried before: a thread for
+// each element. Nothing here has been timed.
+#include "runs.cuh"
+
+// The first elements of all runs; `count` is a multiple of RUN.
+#define FOR_EACH_RUN_OF(e, count) FOR_EACH(e##_run, (count) / RUN) if (const int e = e##_run * RUN; true)
 
 // max(x, 0); NaN stays NaN.
 extern "C" __global__ void __launch_bounds__(256) relu(const Real* __restrict__ x, Real* __restrict__ y, int count) {
-    FOR_EACH(e, count) y[e] = Sum(x[e]) < Sum(0) ? Real(0) : x[e];
+    FOR_EACH_RUN_OF(e, count) {
+        Run<Real> v = run_at(x, e);
+        FOR_EACH_OF_RUN(j) if (Sum(v.at[j]) < Sum(0)) v.at[j] = Real(0);
+        run_at(y, e) = v;
+    }
 }
 
 // g where y > 0, else 0.
 extern "C" __global__ void __launch_bounds__(256)
 relu_grad(const Real* __restrict__ g, const Real* __restrict__ y, Real* __restrict__ dx, int count) {
-    FOR_EACH(e, count) dx[e] = Sum(y[e]) > Sum(0) ? g[e] : Real(0);
+    FOR_EACH_RUN_OF(e, count) {
+        Run<Real> slope = run_at(g, e);
+        const Run<Real> v = run_at(y, e);
+        FOR_EACH_OF_RUN(j) if (!(Sum(v.at[j]) > Sum(0))) slope.at[j] = Real(0);
+        run_at(dx, e) = slope;
+    }
 }
 
 // Number i + 1 of the generator SplitMix64 started at `seed`, below 2^53 (Steele, Lea & Flood, 2014; see DropoutKernels.uniform_bits).
@@ -34,10 +46,14 @@ __device__ __forceinline__ unsigned long long uniform_bits(unsigned long long se
 // arguments are fixed.
 extern "C" __global__ void __launch_bounds__(256)
 dropout(const Real* __restrict__ x, Real* __restrict__ y, const unsigned long long* __restrict__ place, unsigned long long seed, unsigned long long threshold,
-        Sum scale, int count, int plane, int channels, int whole) {
+        Sum scale, int plane, int channels, int whole, int count) {
     if (place) seed = place[0];
-    FOR_EACH(e, count) {
-        int i = whole ? e / (plane * channels) * channels + e % channels : e;
-        y[e] = Real(Sum(x[e]) * (uniform_bits(seed, i) >= threshold ? scale : Sum(0)));
+    FOR_EACH_RUN_OF(e, count) {
+        Run<Real> v = run_at(x, e);
+        FOR_EACH_OF_RUN(j) {
+            const int i = whole ? (e + j) / (plane * channels) * channels + (e + j) % channels : e + j;
+            v.at[j] = Real(Sum(v.at[j]) * (uniform_bits(seed, i) >= threshold ? scale : Sum(0)));
+        }
+        run_at(y, e) = v;
     }
 }

@@ -137,9 +137,13 @@ def test_relu_and_dropout(shape: tuple[int, ...], dtype: Any, layout: str, order
         np.testing.assert_array_equal(kernels.dropout(x, 0.3, seed, mask), REFERENCE.dropout(x, 0.3, seed, mask))
 
 
-def test_relu_keeps_nan() -> None:
-    x = np.array([[np.nan, -1, 0, 2]], np.float32)
-    np.testing.assert_array_equal(simulated().relu(x), [[np.nan, 0, 0, 2]])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_relu_keeps_nan(dtype: Any) -> None:
+    x = np.array([[np.nan, -1, 0, 2, -0.0, np.inf, -np.inf, 3]], dtype)
+    for numbers in (x, x[:, :7].copy()):  # a run of 16 bytes, and not
+        np.testing.assert_array_equal(
+            simulated(mode="check").relu(numbers), np.array([[np.nan, 0, 0, 2, 0, np.inf, 0, 3]])[:, : numbers.size]
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -145,7 +145,9 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "gradients of two": lambda k: k.batch_norm_grad(LONG, LONG, *np.ones((3, 40), np.float32), also=LONG_ALSO)[0],
     "sum": lambda k: k.sum(LONG, (0, 2, 3)),
     "cross_entropy": lambda k: k.cross_entropy(WIDE, LABELS, np.ones(40, np.float32), 0.1)[0],
-    "dropout": lambda k: k.dropout(WIDE, 0.5, 7, (2, 40, 1, 1)),
+    "relu": lambda k: k.relu(WIDE[:, :, :, 1:].copy()),
+    "slope": lambda k: k.relu_grad(WIDE, np.roll(WIDE, 1)),
+    "dropout": lambda k: k.dropout(WIDE, 0.5, 7, (2, 40, 1, 1)) + k.dropout(WIDE, 0.5, 8, WIDE.shape),
     "smoothing": lambda k: k.cross_entropy_grad(*entropy_grad(), np.arange(40, dtype=np.float32), 0.3),
     "clean_target": lambda k: (
         k.clean_target(LABELS + 1, 38, int(LABELS.flat[0]) + 1)[0] * 100 + k.clean_target(LABELS + 1, 38, int(LABELS.flat[0]) + 1)[1]
@@ -384,7 +386,11 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a second gradient is read where there is none": ("normalize_grad", "if (also) read.also", "read.also"),
     "a pixel without a label is looked up": ("cross_entropy", "        if (y >= 0) {\n            loss", "        {\n            loss"),
     "classes and pixels exchanged": ("cross_entropy", "row = x + p * classes", "row = x + p * pixels"),
-    "one mask for all images": ("dropout", "e / (plane * channels) * channels + e % channels", "e % channels"),
+    "a run's first number of the mask for all of it": ("dropout", "% channels : e + j;", "% channels : e;"),
+    "runs that begin at every element": ("slope", "e = e##_run * RUN", "e = e##_run"),
+    "a run's slope closed for all of it": ("slope", "if (!(Sum(v.at[j]) > Sum(0))) slope", "if (!(Sum(v.at[0]) > Sum(0))) slope"),
+    "what is negative stays": ("relu", "if (Sum(v.at[j]) < Sum(0)) v", "if (Sum(v.at[j]) < Sum(-1)) v"),
+    "one mask for all images": ("dropout", "(e + j) / (plane * channels) * channels + (e + j) % channels", "(e + j) % channels"),
     "a label beyond the classes stays": ("clean_target", "y >= 0 && y < classes) continue;", "y >= 0) continue;"),
     "the last wrong label instead of the first": ("clean_target", "atomicMin((unsigned*)first, (unsigned)p)", "atomicMax(first, p)"),
     "an ignored label counts as wrong": ("clean_target", "if (y != ignored) atomicMin", "atomicMin"),

@@ -302,7 +302,7 @@ def test_a_run_goes_on_without_a_line_of_its_metrics(tmp_path: Path, capsys: pyt
     """What is said of the best epoch goes by its number, not by its place."""
     training.make(tmp_path, training.options(epochs=2)).fit()
     folder = RunFolder(tmp_path)
-    for best, said in ((1, "(epoch 1), on held-out images\n"), (2, "(epoch 2), on held-out images:\n  ")):
+    for best, said in ((1, "(epoch 1), on held-out images\n"), (2, "(epoch 2), on held-out images:\nclass ")):
         folder.write_metrics([entry for entry in folder.read_metrics() if entry["epoch"] != 1])
         config = training.options(epochs=2 + best)
         trainer = training.make(tmp_path, config, resume=True)

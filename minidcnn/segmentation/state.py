@@ -12,10 +12,11 @@ import numpy as np
 from ..backend import Array
 from ..data import Dataset, Value
 from ..data.written import argument_text, option_text
+from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint
 
 if TYPE_CHECKING:
-    from ..interop import Checkpoint
     from ..optim.lr_scheduler import LRScheduler
+    from .runs import RunFolder
 
 
 def facts(train: Dataset, val: Dataset, mean: Sequence[float], std: Sequence[float], name: str) -> dict[str, Any]:
@@ -34,6 +35,25 @@ def facts(train: Dataset, val: Dataset, mean: Sequence[float], std: Sequence[flo
         "data": name,
         "held_out": sample_names(val),
     }
+
+
+def resumable(folder: RunFolder, epochs: int, train: Dataset, val: Dataset) -> Checkpoint | None:
+    """The state that a run of so many epochs can go on with, which last.safetensors holds; None without that file.
+
+    CheckpointError if the file is damaged, or if images or classes are others now; ValueError if more epochs are done already.
+    """
+    if not folder.last.exists():
+        return None
+    checkpoint = load_checkpoint(folder.last)
+    if "optimizer" not in checkpoint.training:
+        raise CheckpointError(f"{folder.last} has no state of a training, only a network; it is for predicting")
+    if difference := changed(checkpoint, train, val):
+        raise CheckpointError(
+            f"the run in {folder} was started {difference}: put the data back as it was, or start a new run with another --out"
+        )
+    if (done := int(checkpoint.training["epoch"])) > epochs:
+        raise ValueError(f"the run in {folder} has done {done} epochs, more than --epochs {epochs}: give at least {done}")
+    return checkpoint
 
 
 def changed(checkpoint: Checkpoint, train: Dataset, val: Dataset) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from .. import optim
 from ..backend import HALF, Array, backend, image_dtype, kernels, random_state, set_random_state
 from ..data import Batch, Dataset, Loader, channel_statistics
-from ..interop.checkpoints import Checkpoint, CheckpointError, load_checkpoint, load_weights, model_of, save_checkpoint
+from ..interop.checkpoints import Checkpoint, load_checkpoint, load_weights, model_of, save_checkpoint
 from ..tensor import Tensor
 from ..words import counted
 from . import prepare
@@ -25,7 +25,7 @@ from .metrics import constant_prediction
 from .predict import usual_tile
 from .progress import Progress, clock, compiling_said
 from .runs import RunFolder
-from .state import apart, changed, facts, go_on, names_sum, together
+from .state import apart, facts, go_on, names_sum, resumable, together
 
 if TYPE_CHECKING:
     from ..models import Segmenter
@@ -291,29 +291,17 @@ class Trainer:
     def restore(self) -> None:
         """Take up the state in last.safetensors; without that file the run starts from its beginning, which is where it was.
 
-        CheckpointError if the file is damaged or does not fit, or if images or classes are others now; ValueError if more epochs are done than
-        the run shall have.
+        CheckpointError if it does not fit; and what `resumable` raises.
         """
-        if not self.folder.last.exists():
+        checkpoint = resumable(self.folder, self.config.epochs, self.train, self.val)
+        if checkpoint is None:
             return
-        checkpoint = load_checkpoint(self.folder.last)
         state = checkpoint.training
-        if "optimizer" not in state:
-            raise CheckpointError(f"{self.folder.last} has no state of a training, only a network; it is for predicting")
-        if difference := changed(checkpoint, self.train, self.val):
-            raise CheckpointError(
-                f"the run in {self.folder} was started {difference}: put the data back as it was, or start a new run with another --out"
-            )
-        done = int(state["epoch"])
-        if done > self.config.epochs:
-            raise ValueError(
-                f"the run in {self.folder} has done {done} epochs, more than --epochs {self.config.epochs}: give at least {done}"
-            )
         load_weights(self.model, checkpoint)
         self.optimizer.load_state_dict(together(state["optimizer"], checkpoint.training_tensors))
         go_on(self.schedule, state["schedule"])
         self.scaler.load_state_dict(state.get("scaler", {}))
-        self.epoch, self.step = done, int(state["step"])
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
         self.loss_sum, self.loss_size, self.best = state["loss_sum"], state["loss_size"], state["best"]
         self.mean, self.std = checkpoint.info["mean"], checkpoint.info["std"]
         self.history = [entry for entry in self.folder.read_metrics() if entry["epoch"] <= self.epoch]

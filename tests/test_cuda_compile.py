@@ -31,7 +31,7 @@ VARIANTS = {
             for shape, a, b in ((LARGE, "0", "1"), (TALL, "0", "1"), (SQUARE, "1", "0"))
         ),
     ),
-    **dict.fromkeys(("elementwise.cu", "norm.cu"), ((("WIDE", "0"),), (("WIDE", "1"),))),
+    **dict.fromkeys(("elementwise.cu", "norm.cu", "resize.cu"), ((("WIDE", "0"),), (("WIDE", "1"),))),
     "pool.cu": (
         *((("TAP", f"unsigned {tap}"),) for tap in ("char", "short", "int")),
         *((("WIDE", "1"), ("TAP", f"unsigned {tap}")) for tap in ("char", "int")),
@@ -207,6 +207,7 @@ def divisions(name: str, *defines: tuple[str, str]) -> dict[str, int]:
     [
         ("norm.cu", {"moments": 1, "row_sums": 1, "normalize": 1, "gradient_sums": 3, "normalize_grad": 3}),
         ("pool.cu", {"max_pool": 1, "pool_scatter": 1}),
+        ("resize.cu", {"along_axis": 1}),
         ("elementwise.cu", {"relu": 1, "relu_grad": 2, "dropout": 1}),
     ],
 )

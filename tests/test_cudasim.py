@@ -12,7 +12,7 @@ from cudasim import SimError, SimModule
 from cudasim.build import why_not
 from simulated import simulated
 
-from minidcnn.backend import Kernels
+from minidcnn.backend import AxisMap, Kernels
 from minidcnn.backend.cuda import CudaKernels
 from minidcnn.backend.cuda.source import folder, source
 from minidcnn.backend.rules import AdamRule, SgdRule
@@ -34,6 +34,7 @@ TAPS = Kernels(np).max_pool2d(X16, Window((2, 2), (2, 2)), (3, 4))[1]
 W8, W2 = (RNG.standard_normal((o, c, 3, 2)).astype(np.float32) for o, c in ((12, 8), (24, 2)))  # two groups by tiles, eight without
 Y24 = RNG.standard_normal((2, 24, *OUT)).astype(np.float32)
 BY_CHANNEL = np.linspace(-1, 2, 7, dtype=np.float32)
+DOUBLED = AxisMap(7, np.arange(0, 19, 2), np.arange(18) * 5 % 7, np.arange(18) / 4)
 AT = RNG.integers(0, 6, P.shape)  # few targets, many sources each
 LONG, LONG_ALSO = RNG.standard_normal((2, 2, 40, 13, 16)).astype(np.float32)  # rows for shares of unequal size
 BY_40 = LONG.mean((0, 2, 3), "float64"), 1 / LONG.std((0, 2, 3), dtype="float64"), np.linspace(-1, 2, 40, dtype=np.float32)
@@ -132,6 +133,7 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "pool of runs": lambda k: k.max_pool2d(X16, Window((2, 2), (2, 2)), (3, 4))[0],
     "three by three": lambda k: k.max_pool2d(X16, Window((3, 3), (2, 2)), (3, 4))[0],
     "scatter of runs": lambda k: k.pool_scatter(X16[:, :, :3, :4].copy(), TAPS, Window((2, 2), (2, 2)), SIZE),
+    "resample": lambda k: k.resample(X16, DOUBLED, DOUBLED.transposed) + k.resample(X16[:, :3], DOUBLED, DOUBLED.transposed).sum(),
     "gather": lambda k: k.gather(X, AT),
     "scatter": lambda k: k.scatter(P, AT, (2, 3)),
     "avg_pool": lambda k: k.avg_pool2d(X, POOLED, np.ones((4, 5), np.float32)),
@@ -389,6 +391,10 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a run's first number of the mask for all of it": ("dropout", "% channels : e + j;", "% channels : e;"),
     "runs that begin at every element": ("slope", "e = e##_run * RUN", "e = e##_run"),
     "a run's slope closed for all of it": ("slope", "if (!(Sum(v.at[j]) > Sum(0))) slope", "if (!(Sum(v.at[0]) > Sum(0))) slope"),
+    "a run's first pixel for all of it": ("resample", "weight * Sum(v.at[j])", "weight * Sum(v.at[0])"),
+    "the last of an output's taps is left out": ("resample", "end = starts[i + 1];", "end = starts[i + 1] - 1;"),
+    "weights are forgotten": ("resample", "weights ? weights[t] : Sum(1)", "Sum(1)"),
+    "inputs and outputs exchanged": ("resample", "from = blockIdx.x * size * inner", "from = blockIdx.x * outputs * inner"),
     "what is negative stays": ("relu", "if (Sum(v.at[j]) < Sum(0)) v", "if (Sum(v.at[j]) < Sum(-1)) v"),
     "one mask for all images": ("dropout", "(e + j) / (plane * channels) * channels + (e + j) % channels", "(e + j) % channels"),
     "a label beyond the classes stays": ("clean_target", "y >= 0 && y < classes) continue;", "y >= 0) continue;"),

@@ -8,6 +8,7 @@ from ..arrays import Array, nchw
 from ..axis_map import AxisMap
 from ..half import sum_dtype
 from .base import CudaBase
+from .runs import runs
 
 
 class CudaResize(CudaBase):
@@ -29,6 +30,10 @@ class CudaResize(CudaBase):
         starts, indices = (self.constant(a.astype("int32")) for a in (to.starts, to.indices))
         weights = None if to.weights is None else self.constant(to.weights.astype(sum_dtype(x.dtype)))
         inner = math.prod(x.shape[axis + 1 :])
-        shape = math.prod(x.shape[:axis]), to.outputs, inner
-        self.over_rows(shape, "resize.cu", "along_axis", x.dtype, x, y, starts, indices, weights, to.size, to.outputs, inner)
+        run, wide = runs(self.launcher, inner, x, y)
+        shape, arguments = (
+            (math.prod(x.shape[:axis]), to.outputs, inner // run),
+            (x, y, starts, indices, weights, to.size, to.outputs, inner),
+        )
+        self.over_rows(shape, "resize.cu", "along_axis", x.dtype, *arguments, defines=wide)
         return y

@@ -175,7 +175,7 @@ def test_from_check_to_predictions(values: tuple[Value, ...], stray: Value, suff
 
     code, out, err = cli("unet", *where, *options, *TINY, "--out", "run")
     assert code == 0, err
-    assert all(re.search(rf"^  {name} ", out, re.M) for name in NAMES)
+    assert all(re.search(rf"^{name} ", out, re.M) for name in NAMES)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["classes"] == list(NAMES) and config["suffix"] == suffix
     assert config["values"] == json.loads(json.dumps(values)) and config["ignored"] == json.loads(json.dumps([stray]))

@@ -344,6 +344,7 @@ def test_the_part_held_out_is_refused_where_data_is_divided() -> None:
     [
         ("--classes sky,road", "classes=... (--classes) names 2 (sky, road) but the masks hold 4 values (0, 7, 128, 255; 7 in mydata/masks/p"),
         ("--classes road,ball --ignored 7", "is background missing from the names? It is a class, too; each value needs a name, or belongs into ignored=..."),
+        ("--classes a,b,c,d,e,f,g --values 0,255", "(--classes) has 7 (a, b, c, d, e and 2 more) but values=... (--values) 2 (0, 255); each"),
         ("--classes sky,road,ball --values 0,255", "(--classes) has 3 (sky, road, ball) but values=... (--values) 2 (0, 255); each class needs one value"),
         ("--values 0,128,255", "7 at row 0, column 0, which is no class; the known values are 0, 128, 255; name it in values=... (--values), or leave"),
         ("--values 0,128,255 --ignored 9", "the known values are 0, 128, 255 and, ignored, 9; name it"),
@@ -449,7 +450,7 @@ def test_smooth_edges_are_told_with_the_values_that_stand_out(tmp_path: Path) ->
     mask[:2] = 1 + 3 * np.arange(64).reshape(2, 32)
     Image.fromarray(mask).save(root / "masks" / "p0.png")
     with pytest.raises(
-        DataError, match=r"hold 66 different values \(0, 1, 4, 7, 10 \.\.\.\), too many .*; 0, 255 are 96 % of the pixels\)"
+        DataError, match=r"hold 66 different values \(0, 1, 4, 7, 10 and 61 more\), too many .*; 0, 255 are 96 % of the pixels\)"
     ):
         Folder(root)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..words import some
 from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders, read_lines, split_name
 from .images import Source, in_sub_folders, list_images
 from .labels import LabelTable, infer_table, scan
@@ -107,8 +108,8 @@ class Folder(FileDataset):
             self.guessed["classes"] = names
         if len(names) != len(table.values):
             raise DataError(
-                f"Folder {root}: classes=... (--classes) has {len(names)} ({', '.join(names[:5])}) but values=... (--values) "
-                f"{len(table.values)} ({', '.join(map(value_text, table.values[:5]))}); each class needs one value, in the same order"
+                f"Folder {root}: classes=... (--classes) has {len(names)} ({some(names)}) but values=... (--values) "
+                f"{len(table.values)} ({some(map(value_text, table.values))}); each class needs one value, in the same order"
             )
 
         self.divided = undivided and split in ("train", "val")

@@ -93,8 +93,8 @@ class LabelTable:
         return self.encode(read_raw(source, self.colour), source)
 
 
-def _some(values: Sequence[Value]) -> str:
-    return some(map(value_text, values), 12)
+def _some(values: Sequence[Value], most: int = 12) -> str:
+    return some(map(value_text, values), most)
 
 
 @dataclass
@@ -241,9 +241,9 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
     ignored = tuple(ignored or ())
     ascending = values == tuple(range(len(values)))
     if names is None and len(values) > (_MOST_INDICES if ascending else _MOST_GUESSED):
-        rare, some = min(values, key=lambda v: found.pixels[v]), ", ".join(map(value_text, values[:5]))
+        rare = min(values, key=lambda v: found.pixels[v])
         raise DataError(
-            f"{where}: the masks hold {len(values)} different values ({some} ...), too many for classes ({value_text(rare)} occurs in "
+            f"{where}: the masks hold {len(values)} different values ({_some(values, 5)}), too many for classes ({value_text(rare)} occurs in "
             f"{found.example[rare]}{_most_pixels(found, values)}); save them as PNG without smooth edges, or name the value of every class with "
             f"values=... (--values); if the values number objects, save mask > 0 as 0 and 1 instead"
         )
@@ -267,7 +267,7 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
             odd = values[len(names)] if ascending else min(values, key=lambda v: found.pixels[v])
             option = option_text("ignored", (*ignored, odd)) if ascending and one else "--ignored"
             raise DataError(
-                f"{where}: classes=... (--classes) names {len(names)} ({', '.join(names[:5])}) but the masks hold {len(values)} values "
+                f"{where}: classes=... (--classes) names {len(names)} ({some(names)}) but the masks hold {len(values)} values "
                 f"({_some(values)}; {value_text(odd)} in {found.example[odd]}){extra}; each value needs a name, or belongs into ignored=... ({option})"
             )
     if len(values) == 1:

@@ -19,8 +19,6 @@
 //                     threads on (channels, rows), four channels each, which read one number at a time and what is of a channel for each again.
 // normalize_grad      3 M C numbers, g and x read, dx written.
 // So training moves 3 M C numbers forward and 5 M C backward; a ReLU behind it none more. Bound by memory.
-// Where the result has two readers (a skip connection), its gradient is the sum of two, g and `also`: both are read where g would be, so 7 M C numbers
-// move, where a kernel that adds them first moves 3 M C and this one then 5: 8, and takes a launch.
 // Not chosen: sums of x and of x^2 in one pass, whose difference has no digits left where the mean is large. Not tried: one block that keeps its
 // channels' rows between the two passes, where they fit. Nothing here has been timed.
 // Images are Real; weight, bias and their gradients are Sum, so beside float16 images float32; mean and rstd are double.
@@ -170,25 +168,18 @@ normalize(const Real* __restrict__ x, const double* __restrict__ mean, const dou
     });
 }
 
-// What both gradient kernels read of a run that begins at element e: x, g, and unless `also` is null what is to be added to it.
-struct Read { Run<Real> x, g, also; };
-__device__ __forceinline__ Read read_at(const Real* __restrict__ x, const Real* __restrict__ g, const Real* __restrict__ also, int e) {
-    Read read;
-    read.x = run_at(x, e);
-    read.g = run_at(g, e);
-    if (also) read.also = run_at(also, e);
-    return read;
-}
+// What both gradient kernels read of a run that begins at element e.
+struct Read { Run<Real> x, g; };
+__device__ __forceinline__ Read read_at(const Real* __restrict__ x, const Real* __restrict__ g, int e) { return {run_at(x, e), run_at(g, e)}; }
 
-// And what they make of it: z = (x - mean) rstd, and the gradient that came, of two the sum, rounded to Sum only: in float and double these are the bits
-// of an addition before, in Half it is more exact than one. If `gated`, it counts only where batch norm is above 0, so that the gradient of a ReLU
-// behind it costs no pass of its own.
+// And what they make of it: z = (x - mean) rstd, and the gradient that came. If `gated`, it counts only where batch norm is above 0, so that the gradient
+// of a ReLU behind it costs no pass of its own.
 struct Slope {
     Sum g[RUN], z[RUN];
-    __device__ __forceinline__ Slope(const Read& read, const Affine& affine, bool two, bool gated) {
+    __device__ __forceinline__ Slope(const Read& read, const Affine& affine, bool gated) {
         FOR_EACH_OF_RUN(j) {
             const Sum x = read.x.at[j];
-            g[j] = two ? Sum(read.g.at[j]) + Sum(read.also.at[j]) : Sum(read.g.at[j]);
+            g[j] = read.g.at[j];
             if (gated && !(affine(x, j) > Sum(0))) g[j] = 0;
             z[j] = (x - affine.mean[j]) * affine.rstd[j];
         }
@@ -197,14 +188,14 @@ struct Slope {
 
 // Per share and channel: the sums of g and of g z. Unless `gate` is null it is the bias, and the gradient gated.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-gradient_sums(const Real* __restrict__ g, const Real* __restrict__ also, const Real* __restrict__ x, const double* __restrict__ mean,
-              const double* __restrict__ rstd, const Sum* __restrict__ weight, const Sum* __restrict__ gate, double* __restrict__ sums,
-              double* __restrict__ products, int rows, int channels, int share) {
+gradient_sums(const Real* __restrict__ g, const Real* __restrict__ x, const double* __restrict__ mean, const double* __restrict__ rstd,
+              const Sum* __restrict__ weight, const Sum* __restrict__ gate, double* __restrict__ sums, double* __restrict__ products, int rows,
+              int channels, int share) {
     const Part part(rows, channels, share);
     const Affine affine(mean, rstd, weight, gate, part.c);
     Sum sum[RUN] = {}, product[RUN] = {};
-    each_row(part, [&](int m) { return read_at(x, g, also, m * channels + part.c); }, [&](int, const Read& read) {
-        const Slope slope(read, affine, also, gate);
+    each_row(part, [&](int m) { return read_at(x, g, m * channels + part.c); }, [&](int, const Read& read) {
+        const Slope slope(read, affine, gate);
         FOR_EACH_OF_RUN(j) {
             sum[j] += slope.g[j];
             product[j] += slope.g[j] * slope.z[j];
@@ -219,9 +210,9 @@ gradient_sums(const Real* __restrict__ g, const Real* __restrict__ also, const R
 
 // dx = scale (g - dbias / M - z dweight / M), scale = rstd weight, by channel. per_row: 1 / M.
 extern "C" __global__ void __launch_bounds__(THREADS, 2)
-normalize_grad(const Real* __restrict__ g, const Real* __restrict__ also, const Real* __restrict__ x, const double* __restrict__ mean,
-               const double* __restrict__ rstd, const Sum* __restrict__ weight, const Sum* __restrict__ gate, const Sum* __restrict__ dbias,
-               const Sum* __restrict__ dweight, Real* __restrict__ dx, Sum per_row, int rows, int channels, int share) {
+normalize_grad(const Real* __restrict__ g, const Real* __restrict__ x, const double* __restrict__ mean, const double* __restrict__ rstd,
+               const Sum* __restrict__ weight, const Sum* __restrict__ gate, const Sum* __restrict__ dbias, const Sum* __restrict__ dweight,
+               Real* __restrict__ dx, Sum per_row, int rows, int channels, int share) {
     const Part part(rows, channels, share);
     const Affine affine(mean, rstd, weight, gate, part.c);
     Sum b[RUN], w[RUN];
@@ -229,8 +220,8 @@ normalize_grad(const Real* __restrict__ g, const Real* __restrict__ also, const 
         b[j] = dbias[part.c + j] * per_row;
         w[j] = dweight[part.c + j] * per_row;
     }
-    each_row(part, [&](int m) { return read_at(x, g, also, m * channels + part.c); }, [&](int m, const Read& read) {
-        const Slope slope(read, affine, also, gate);
+    each_row(part, [&](int m) { return read_at(x, g, m * channels + part.c); }, [&](int m, const Read& read) {
+        const Slope slope(read, affine, gate);
         Run<Real> result;
         FOR_EACH_OF_RUN(j) result.at[j] = Real(affine.scale[j] * (slope.g[j] - b[j] - slope.z[j] * w[j]));
         run_at(dx, m * channels + part.c) = result;

@@ -77,7 +77,7 @@ def shifted(array: Array) -> Array:
 def test_runs_are_the_same_numbers(channels: int, dtype: Any) -> None:
     """Maps bit for bit, sums in another order; images in whole runs, or one of them not."""
     rng, kind = np.random.default_rng(0), np.float64 if dtype == np.float64 else np.float32
-    x, g, also = rng.standard_normal((3, 2, 11, 13, channels)).astype(dtype)
+    x, g = rng.standard_normal((2, 2, 11, 13, channels)).astype(dtype)
     weight, bias = rng.standard_normal((2, channels)).astype(kind)
     own, tolerance = simulated(order=2), {"rtol": 0, "atol": 1e-12 if dtype == np.float64 else 1e-4}
     mean, variance = REFERENCE.batch_norm_stats(nchw(x))
@@ -85,10 +85,10 @@ def test_runs_are_the_same_numbers(channels: int, dtype: Any) -> None:
     plain = own.batch_norm_apply(nchw(shifted(x)), *affine)
     np.testing.assert_array_equal(own.batch_norm_apply(nchw(x), *affine), plain)
     np.testing.assert_allclose(plain, REFERENCE.batch_norm_apply(nchw(x), *affine), rtol=2 * np.finfo(dtype).eps, atol=1e-6)
-    expected = own.batch_norm_grad(*map(nchw, map(shifted, (g, x))), *affine, nchw(shifted(also)))
-    for images in ((g, x, also), (shifted(g), x, also), (g, shifted(x), also), (g, x, shifted(also))):
-        a, b, c = map(nchw, images)
-        for found, wanted in zip(own.batch_norm_grad(a, b, *affine, c), expected, strict=True):
+    expected = own.batch_norm_grad(*map(nchw, map(shifted, (g, x))), *affine)
+    for images in ((g, x), (shifted(g), x), (g, shifted(x))):
+        a, b = map(nchw, images)
+        for found, wanted in zip(own.batch_norm_grad(a, b, *affine), expected, strict=True):
             np.testing.assert_allclose(found, wanted, rtol=2 * np.finfo(dtype).eps, atol=tolerance["atol"])
         for found, wanted in zip(own.batch_norm_stats(b), (mean, variance), strict=True):
             np.testing.assert_allclose(found, wanted, **tolerance)

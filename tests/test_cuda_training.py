@@ -65,22 +65,6 @@ def test_batch_norm(shape: tuple[int, ...], dtype: Any, layout: str, order: dict
         close(kernels.sum(g, (0, 2, 3), keepdims=True), REFERENCE.sum(g, (0, 2, 3), keepdims=True), dtype)
 
 
-@given(shape=shapes, dtype=float_dtypes, layout=layouts, other=layouts, order=orders, seed=seeds, relu=st.booleans())
-def test_batch_norm_adds_two_gradients_as_an_addition_before(
-    shape: tuple[int, ...], dtype: Any, layout: str, other: str, order: dict[str, Any], seed: int, relu: bool
-) -> None:
-    kernels, c = simulated(**order), shape[1]
-    x, g, also = (lay_out(normal(shape, seed + i, dtype), a) for i, a in enumerate((layout, other, layout)))
-    weight, bias = (normal((c,), seed + i, dtype) for i in (3, 4))
-    mean, var = REFERENCE.batch_norm_stats(x)
-    statistics = mean, 1 / np.sqrt(var + 1e-2), weight, bias if relu else None
-    result = kernels.batch_norm_grad(g, x, *statistics, also=also)
-    for a, b in zip(result, kernels.batch_norm_grad(g + also, x, *statistics), strict=True):
-        np.testing.assert_array_equal(a, b)
-    if not relu or np.abs(REFERENCE.batch_norm_apply(x, mean, 1 / np.sqrt(var + 1e-2), weight, bias)).min() > 1e-4:
-        close(result, REFERENCE.batch_norm_grad(g, x, *statistics, also=also), dtype)
-
-
 def test_statistics_of_many_rows_in_many_shares(rng: np.random.Generator) -> None:
     x = (rng.standard_normal((2, 3, 60, 70)) * [[[1]], [[5]], [[0.1]]] + [[[1000]], [[0]], [[-3]]]).astype(np.float32)
     mean, var = simulated(order=2).batch_norm_stats(x)

@@ -58,12 +58,10 @@ class CpuNorm(Kernels):
         return _images(y, x)
 
     def batch_norm_grad(
-        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None, also: Array | None = None
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
     ) -> tuple[Array, Array, Array]:
         if not suits(g, x, weight, gate) or x.ndim < 2:
-            return super().batch_norm_grad(g, x, mean, rstd, weight, gate, also)
-        if also is not None:
-            g = g + also
+            return super().batch_norm_grad(g, x, mean, rstd, weight, gate)
         slopes, lines, kind, gated = _lines(g), _lines(x), x.dtype, gate is not None
         count, length = lines.shape
         step, blocks = _blocks(count, length)

@@ -34,8 +34,6 @@ class Shares(NamedTuple):
 class CudaNorm(CudaBase):
     """Statistics, the affine map that uses them and its gradient; sums over all axes but the channels."""
 
-    sums_gradients = True
-
     def batch_norm_stats(self, x: Array) -> tuple[Array, Array]:
         if not self._takes(x):
             return super().batch_norm_stats(x)
@@ -70,12 +68,12 @@ class CudaNorm(CudaBase):
         return self._shaped(y, x)
 
     def batch_norm_grad(
-        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None, also: Array | None = None
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
     ) -> tuple[Array, Array, Array]:
-        if not self._takes(x, g, also):
-            return super().batch_norm_grad(g, x, mean, rstd, weight, gate, also)
-        images = self._rows(g), None if also is None else self._rows(also), self._rows(x)
-        dx: Array = self.xp.empty(images[2].shape, x.dtype)
+        if not self._takes(x, g):
+            return super().batch_norm_grad(g, x, mean, rstd, weight, gate)
+        images = self._rows(g), self._rows(x)
+        dx: Array = self.xp.empty(images[0].shape, x.dtype)
         shares, affine = self._shares(dx, *images), self._affine(x, mean, rstd, weight, gate)
         parts = self._on_shares("gradient_sums", shares, x.dtype, *images, *affine, parts=2)
         dbias, dweight = self._added(sum_dtype(x.dtype), shares, *parts)
@@ -90,7 +88,7 @@ class CudaNorm(CudaBase):
         (total,) = self._added(x.dtype, shares, *self._on_shares("row_sums", shares, x.dtype, flat, parts=1))
         return total.reshape(1, -1, 1, 1) if keepdims else total
 
-    def _takes(self, x: Array, *others: Array | None) -> bool:
+    def _takes(self, x: Array, *others: Array) -> bool:
         return self.launcher.suits(x, *others) and x.ndim in (2, 4)
 
     def _rows(self, x: Array) -> Array:
@@ -104,7 +102,7 @@ class CudaNorm(CudaBase):
         n, c, h, w = like.shape
         return nchw(rows.reshape(n, h, w, c))
 
-    def _shares(self, rows: Array, *others: Array | None, fewest: int | None = None) -> Shares:
+    def _shares(self, rows: Array, *others: Array, fewest: int | None = None) -> Shares:
         """Enough shares of so many rows (M, C) to fill a GPU, with `fewest` rows at least; in runs of channels where all these arrays have them whole."""
         count, c = rows.shape
         run, defines = runs(self.launcher, c, rows, *others)

@@ -42,19 +42,16 @@ class NormKernels(BaseKernels):
         return (self.relu(y) if relu else y).astype(x.dtype, copy=False)
 
     def batch_norm_grad(
-        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None, also: Array | None = None
+        self, g: Array, x: Array, mean: Array, rstd: Array, weight: Array, gate: Array | None = None
     ) -> tuple[Array, Array, Array]:
         """The gradients (dx, dweight, dbias) of <g, batch_norm_apply(x, mean(x), rstd(x), weight, bias)>, in x's and weight's dtypes.
 
-        `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0. With `also`, g + also stands for
-        g, added in float32 for float16.
+        `gate` is the bias if ReLU follows: g then counts only where (x - mean) rstd weight + gate is above 0.
         With z = (x - mean) rstd and m values in a channel: dbias = sum g, dweight = sum g z, dx = weight rstd (g - dbias / m - z dweight / m)
         (Ioffe & Szegedy, "Batch normalization", 2015, section 3, simplified).
         """
         kind, axes, count, stored = sum_dtype(x.dtype), _others(x), x.size // x.shape[1], x.dtype
         x, g = x.astype(kind, copy=False), g.astype(kind, copy=False)
-        if also is not None:
-            g = self.map(lambda g, h: g + h, g, also.astype(kind, copy=False))
         if gate is not None:
             g = self.relu_grad(g, self.batch_norm_apply(x, mean, rstd, weight, gate))
         at, spread = (_along(v.astype(kind), x) for v in (mean, rstd))

@@ -11,13 +11,13 @@
 // scatter_link, scatter_sum    Y indices read, X + 3 Y links of 4 bytes, Y numbers read, X written.
 //
 // All but scatter_sum: a block works on a row of its result (gather, scatter_link: on some of an image's indices), threads (channels, columns), 32 x 8
-// for 32 channels and more; a thread has up to four channels of a column, or in max_pool and pool_scatter up to four runs of them (see runs.cuh). Tried
-// before: a thread for each element of the whole image. It took two or three divisions to know its place and in pool_scatter two for each tap, some 280
-// instructions an element by the listing for sm_90a; then this with one channel at a time, 70 to 115 (2 x 2 windows), with 5 bytes to move meanwhile.
-// The usual windows have kernels of their own (WINDOW): there, nothing is divided but the number of the block.
+// for 32 runs of channels (see runs.cuh) and more; a thread has up to four runs of a column. Where what a tap or an index points at is another pixel for
+// each channel, as in the gathers and in scatter_link, it has up to four channels. Tried before: a thread for each element of the whole image. It took
+// two or three divisions to know its place and in pool_scatter two for each tap, some 280 instructions an element by the listing for sm_90a; then this
+// with one channel at a time, 70 to 115 (2 x 2 windows), with 5 bytes to move meanwhile.
+// The usual windows of max-pool have kernels of their own (WINDOW): there, nothing is divided but the number of the block.
 // scatter_sum: blocks of 256, a thread for each element, at most 65536 blocks, which go round: it has nothing to divide. Neighbouring threads have
-// neighbouring channels. Bound by memory. Not tried: a thread for each window that writes all its pixels; runs in the others: what a tap or an index
-// points at is another pixel for each channel. Nothing here has been timed.
+// neighbouring channels. Bound by memory. Not tried: a thread for each window that writes all its pixels. Nothing here has been timed.
 #include "runs.cuh"
 #ifndef TAP
 #define TAP unsigned char
@@ -130,18 +130,23 @@ extern "C" __global__ void __launch_bounds__(256, 4)
 avg_pool(const Real* __restrict__ x, const Sum* __restrict__ weight, Real* __restrict__ y, GEOMETRY_PARAMETERS) {
     const Geometry g = GEOMETRY;
     const int i = (int)blockIdx.x % g.oh, top = i * g.sh - g.ph, image = (int)blockIdx.x / g.oh * g.h;
-    FOR_EACH_COLUMN(j, g.ow) FOR_EACH_CHANNEL(c, g.c) {
-        Sum total = 0;
+    FOR_EACH_COLUMN(j, g.ow) FOR_EACH_RUN(c, g.c) {
+        Sum total[RUN] = {};
         for (int a = 0; a < g.kh; a++) {
             int h = top + a * g.dh;
             if (h < 0 || h >= g.h) continue;
-            Sum line = 0;
+            Sum line[RUN] = {};
             const int first = (image + h) * g.w * g.c + c;
-            for (int b = 0, w = j * g.sw - g.pw; b < g.kw; b++, w += g.dw)
-                if (w >= 0 && w < g.w) line += x[first + w * g.c];
-            total += line;
+            for (int b = 0, w = j * g.sw - g.pw; b < g.kw; b++, w += g.dw) {
+                if (w < 0 || w >= g.w) continue;
+                const Run<Real> v = run_at(x, first + w * g.c);
+                FOR_EACH_OF_RUN(k) line[k] += Sum(v.at[k]);
+            }
+            FOR_EACH_OF_RUN(k) total[k] += line[k];
         }
-        y[((int)blockIdx.x * g.ow + j) * g.c + c] = Real(total * weight[i * g.ow + j]);
+        Run<Real> result;
+        FOR_EACH_OF_RUN(k) result.at[k] = Real(total[k] * weight[i * g.ow + j]);
+        run_at(y, ((int)blockIdx.x * g.ow + j) * g.c + c) = result;
     }
 }
 
@@ -153,14 +158,19 @@ avg_pool_adjoint(const Real* __restrict__ v, const Sum* __restrict__ weight, Rea
     const Touching rows((int)blockIdx.x % g.h + g.ph, g.sh, g.oh);
     FOR_EACH_COLUMN(j, g.w) {
         const Touching columns(j + g.pw, g.sw, g.ow);
-        FOR_EACH_CHANNEL(c, g.c) {
-            Sum total = 0;
+        FOR_EACH_RUN(c, g.c) {
+            Sum total[RUN] = {};
             FOR_EACH_TOUCHING(u, a, rows, g.kh, g.dh, g.sh) {
-                Sum line = 0;
-                FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw) line += weight[u.i * g.ow + l.i] * Sum(v[((image + u.i) * g.ow + l.i) * g.c + c]);
-                total += line;
+                Sum line[RUN] = {};
+                FOR_EACH_TOUCHING(l, b, columns, g.kw, g.dw, g.sw) {
+                    const Run<Real> from = run_at(v, ((image + u.i) * g.ow + l.i) * g.c + c);
+                    FOR_EACH_OF_RUN(k) line[k] += weight[u.i * g.ow + l.i] * Sum(from.at[k]);
+                }
+                FOR_EACH_OF_RUN(k) total[k] += line[k];
             }
-            x[(row + j) * g.c + c] = Real(total);
+            Run<Real> result;
+            FOR_EACH_OF_RUN(k) result.at[k] = Real(total[k]);
+            run_at(x, (row + j) * g.c + c) = result;
         }
     }
 }

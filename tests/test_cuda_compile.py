@@ -206,7 +206,7 @@ def divisions(name: str, *defines: tuple[str, str]) -> dict[str, int]:
     ("name", "loads"),
     [
         ("norm.cu", {"moments": 1, "row_sums": 1, "normalize": 1, "gradient_sums": 3, "normalize_grad": 3}),
-        ("pool.cu", {"max_pool": 1, "pool_scatter": 1}),
+        ("pool.cu", {"max_pool": 1, "pool_scatter": 1, "avg_pool": 1, "avg_pool_adjoint": 1}),
         ("resize.cu", {"along_axis": 1}),
         ("elementwise.cu", {"relu": 1, "relu_grad": 2, "dropout": 1}),
     ],

@@ -155,6 +155,9 @@ def test_usual_windows_have_kernels_of_their_own(window: Window, own: bool, chan
     same(kernels.pool_gather(x, taps, window), REFERENCE.pool_gather(x, taps, window))
     same(kernels.pool_scatter(g, taps, window, size), REFERENCE.pool_scatter(g, taps, window, size))
     assert any(d.startswith("WINDOW=") for d in compiled) is own
+    weight = (integers(out, 2, sum_dtype(np.dtype(dtype))) + 5) / 4
+    same(kernels.avg_pool2d(x, window, weight), REFERENCE.avg_pool2d(x, window, weight))
+    same(kernels.avg_pool2d_adjoint(g, window, weight, size), REFERENCE.avg_pool2d_adjoint(g, window, weight, size))
     assert ("WIDE=1" in compiled) is (channels % 8 == 0)
 
 

@@ -136,6 +136,7 @@ RUNS: dict[str, Callable[[Kernels], Any]] = {
     "resample": lambda k: k.resample(X16, DOUBLED, DOUBLED.transposed) + k.resample(X16[:, :3], DOUBLED, DOUBLED.transposed).sum(),
     "gather": lambda k: k.gather(X, AT),
     "scatter": lambda k: k.scatter(P, AT, (2, 3)),
+    "mean of runs": lambda k: k.avg_pool2d(X16, POOLED, np.ones((4, 5), np.float32)),
     "avg_pool": lambda k: k.avg_pool2d(X, POOLED, np.ones((4, 5), np.float32)),
     "moments": lambda k: np.stack(k.batch_norm_stats(LONG[:, :37])),
     "moments of runs": lambda k: np.stack(k.batch_norm_stats(LONG)),
@@ -434,8 +435,9 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "only the first four parts are added up": ("norms", "i < count; i += 256", "i < count && i < 4; i += 256"),
     "a thread's last element alone": ("norms", "return total + v * v;", "return v * v;"),
     "signs are kept": ("norms", "fabs(double(Sum(x[e])))", "double(Sum(x[e]))"),
-    "the average forgets its weight": ("avg_pool", "total * weight[i * g.ow + j]", "total * weight[j * g.ow + i]"),
-    "the last row of a window is its mean": ("avg_pool", "total += line;", "total = line;"),
+    "the average forgets its weight": ("avg_pool", "total[k] * weight[i * g.ow + j]", "total[k] * weight[j * g.ow + i]"),
+    "a run's mean is its first number's": ("mean of runs", "line[k] += Sum(v.at[k])", "line[k] += Sum(v.at[0])"),
+    "the last row of a window is its mean": ("avg_pool", "total[k] += line[k];", "total[k] = line[k];"),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
@@ -37,9 +36,9 @@ class CudaPool(CudaBase):
         if not self.launcher.suits(x, result=taps.size):
             return super().pool_gather(x, taps, window)
         (n, c), out = x.shape[:2], taps.shape[2:]
-        y, winners = self.new_images(n, c, out, x.dtype), self.images(taps)
-        at = geometry(n, c, window, x.shape[2:], out)
-        self._over_rows(y, "pool_gather", x.dtype, self.images(x), winners, y, *at, defines=_defines(window, taps))
+        y = self.new_images(n, c, out, x.dtype)
+        arguments = self.images(x), self.images(taps), y, *geometry(n, c, window, x.shape[2:], out)
+        self.over_rows((n * out[0], out[1], c), FILE, "pool_gather", x.dtype, *arguments, defines=_defines(window, taps))
         return nchw(y)
 
     def pool_scatter(self, g: Array, taps: Array, window: Window, size: Pair) -> Array:
@@ -76,7 +75,7 @@ class CudaPool(CudaBase):
         if not self.launcher.suits(x, result=n * c * weight.size) or weight.dtype != sum_dtype(x.dtype):
             return super().avg_pool2d(x, window, weight)
         y, at = self.new_images(n, c, out, x.dtype), geometry(n, c, window, x.shape[2:], out)
-        self._over_rows(y, "avg_pool", x.dtype, self.images(x), self.plain(weight), y, *at)
+        self._in_runs(y, "avg_pool", (self.images(x), self.plain(weight), y), at)
         return nchw(y)
 
     def avg_pool2d_adjoint(self, g: Array, window: Window, weight: Array, size: Pair) -> Array:
@@ -84,15 +83,11 @@ class CudaPool(CudaBase):
         if not self.launcher.suits(g, result=n * c * math.prod(size)) or weight.dtype != sum_dtype(g.dtype):
             return super().avg_pool2d_adjoint(g, window, weight, size)
         x, at = self.new_images(n, c, size, g.dtype), geometry(n, c, window, size, weight.shape)
-        self._over_rows(x, "avg_pool_adjoint", g.dtype, self.images(g), self.plain(weight), x, *at)
+        self._in_runs(x, "avg_pool_adjoint", (self.images(g), self.plain(weight), x), at)
         return nchw(x)
 
-    def _over_rows(self, result: Array, kernel: str, dtype: Any, *arguments: Any, defines: tuple[str, ...] = ()) -> None:
-        n, h, w, c = result.shape
-        self.over_rows((n * h, w, c), FILE, kernel, dtype, *arguments, defines=defines)
-
-    def _in_runs(self, result: Array, kernel: str, arrays: tuple[Array, ...], at: tuple[int, ...], defines: tuple[str, ...]) -> None:
-        """The same with runs of channels in the place of channels, where all arrays, one of them the result, have them whole."""
+    def _in_runs(self, result: Array, kernel: str, arrays: tuple[Array, ...], at: tuple[int, ...], defines: tuple[str, ...] = ()) -> None:
+        """Launch a kernel that takes runs of a pixel's channels, whole in all its arrays (one of them the result) or single numbers."""
         n, h, w, c = result.shape
         run, wide = runs(self.launcher, c, result, *arrays)
         self.over_rows((n * h, w, c // run), FILE, kernel, result.dtype, *arrays, *at, defines=(*wide, *defines))

@@ -156,7 +156,7 @@ else
     start tests fragments 240 env MINIDCNN_WGMMA=0 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py \
         tests/test_half_cuda.py -k "tensor or large_tiles or tiles_of"
     start tests wgmma 180 env MINIDCNN_WGMMA=1 "${tests[@]}" tests/test_cuda_wgmma.py
-    for file in cuda_kernels cuda_conv cuda_linalg half_cuda cuda_training cuda_optim cuda_metrics; do
+    for file in cuda_kernels cuda_conv cuda_linalg half_cuda cuda_training cuda_norm cuda_optim cuda_metrics; do
         start tests "${file//_/-}" 240 "${tests[@]}" "tests/test_$file.py" \
             -k "not tensor and not large_tiles and not tiles_of and not names and not in_check_mode and not unet_trains and not left_out_too"
     done
@@ -239,7 +239,7 @@ if [ -n "$lacking" ] || ! command -v compute-sanitizer >/dev/null; then
 else
     for tool in memcheck racecheck initcheck; do # one by one: they might take each other for their own process
         step sanitizer "$tool" 240 env MINIDCNN_CUDA_POOL=none HYPOTHESIS_PROFILE=short compute-sanitizer --tool "$tool" --error-exitcode 9 \
-            "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py \
+            "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py tests/test_cuda_training.py tests/test_cuda_norm.py \
             tests/test_cuda_optim.py tests/test_cuda_metrics.py -k "large or runs_of or pooling or cross or norm or sgd or adam or counts or clean"
     done
 fi

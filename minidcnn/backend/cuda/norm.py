@@ -52,7 +52,7 @@ class CudaNorm(CudaBase):
         if not self.launcher.suits(*running) or not all(v.flags.c_contiguous for v in running):
             return super().batch_norm_track(mean, variance, count, eps, momentum, running_mean, running_var)
         rstd: Array = self.xp.empty(variance.shape, "float64")
-        number, rate = (momentum, None) if isinstance(momentum, int | float) else (0, self.plain(momentum, "float64"))
+        number, rate = (momentum, None) if isinstance(momentum, int | float | np.generic) else (0, self.plain(momentum, "float64"))
         settings = (np.float64(v) for v in (count / (count - 1), eps, number))
         self.launcher.over(
             rstd.size, FILE, "track", running[0].dtype, mean, variance, running_mean, running_var, rstd, rstd.size, *settings, rate

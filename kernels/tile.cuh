@@ -221,6 +221,8 @@ struct Cores : AtOnce {
 template <bool SUITED> struct MultiplierIf { typedef Warpgroups Type; };
 template <> struct MultiplierIf<false> { typedef TensorCores Type; };
 template <bool A_ALONG, bool B_ALONG> using Multiplier = typename MultiplierIf<TENSOR == 3 || (A_ALONG && B_ALONG)>::Type;
+#elif TENSOR == 4
+template <bool, bool> using Multiplier = SplitCores;
 #elif TENSOR
 template <bool, bool> using Multiplier = TensorCores;
 #else

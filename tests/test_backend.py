@@ -147,10 +147,10 @@ def test_what_was_found_out_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) 
 def test_a_gpu_without_the_tensor_cores_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does "auto" leave such a GPU unused without a word."""
     stand_in(monkeypatch, capability=(7, 5))
-    sentence = 'precision "tf32" needs tensor cores of compute capability 8.0 or higher, and NVIDIA Test has 7.5; use precision "float32", or backend'
-    for name in ("cupy", "auto"):
-        with pytest.raises(BackendError, match=sentence):
-            minidcnn.use(name, "tf32")
+    sentence = 'needs tensor cores of compute capability 8.0 or higher, and NVIDIA Test has 7.5; use precision "float32", or backend'
+    for name, precision in (("cupy", "tf32"), ("auto", "tf32"), ("cupy", "tf32x3")):
+        with pytest.raises(BackendError, match=f'precision "{precision}" {sentence}'):
+            minidcnn.use(name, precision)
         assert minidcnn.backend() == "numpy"
     for precision in ("float32", "float16"):  # which needs none
         assert minidcnn.use("cupy", precision) == minidcnn.use("auto", precision) == "cupy"
@@ -158,9 +158,9 @@ def test_a_gpu_without_the_tensor_cores_asked_for(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_unknown_precision_is_refused_and_numpy_takes_any() -> None:
-    with pytest.raises(ValueError, match=r'precision "int8" is unknown; use one of float32, tf32, bf16, float16'):
+    with pytest.raises(ValueError, match=r'precision "int8" is unknown; use one of float32, tf32x3, tf32, bf16, float16'):
         minidcnn.use("numpy", "int8")
-    assert minidcnn.use("numpy", precision="tf32") == "numpy"
+    assert minidcnn.use("numpy", precision="tf32x3") == minidcnn.use("numpy", precision="tf32") == "numpy"
     minidcnn.use("numpy")
 
 

@@ -311,7 +311,7 @@ def test_float16_is_measured_and_said() -> None:
     assert ", float16" in text(result)
 
 
-@pytest.mark.parametrize(("precision", "said"), [("bf16", "bf16"), ("tf32", "float32")])
+@pytest.mark.parametrize(("precision", "said"), [("bf16", "bf16"), ("tf32x3", "float32"), ("tf32", "float32")])
 def test_bf16_is_measured_and_said_and_tf32_is_float32_here(precision: str, said: str) -> None:
     result = measure(Job("step", "unet", (1, 3, 32, 48), 16, precision=precision), None, 1)
     assert text(result).splitlines()[0].endswith(f", {said}")

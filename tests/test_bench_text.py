@@ -61,7 +61,9 @@ def test_inference_with_weights_that_stay() -> None:
     [
         ({"precision": "tf32"}, "float32"),  # of a GPU only
         ({"precision": "bf16", "recompute": True}, "bf16, results computed again instead of kept"),
+        ({"precision": "tf32x3"}, "float32"),
         ({"backend": "cupy", "precision": "tf32"}, "tf32 on a GPU"),
+        ({"backend": "cupy", "precision": "tf32x3"}, "tf32x3 on a GPU"),
         ({"backend": "cupy", "precision": "float16", "graph": True}, "float16 on a GPU, as a graph"),
     ],
 )

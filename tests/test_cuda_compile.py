@@ -24,6 +24,7 @@ VARIANTS = {
     "conv.cu": (
         *((*shape, ("ASYNC", a)) for shape in (LARGE, TALL, SQUARE) for a in "01"),
         *((*shape, ("ASYNC", a), ("GROUPED", "1")) for shape, a in ((LARGE, "1"), (LARGE, "0"), (TALL, "1"), (SQUARE, "1"))),
+        *((*TALL, ("ASYNC", a), ("SWAPPED", "1")) for a in "01"),
     ),
     "gemm.cu": (
         *((*shape, ("ASYNC", "1"), ("A_ALONG_K", a), ("B_ALONG_K", b)) for shape in (LARGE, TALL, SQUARE) for a in "01" for b in "01"),
@@ -126,6 +127,7 @@ def by_kernel(text: str) -> dict[str, str]:
     ("tensor", "dtype", "instruction"),
     [
         ("1", "float32", "mma.sync.aligned.m16n8k8.row.col.f32.tf32"),
+        ("4", "float32", "mma.sync.aligned.m16n8k8.row.col.f32.tf32"),
         ("2", "float32", "mma.sync.aligned.m16n8k16.row.col.f32.bf16"),
         ("3", "float16", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"),
     ],
@@ -135,6 +137,8 @@ def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, 
     for fetch in "01" if dtype == "float32" else "":  # of float16 there is nothing else, and it was checked above
         for grouped in "01" if shape == LARGE else "0":  # large tiles have the fewest registers left
             check_spills("conv.cu", arch, dtype, *defines[:-1], ("ASYNC", fetch), ("GROUPED", grouped))
+        if shape == TALL:
+            check_spills("conv.cu", arch, dtype, *defines[:-1], ("ASYNC", fetch), ("SWAPPED", "1"))
     kernels = by_kernel(ptx("conv.cu", arch, *defines))
     for name in ("conv_forward", "conv_transposed", "conv_weight"):
         assert instruction in kernels[name]
@@ -144,6 +148,16 @@ def test_tensor_core_kernels_contain_their_instruction(tensor: str, dtype: str, 
         if variant[: len(shape) + 1] == (*shape, ("ASYNC", "1")) and dtype == "float32":
             check_spills("gemm.cu", arch, dtype, *variant, ("TENSOR", tensor))
     assert instruction in ptx("gemm.cu", arch, *defines)
+
+
+@pytest.mark.parametrize("shape", [LARGE, SQUARE])
+def test_three_products_in_the_place_of_one(shape: Defines) -> None:
+    """tf32x3: of high and low parts, added up from zero, which takes as many additions as results and no other multiplication."""
+    once, split = (by_kernel(ptx("conv.cu", "sm_80", *shape, ("TENSOR", tensor), ("ASYNC", "1"))) for tensor in "14")
+    for name in ("conv_forward", "conv_transposed", "conv_weight"):
+        found = [text[name].count("mma.sync.aligned.m16n8k8.row.col.f32.tf32") for text in (once, split)]
+        assert found == ([32, 96] if shape == LARGE else [8, 24])
+        assert "cvt.rna.tf32" in once[name] and "cvt.rna" not in split[name]
 
 
 @pytest.mark.parametrize("grouped", ["0", "1"])

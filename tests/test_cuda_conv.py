@@ -27,7 +27,7 @@ CHECKED = {"mode": "check", "order": 2}
 # Copies that go on by themselves may happen at once or as late as the kernel waits for them; both, with every access checked and without.
 copies = st.sampled_from([{**how, "late_copies": late} for how in ({"order": 0}, {"order": 1}, CHECKED) for late in (True, False)])
 numbers = st.sampled_from(
-    [("float32", "float32"), ("float32", "tf32"), ("float32", "bf16"), ("float64", "float32"), ("float16", "float32")]
+    [*(("float32", p) for p in ("float32", "tf32x3", "tf32", "bf16")), ("float64", "float32"), ("float16", "float32")]
 )
 
 
@@ -87,7 +87,7 @@ def test_runs_of_16_bytes(case: Conv, kind: tuple[str, str], layout: str, how: d
 
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize(("down", "across"), [(128, 128), (128, 64)])
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32x3", "tf32", "bf16", "float16"])
 def test_large_tiles_in_many_steps(precision: str, down: int, across: int, late: bool) -> None:
     """More than one tile each way, a ring of stages that is filled several times, and a weight gradient in parts; copied at once or number by number."""
     dtype = np.dtype(np.float16 if precision == "float16" else np.float32)
@@ -214,7 +214,7 @@ def test_gradients_of_weights_leave_no_multiprocessor_idle(layer: tuple[int, ...
     assert sums.nbytes <= max(4 * outputs * channels * kernel**2, 6 * 264 * 128 * 128 * 4)
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32x3", "tf32", "bf16", "float16"])
 @pytest.mark.parametrize(("outputs", "swapped"), [(40, True), (64, True), (72, False)])
 def test_few_output_channels_are_the_columns_of_a_tile(outputs: int, swapped: bool, precision: str) -> None:
     """Tiles of 128 x 64 for the gradient of a weight of at most 64 output channels, several of them, in parts and in groups; where wgmma is, by that."""
@@ -338,13 +338,14 @@ def test_more_phases_of_a_stride_than_a_grid_has_room_for(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("late", [True, False])
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16", "float16"])
+@pytest.mark.parametrize("precision", ["float32", "tf32x3", "tf32", "bf16", "float16"])
 def test_groups_of_many_channels_in_large_tiles(precision: str, late: bool) -> None:
     """Tiles of 128, more than one of each group in every direction; on a device with wgmma, by that."""
     kernels = simulated(order=2, late_copies=late, precision=precision)
-    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={('float32', 'tf32', 'bf16', 'float16').index(precision)}"))
-    used = launched(kernels)
     dtype = np.dtype(np.float16 if precision == "float16" else np.float32)
+    tensor = kernels.tensor(np.empty(0, dtype))
+    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={tensor}"))
+    used = launched(kernels)
     all_three(kernels, Conv(Window((2, 1)), (7, 27), 1, 2 * 72, 2 * 136, 2), dtype, "channels-last", 0)
     assert set(used) - {"normalize"} == TILES
 

@@ -15,6 +15,7 @@ from minidcnn import check_grads
 from minidcnn import functional as F
 from minidcnn.backend import Kernels
 from minidcnn.backend.cuda import CudaKernels
+from minidcnn.backend.cuda.base import TENSOR
 from minidcnn.testing import integers, seeds, stored_dtypes
 from minidcnn.window import Window
 
@@ -81,7 +82,7 @@ def whole_factors(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 @given(shapes=whole_factors(), layout=st.tuples(st.sampled_from(PERMUTED), st.sampled_from(PERMUTED)), dtype=stored_dtypes, late=st.booleans(),
-       precision=st.sampled_from(["float32", "tf32", "bf16"]), seed=seeds)  # fmt: skip
+       precision=st.sampled_from(["float32", "tf32x3", "tf32", "bf16"]), seed=seeds)  # fmt: skip
 def test_whole_runs_are_copied_at_once(shapes: Any, layout: tuple[str, str], dtype: Any, late: bool, precision: str, seed: int) -> None:
     """By cp.async where the device can, else number by number: the same bits."""
     a, b = (lay_out(integers(shape, seed + i, dtype), to) for i, (shape, to) in enumerate(zip(shapes, layout, strict=True)))
@@ -121,7 +122,7 @@ def defined(kernels: Any) -> set[str]:
     return seen
 
 
-@given(shapes=factors(), layout=st.sampled_from(PERMUTED), order=orders, seed=seeds, precision=st.sampled_from(["tf32", "bf16"]))
+@given(shapes=factors(), layout=st.sampled_from(PERMUTED), order=orders, seed=seeds, precision=st.sampled_from(["tf32x3", "tf32", "bf16"]))
 def test_products_on_tensor_cores(shapes: Any, layout: str, order: dict[str, Any], seed: int, precision: str) -> None:
     """Small whole numbers are exact in tf32 and bf16: the results are the reference's, bit for bit."""
     a, b = (lay_out(integers(shape, seed + i, np.float32), layout) for i, shape in enumerate(shapes))
@@ -137,10 +138,10 @@ def test_tensor_cores_round_the_factors(rng: np.random.Generator) -> None:
     assert errors[0] < 1e-5 < 10 * errors[0] < errors[1] < 0.02 and 3 * errors[1] < errors[2] < 0.2, errors
 
 
-@pytest.mark.parametrize("precision", ["float32", "tf32"])
+@pytest.mark.parametrize("precision", ["float32", "tf32x3", "tf32"])
 def test_products_of_large_tiles(rng: np.random.Generator, precision: str) -> None:
     kernels = simulated(order=2, precision=precision)
-    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={int(precision == 'tf32')}"))
+    kernels.tile = lambda *_: ((128, 128), ("SMALL=0", f"TENSOR={TENSOR[precision]}"))
     a, b = rng.integers(-3, 4, (2, 130, 600)).astype(np.float32), rng.integers(-3, 4, (600, 131)).astype(np.float32)
     for left in (a, lay_out(a, "transposed")):
         for right in (b, lay_out(b, "transposed")):

@@ -99,11 +99,12 @@ def test_everything_in_an_order_that_wastes_nothing(box: Box) -> None:
     }
     assert names[:3] == ["device", "fragments", "wgmma"] and names[10:12] == ["engine", "streams"]
     assert names[3:10] == ["cuda-kernels", "cuda-conv", "cuda-linalg", "half-cuda", "cuda-training", "cuda-optim", "cuda-metrics"]
-    assert names[12:24] == [f"{what}-{p}" for p in PRECISIONS for what in ("train", "graph")] + [f"same-bits-{p}" for p in PRECISIONS]
-    assert names[24:28] == [f"kernels-{p}" for p in PRECISIONS]
-    assert names[28:30] == ["kernels-tf32-mma.sync", "kernels-float16-mma.sync"]  # on a GPU that has wgmma
-    assert names[30:32] == ["peer", "unet-16-float32"] and names[-3:] == ["memcheck", "racecheck", "initcheck"]
-    assert len(names) == 12 + 12 + 6 + 1 + 16 + 3 * 9 + 3
+    assert names[12:27] == [f"{what}-{p}" for p in PRECISIONS for what in ("train", "graph")] + [f"same-bits-{p}" for p in PRECISIONS]
+    assert names[27:32] == [f"kernels-{p}" for p in PRECISIONS]
+    assert names[32:34] == ["kernels-tf32-mma.sync", "kernels-float16-mma.sync"]  # on a GPU that has wgmma
+    assert names[34:36] == ["peer", "unet-16-float32"] and names[-3:] == ["memcheck", "racecheck", "initcheck"]
+    assert len(names) == 12 + 15 + 7 + 1 + 20 + 3 * 9 + 3  # of three networks not float16 and tf32x3
+    assert "layers-tf32x3" in names and not {"unet-4-tf32x3", "unet-4-float16"} & set(names)
     assert table["cuda-kernels"].endswith("42 passed in 1s") and table["train-bf16"].endswith("best mean IoU 0.9")
     assert not table["same-bits-bf16"].split("s   ")[1:]  # cmp has nothing to say
     log = (box.out / "log.txt").read_text()
@@ -135,7 +136,7 @@ def test_every_benchmark_is_one_that_the_command_knows(box: Box) -> None:
     parser = argparse.ArgumentParser()
     bench.arguments(parser)
     jobs = [parser.parse_args(words[3:]) for words in box.asked() if words[:3] == ["-m", "minidcnn", "bench"]]
-    assert len(jobs) == 6 + 16 + 3 * 9 and all(job.backend == "cupy" for job in jobs)
+    assert len(jobs) == 7 + 20 + 3 * 9 and all(job.backend == "cupy" for job in jobs)
     assert not any(job.graph and job.peer for job in jobs)  # PyTorch is not measured twice
     assert {job.what for job in jobs if not job.peer} == {"kernels", "step"} and {job.what for job in jobs if job.peer} == {
         "step",
@@ -291,7 +292,7 @@ def test_what_fails_beside_pytorch_is_measured_alone(box: Box) -> None:
 
 def test_a_step_may_be_named_beside_its_part(box: Box) -> None:
     status, table = box.run("train graph-bf16 same-bits-bf16")
-    assert status == 0 and len(table) == 1 + 12 and "passed" in table["same-bits-bf16"]
+    assert status == 0 and len(table) == 1 + 15 and "passed" in table["same-bits-bf16"]
 
 
 def test_what_says_too_much_does_not_fill_the_log(box: Box) -> None:

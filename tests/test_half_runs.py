@@ -44,7 +44,7 @@ def test_the_precision_says_what_images_are() -> None:
     assert [image_dtype(d) for d in ("float32", "float64", "float16")] == [HALF, np.float64, HALF]
     minidcnn.use("numpy", "bf16")
     assert image_dtype() == np.float32
-    with pytest.raises(ValueError, match="float32, tf32, bf16, float16"):
+    with pytest.raises(ValueError, match="float32, tf32x3, tf32, bf16, float16"):
         minidcnn.use("numpy", "float8")
 
 

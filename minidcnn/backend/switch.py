@@ -16,7 +16,7 @@ from .reference import Kernels
 from .usable import BackendError, why_no_cupy, why_not_precision
 
 #: What `use` takes as `precision`.
-PRECISIONS = ("float32", "tf32", "bf16", "float16")
+PRECISIONS = ("float32", "tf32x3", "tf32", "bf16", "float16")
 
 _current = "numpy"
 _precision = "float32"
@@ -27,9 +27,10 @@ _made: dict[tuple[str, str, str], Kernels] = {}
 def use(name: str, precision: str = "float32") -> str:
     """Make new tensors on "numpy" or "cupy"; "auto" takes cupy if a GPU is usable, else numpy. Returns the name chosen.
 
-    `precision`: of the factors in float32 convolutions and matrix products on a GPU, "float32", or on its tensor cores "tf32" (10 bits of
-    mantissa) or "bf16" (7 bits); weights stay float32, sums are float32. It needs an Ampere GPU or newer. On numpy, "bf16" is of most
-    convolutions, faster than float32 where the processor has AVX512-BF16 and slower where it has not, and "tf32" changes nothing.
+    `precision`: of the factors in float32 convolutions and matrix products on a GPU, "float32", or on its tensor cores "tf32x3" (two numbers of 10
+    bits of mantissa each, nearly as exact as float32), "tf32" (10 bits) or "bf16" (7 bits); weights stay float32, sums are float32. It needs an Ampere
+    GPU or newer. On numpy, "bf16" is of most convolutions, faster than float32 where the processor has AVX512-BF16 and slower where it has not, and
+    "tf32x3" and "tf32" change nothing.
     "float16" is of another kind: training and prediction give the network float16 images (`image_dtype`), so that all its results take half the
     memory, on either backend; without tensor cores, and on numpy, that is slow.
     BackendError if cupy is asked for and CuPy or a GPU is missing or too old, and if the GPU that "auto" finds is too old for the

@@ -9,7 +9,7 @@ def text(result: dict[str, Any]) -> str:
     """The result of `measure` as a few lines to read."""
     n, c, h, w = result["shape"]
     again = ", results computed again instead of kept" if result["recompute"] else ""
-    precision = result["precision"] if result["backend"] == "cupy" or result["precision"] != "tf32" else "float32"
+    precision = result["precision"] if result["backend"] == "cupy" or result["precision"] not in ("tf32x3", "tf32") else "float32"
     how = precision if result["backend"] == "numpy" else f"{precision} on a GPU{', as a graph' if result['graph'] else ''}"
     lines = [f"{result['net']}, first layer {result['base']} channels, images {n}x{c}x{h}x{w}, {how}{again}"]
     if "machine" in result:

@@ -139,13 +139,13 @@ d = cupy.cuda.runtime.getDeviceProperties(0)
 minidcnn.use('cupy')
 print(d['name'].decode(), f\"compute {d['major']}.{d['minor']}\", '| CuPy', cupy.__version__, '| CUDA', cupy.cuda.runtime.runtimeGetVersion())"
 [ "${status[device]:-}" = 0 ] || exit 1 # nothing else makes sense
-precisions=(float32 tf32 bf16 float16)
+precisions=(float32 tf32x3 tf32 bf16 float16)
 declare -A value=([mma.sync]=0 [wgmma]=1) # of MINIDCNN_WGMMA
 other=                                    # the tensor-core instructions that are not used, where there is a choice
 [ "${MINIDCNN_WGMMA:-1}" != 0 ] && grep -q 'compute 9\.0' "$work/said" && other=mma.sync
 
 # -- tests: those of the simulator, on the device -------------------------------------------------------------------------------------------
-# Fragments are what tf32, bf16 and float16 stand on: those of mma.sync in one step, wgmma in another, so that each is judged by itself; the rest is
+# Fragments are what tf32x3, tf32, bf16 and float16 stand on: those of mma.sync in one step, wgmma in another, so that each is judged by itself; the rest is
 # too small for tiles of 128. A file a process, since an illegal access is the end of its process. Warnings of a machine that we do not know are no errors.
 tests=(env MINIDCNN_CUDA=device python3 -m pytest -v -o addopts= -m "not exhaustive" -p no:cacheprovider -W default --maxfail=5 --tb=short)
 lacking=$(missing pytest hypothesis)
@@ -154,7 +154,7 @@ if [ -n "$lacking" ]; then
 else
     tell='^=.* in [0-9.]+s'
     start tests fragments 240 env MINIDCNN_WGMMA=0 "${tests[@]}" tests/test_cuda_kernels.py tests/test_cuda_conv.py tests/test_cuda_linalg.py \
-        tests/test_half_cuda.py -k "tensor or large_tiles or tiles_of"
+        tests/test_cuda_tf32x3.py tests/test_half_cuda.py -k "tensor or large_tiles or tiles_of"
     start tests wgmma 180 env MINIDCNN_WGMMA=1 "${tests[@]}" tests/test_cuda_wgmma.py
     for file in cuda_kernels cuda_conv cuda_linalg half_cuda cuda_training cuda_norm cuda_optim cuda_metrics; do
         start tests "${file//_/-}" 240 "${tests[@]}" "tests/test_$file.py" \
@@ -168,7 +168,7 @@ fi
 # Only of tests that failed, pytest's 1, is it known that results are wrong. What hung or crashed would do so again; any other status is of no test.
 hung() { ((${status[$1]:-0} == 124 || ${status[$1]:-0} > 128)); }
 if [ "${status[fragments]:-}" = 1 ]; then
-    row tensor-cores note 0 "fragments do not pass: of what follows in tf32, bf16 and float16, believe times only"
+    row tensor-cores note 0 "fragments do not pass: of what follows in tf32x3, tf32, bf16 and float16, believe times only"
 elif hung fragments; then
     precisions=(float32)
     row tensor-cores skipped 0 "fragments hang or crash: only float32 from here on"
@@ -223,7 +223,8 @@ for p in tf32 float16; do
 done
 for run in "unet 16,3,256,256" "unet 4,3,512,512" "segnet 16,3,256,256" "fcn8s 16,3,256,256"; do
     read -r net shape <<<"$run"
-    name=$net-${shape%%,*} these=(${precisions[*]//float16/}) # float16 with one network only, for the time that all this takes
+    name=$net-${shape%%,*} these=() # float16 and tf32x3 with one network only, for the time that all this takes
+    for p in "${precisions[@]}"; do [[ $p = float16 || $p = tf32x3 ]] || these+=("$p"); done
     [ "$name" = unet-16 ] && these=("${precisions[@]}")
     for p in "${these[@]}"; do compared "$name-$p" 240 --precision "$p" --net "$net" --shape "$shape"; done
     for p in "${these[@]}"; do on_gpu "$name-$p-graph" 120 --precision "$p" --net "$net" --shape "$shape" --graph; done

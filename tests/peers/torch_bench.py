@@ -44,7 +44,7 @@ def settle(job: dict[str, Any]) -> str:
     ON_GPU = True
     torch.set_default_device("cuda")
     torch.backends.cudnn.benchmark = True
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job["precision"] != "float32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = job["precision"] not in ("float32", "tf32x3")
     return ""
 
 

@@ -22,7 +22,8 @@ from .resize import CudaResize
 class CudaKernels(CudaConv, CudaElementwise, CudaLinalg, CudaLoss, CudaMetrics, CudaNorm, CudaOptim, CudaPool, CudaResize):
     """Kernels for CuPy arrays, or for those of another module `xp` if `module` compiles CUDA sources for them (a simulator).
 
-    precision: of the factors in float32 convolutions and matrix products: "float32", or on tensor cores "tf32" or "bf16"; sums are float32 in any case.
+    precision: of the factors in float32 convolutions and matrix products: "float32", or on tensor cores "tf32x3", "tf32" or "bf16"; sums are
+    float32 in any case.
     """
 
     name = "cuda"

@@ -14,7 +14,7 @@ from ..usable import TENSOR_CORES
 from .launcher import BLOCK, WGMMA, Launcher
 
 CHANNELS = 4  # of a thread, at most
-TENSOR = {"float32": 0, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
+TENSOR = {"float32": 0, "tf32x3": 4, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
 ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
 MULTIPROCESSORS = 132  # an H200's, among which work is shared out on any GPU: the bits of sums in parts depend on it
 SHORTEST = 256  # of the parts that a long sum is split into

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class Tensor:
         self._owned = False  # whether a running backward pass allocated it as a sum and may add to it in place
 
     @classmethod
-    def wrap(cls, array: Array, node: Node | None = None, index: int = 0, storage: Storage | None = None) -> Tensor:
+    def wrap(cls, array: Array, node: Node | None = None, index: int = 0, storage: Storage | None = None) -> Self:
         """A tensor around `array` itself, without a copy: for the engine and for functions, which own the arrays they pass."""
         tensor = cls.__new__(cls)
         tensor._array = np.asarray(array) if isinstance(array, np.generic) else array  # NumPy turns 0-d results into scalars
@@ -255,7 +255,7 @@ class Tensor:
             raise TypeError(f"requires_grad: only floating-point tensors can require gradients, got dtype {self.dtype}")
         self._requires_grad = value
 
-    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Switch gradient collection of this leaf on or off, as `.requires_grad = ...` does; returns this tensor."""
         self.requires_grad = requires_grad
         return self

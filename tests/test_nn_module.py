@@ -279,6 +279,9 @@ def test_deepcopy_is_independent() -> None:
     tied = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2)])
     tied[1].weight = tied[0].weight
     assert len(list(copy.deepcopy(tied).parameters())) == 3
+    for data in (np.array([1, 2]), np.array([1.0, 2.0])):
+        frozen = copy.deepcopy(nn.Parameter(data, requires_grad=False))
+        assert type(frozen) is nn.Parameter and not frozen.requires_grad and frozen.dtype == data.dtype and frozen.numpy()[1] == 2
 
 
 def test_hooks_see_and_replace_inputs_and_outputs() -> None:

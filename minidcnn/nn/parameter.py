@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from ..backend import Array, empty_images, kernels
 from ..tensor import Tensor
@@ -20,25 +20,14 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad)
 
     @classmethod
-    def empty(cls, shape: tuple[int, ...], dtype: Any = "float32") -> Parameter:
+    def empty(cls, shape: tuple[int, ...], dtype: Any = "float32") -> Self:
         """A parameter of uninitialised memory on the current backend; four axes lie in channels-last memory, as the kernels like weights."""
         xp = kernels().xp
         array: Array = empty_images(xp, shape, dtype) if len(shape) == 4 else xp.empty(shape, dtype)
-        parameter = cls.__new__(cls)
-        parameter._adopt(array)
-        return parameter
+        return cls.wrap(array).requires_grad_()
 
-    def _adopt(self, array: Array) -> None:
-        """Become a fresh leaf around `array`, without a copy."""
-        wrapped = Tensor.wrap(array)
-        for slot in ("_array", "_index", "_node", "_owned", "_storage", "_grad"):
-            setattr(self, slot, getattr(wrapped, slot))
-        self.requires_grad = True
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
-        copy = type(self).__new__(type(self))
-        copy._adopt(self._array.copy(order="K"))
-        copy.requires_grad = self.requires_grad
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        copy = self.wrap(self._array.copy(order="K")).requires_grad_(self.requires_grad)
         copy.grad = None if self.grad is None else Tensor.wrap(self.grad._array.copy(order="K"))
         memo[id(self)] = copy
         return copy

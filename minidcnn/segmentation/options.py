@@ -164,7 +164,7 @@ def make_parser(
     run.add_argument(
         "--start", metavar="FILE",
         help="begin with the weights of a trained network, best.safetensors of another run, instead of random ones; where there are more or "
-        "fewer classes, the last layer is new (default: random)",
+        "fewer classes, the last layer is new; a finer FCN takes a coarser one's (default: random)",
     )  # fmt: skip
     run.add_argument(
         "--seed", type=int, metavar="N", default=usual["seed"], help="the same seed gives the same bits (default: %(default)s)"

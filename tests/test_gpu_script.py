@@ -97,13 +97,14 @@ def test_everything_in_an_order_that_wastes_nothing(box: Box) -> None:
     assert status == 0 and all(row.startswith("passed") for name, row in table.items() if name != "peer"), {
         k: v for k, v in table.items() if "passed" not in v
     }
-    assert names[:3] == ["device", "fragments", "wgmma"] and names[10:12] == ["engine", "streams"]
-    assert names[3:10] == ["cuda-kernels", "cuda-conv", "cuda-linalg", "half-cuda", "cuda-training", "cuda-optim", "cuda-metrics"]
-    assert names[12:27] == [f"{what}-{p}" for p in PRECISIONS for what in ("train", "graph")] + [f"same-bits-{p}" for p in PRECISIONS]
-    assert names[27:32] == [f"kernels-{p}" for p in PRECISIONS]
-    assert names[32:34] == ["kernels-tf32-mma.sync", "kernels-float16-mma.sync"]  # on a GPU that has wgmma
-    assert names[34:36] == ["peer", "unet-16-float32"] and names[-3:] == ["memcheck", "racecheck", "initcheck"]
-    assert len(names) == 12 + 15 + 7 + 1 + 20 + 3 * 9 + 3  # of three networks not float16 and tf32x3
+    assert names[:3] == ["device", "fragments", "wgmma"] and names[11:13] == ["engine", "streams"]
+    files = ["cuda-kernels", "cuda-conv", "cuda-linalg", "half-cuda", "cuda-training", "cuda-norm", "cuda-optim", "cuda-metrics"]
+    assert names[3:11] == files
+    assert names[13:28] == [f"{what}-{p}" for p in PRECISIONS for what in ("train", "graph")] + [f"same-bits-{p}" for p in PRECISIONS]
+    assert names[28:33] == [f"kernels-{p}" for p in PRECISIONS]
+    assert names[33:35] == ["kernels-tf32-mma.sync", "kernels-float16-mma.sync"]  # on a GPU that has wgmma
+    assert names[35:37] == ["peer", "unet-16-float32"] and names[-3:] == ["memcheck", "racecheck", "initcheck"]
+    assert len(names) == 13 + 15 + 7 + 1 + 20 + 3 * 9 + 3  # of three networks not float16 and tf32x3
     assert "layers-tf32x3" in names and not {"unet-4-tf32x3", "unet-4-float16"} & set(names)
     assert table["cuda-kernels"].endswith("42 passed in 1s") and table["train-bf16"].endswith("best mean IoU 0.9")
     assert not table["same-bits-bf16"].split("s   ")[1:]  # cmp has nothing to say

@@ -178,13 +178,38 @@ def test_a_folder_that_cannot_be_used_is_none(cupy: Any, rng: np.random.Generato
 def test_what_does_not_compile_is_said_once_and_slower_kernels_take_over(cupy: Any, rng: np.random.Generator) -> None:
     cupy.cuda.nvrtc.refuses = "kernel.cu(3): error: nobody knows wgmma"
     kernels = CudaKernels(cupy)
-    with pytest.warns(UserWarning, match=r"kernels for sm_90a do not compile, slower ones are used: NVRTC_ERROR_COMPILATION \(6\)") as said:
+    with pytest.warns(
+        UserWarning, match=r"kernels for sm_90a do not compile or load, slower ones are used: NVRTC_ERROR_COMPILATION \(6\)"
+    ) as said:
         products(kernels, cupy, rng)
     assert len(said) == 1 and not kernels.launcher.warpgroups
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         products(kernels, cupy, rng)
         kernels.matmul(cupy.asarray(np.ones((136, 72), np.float16)), cupy.asarray(np.ones((136, 72), np.float16)).T)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("CUDA_ERROR_OUT_OF_MEMORY: out of memory", MemoryError),
+        ("CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered", RuntimeError),
+        ("CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure", RuntimeError),
+    ],
+)
+@pytest.mark.parametrize("defines", [(), ("WGMMA=1", "TENSOR=3", "SMALL=0", "ASYNC=1")])
+def test_what_the_driver_says_while_it_loads_is_not_the_compilers(said: str, expected: type[Exception], defines: tuple[str, ...]) -> None:
+    """Without memory, or after a fault of an earlier kernel, machine code is not loaded: nothing is wrong with wgmma, and nobody is told so."""
+
+    def loads(**_: Any) -> Any:
+        raise ValueError(said)
+
+    kernels = CudaKernels(np, loads)
+    kernels.launcher.capability = HOPPER
+    with warnings.catch_warnings(), pytest.raises(expected, match=f"kernel gemm of gemm.cu.*: {said}") as raised:
+        warnings.simplefilter("error")
+        kernels.launcher.function("gemm.cu", "gemm", np.float16, defines)
+    assert "compile" not in str(raised.value) and kernels.launcher.warpgroups
 
 
 def test_everything_else_is_cupys(cupy: Any) -> None:

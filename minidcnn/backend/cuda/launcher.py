@@ -65,7 +65,10 @@ class Launcher:
         return alike and all(0 < count < LIMIT for count in (result, *(a.size for a in present)))
 
     def function(self, file: str, kernel: str, dtype: Any, defines: Sequence[str] = ()) -> Any:
-        """Kernel `kernel` of kernels/`file`, compiled for `dtype` when first asked for. RuntimeError that names both if it does not compile."""
+        """Kernel `kernel` of kernels/`file`, compiled for `dtype` when first asked for.
+
+        RuntimeError that names both if it does not compile or load; MemoryError if the GPU has no room for it.
+        """
         stored, added = NUMBERS[np.dtype(dtype).name]
         special = WGMMA in defines
         options = ("-std=c++17", f"-DREAL={stored}", f"-DSUM={added}", *(f"-D{d}" for d in defines), *((ARCH,) if special else ()))
@@ -77,11 +80,15 @@ class Launcher:
             except MemoryError:
                 raise
             except Exception as error:
+                said = str(error).lower().replace("_", " ")
+                if "out of memory" in said:  # the driver's words: what is compiled is loaded at once
+                    raise MemoryError(f"kernel {kernel} of {file}: {error}") from error
+                if "illegal address" in said or "illegal memory access" in said or "launch failed" in said:  # of a kernel before
+                    raise RuntimeError(f"kernel {kernel} of {file} cannot be loaded: {error}") from error
                 if special:  # the same tile on the tensor cores that every GPU of its generation has
                     if self.warpgroups:
-                        warnings.warn(
-                            f"kernels for sm_90a do not compile, slower ones are used: {str(error).splitlines()[0]}", stacklevel=2
-                        )
+                        first = str(error).splitlines()[0]
+                        warnings.warn(f"kernels for sm_90a do not compile or load, slower ones are used: {first}", stacklevel=2)
                     self.warpgroups = False
                     self._functions[key] = self.function(file, kernel, dtype, [d for d in defines if d != WGMMA])
                     return self._functions[key]

@@ -38,10 +38,12 @@ def doubtful_white(brightest: Array, average: float, info: Mapping[str, Any], wh
     """What is odd about images if `white`, None for the usual one of their type, was taken for white; "" if nothing is.
 
     brightest: (C,) the brightest pixel of each channel. average: of all values. info: of the checkpoint, with the training images' mean.
-    Odd are images whose brightest pixels are all darker than the training images on average, or which are brighter than white on average.
+    Odd are images whose brightest pixels are all darker than the training images on average (those of 8 bits may, which are
+    merely empty), or which are brighter than white on average.
     """
     mean = np.array(info["mean"])
-    if (brightest < mean).all():
+    of_8_bits = white is None and np.allclose(brightest * 255, np.rint(brightest * 255), rtol=0, atol=1e-3)  # nobody mistakes their white
+    if (brightest < mean).all() and not of_8_bits:
         found = f"the brightest pixel is {brightest.max():.3g}"
         way_out = "--white 4095 for images of 12 bits" if white is None else f"not {white:g}, but --white 255 for images of 8 bits"
     elif average > 1 >= mean.max():

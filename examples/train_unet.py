@@ -1,6 +1,6 @@
 """Train a U-Net (Ronneberger, Fischer & Brox, 2015) to give every pixel of an image its class.
 
-Without options it learns to separate touching cells in generated microscope images, in a few minutes on a laptop.
+Without options it learns to separate touching cells in generated microscope images, in about a minute on a laptop.
 """
 
 from minidcnn.models import UNet

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 def _pixels(text: str) -> float:
     """A distance in pixels."""
     with suppress(ValueError):
-        if (number := float(text)) >= 0:
+        if 0 <= (number := float(text)) < float("inf"):  # which JSON does not know
             return number
     raise argparse.ArgumentTypeError(f"{text!r} is no number of pixels; without one, --boundary is the last word")
 

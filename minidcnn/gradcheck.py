@@ -49,7 +49,8 @@ def check_grads(
     <grad f, v> is checked as well, and so on: of d(df/d0)/dg, g is what the gradient df/d0 is made from, which it must be linear in.
 
     If `f` is a Module, its parameters that require gradients are inputs as well, called by their names, and all is computed by copies of it,
-    so that its statistics stay as they are. Nothing else that `f` may hold is checked, as in `lambda x: layer(x)` the parameters.
+    so that its statistics stay as they are; others that require gradients, as in a closure, are a ValueError. What a function holds is not
+    checked, as in `lambda x: layer(x)` the parameters.
 
     Steps are `step` times a normal number, times |x| / 1000 if that is more than 1; where they fail, a hundredth of them is tried. An f
     with corners must be as far from them. Errors of less than `rtol`, relative to the gradient's norm, and of less than about 1e-10 of the
@@ -101,7 +102,13 @@ def _by_copies(module: Any, inputs: int, parameters: Sequence[Tensor]) -> Callab
 
     def function(*tensors: Tensor) -> Tensor:
         instead = {id(p): t for p, t in zip(parameters, tensors[inputs:], strict=True)}
-        return copy.deepcopy(module, instead)(*tensors[:inputs])  # type: ignore[no-any-return]
+        result: Tensor = copy.deepcopy(module, instead)(*tensors[:inputs])
+        if getattr(result, "requires_grad", False) and not any(t.requires_grad for t in tensors):
+            raise ValueError(
+                "check_grads: f reads tensors that require gradients besides its own parameters, which would not be checked; a Module must "
+                "hold them as attributes or in a ModuleList, and read them through self"
+            )
+        return result
 
     return function
 

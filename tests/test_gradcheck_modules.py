@@ -106,3 +106,26 @@ def test_a_layer_that_computes_a_part_of_itself_again() -> None:
     check_grads(Again(nn.Sequential(Scale(), nn.Tanh())), [X])
     with pytest.raises(AssertionError, match="df/dlayer.factor along a direction is"):
         check_grads(Again(Scale(error=0.5)), [X])
+
+
+def test_parameters_that_would_not_be_checked_are_refused() -> None:
+    class Closure(Scale):
+        def __init__(self) -> None:
+            super().__init__(error=0.5)
+            self.read = lambda x: self.function(x, self.factor)  # a copy reads the original's
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.read(x)
+
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [(Scale(error=0.5),)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[0][0](x)
+
+    for module in (Closure(), Listed()):
+        with pytest.raises(ValueError, match="^check_grads: f reads tensors that require gradients besides its own parameters"):
+            check_grads(module, [X])
+        check_grads(lambda x, module=module: module(x), [X])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import minidcnn
-from minidcnn import Tensor, nn
+from minidcnn import Function, Tensor, nn
 from minidcnn import functional as F
 from minidcnn.models import UNet
 
@@ -281,3 +282,40 @@ def test_a_crop_shifts_what_is_seen(way: Callable[[Tensor], Tensor]) -> None:
 
     field = nn.summary(Beside(), (1, 2, 9, 12)).rows[-1].field
     assert field is not None and (field.size, field.jump) == ((5, 6), (1, 1))
+
+
+def test_columns_of_windows_see_what_convolutions_see() -> None:
+    class Columns(nn.Module):
+        def __init__(self, back: bool) -> None:
+            super().__init__()
+            self.wide, self.end, self.back = nn.Conv2d(1, 6, 1), nn.Conv2d(1 if back else 6, 1, (2, 3)), back
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.back:  # each pixel becomes 2 x 3
+                return self.end(F.fold(F.flatten(self.wide(x), 2), (2 * x.shape[2], 3 * x.shape[3]), (2, 3), stride=(2, 3)))
+            columns = F.unfold(x, (3, 2), stride=(2, 3))
+            return self.end(F.fold(columns, ((x.shape[2] - 1) // 2, (x.shape[3] + 1) // 3), 1))
+
+    for back, size, jump in ((False, (5, 8), (2, 3)), (True, (2, 2), (Fraction(1, 2), Fraction(1, 3)))):
+        field = nn.summary(Columns(back), (1, 1, 9, 14)).rows[-1].field
+        assert field is not None and (field.size, field.jump) == (size, jump)
+
+
+def test_each_output_of_a_function_sees_what_its_inputs_see() -> None:
+    @dataclass(frozen=True)
+    class Both(Function):
+        differentiable: ClassVar[int] = 2
+
+        def forward(self, x: Any) -> Any:
+            return x + 1, x + 2, x + 3
+
+    class Second(nn.Module):
+        def __init__(self, which: int) -> None:
+            super().__init__()
+            self.conv, self.end, self.which = nn.Conv2d(1, 1, (3, 2)), nn.Conv2d(1, 1, (2, 4)), which
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.end(Both().outputs(self.conv(x))[self.which])
+
+    fields = [nn.summary(Second(which), (1, 1, 9, 14)).rows[-1].field for which in range(3)]
+    assert [field and field.size for field in fields] == [(4, 5), (4, 5), None]

@@ -63,7 +63,7 @@ class Tensor:
         self._array: Array = array.astype(array.dtype if dtype is None else dtype, order="K", copy=True)
         if requires_grad and not float_dtype(self._array.dtype):
             raise TypeError(f"Tensor: only floating-point tensors can require gradients, got dtype {self._array.dtype}")
-        self._requires_grad = requires_grad
+        self._requires_grad = bool(requires_grad)
         self._grad: Tensor | None = None
         self._node: Node | None = None
         self._index = 0
@@ -253,7 +253,7 @@ class Tensor:
             raise RuntimeError("requires_grad: only leaves can be switched; use detach() to cut a computed tensor out of the graph")
         if value and not float_dtype(self.dtype):
             raise TypeError(f"requires_grad: only floating-point tensors can require gradients, got dtype {self.dtype}")
-        self._requires_grad = value
+        self._requires_grad = bool(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Switch gradient collection of this leaf on or off, as `.requires_grad = ...` does; returns this tensor."""

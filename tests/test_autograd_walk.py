@@ -73,3 +73,16 @@ def test_a_listener_is_told_of_what_is_applied_while_it_listens() -> None:
         x + x
     x * x
     assert told == {"outer": [("Add", 2, 1)], "inner": [("Both", 1, 2)]}
+
+
+@pytest.mark.parametrize("value", [2, "yes", np.True_])
+def test_what_counts_as_true_requires_gradients(value: Any) -> None:
+    """A 2 was kept as it is, and as it is not True, nothing was recorded."""
+    made, switched, called = Tensor([3.0], value), Tensor([3.0]), Tensor([3.0]).requires_grad_(value)
+    switched.requires_grad = value
+    for x in (made, switched, called):
+        assert x.requires_grad is True
+        (x * x).sum().backward()
+        assert x.grad is not None and x.grad.item() == 6
+        x.requires_grad = 0
+        assert x.requires_grad is False and not (x * x).requires_grad

@@ -29,7 +29,6 @@ class Parameter(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copy = self.wrap(self._array.copy(order="K")).requires_grad_(self.requires_grad)
         copy.grad = None if self.grad is None else Tensor.wrap(self.grad._array.copy(order="K"))
-        memo[id(self)] = copy
         return copy
 
     def __repr__(self) -> str:

@@ -76,7 +76,7 @@ class LossKernels(TransferKernels):
 
     def class_sums(self, y: Array, target: Array, classes: int) -> Array:
         """The adjoint of at_class: y (N, ...) -> (C,), summed over the pixels of each class, in float64 and rounded once."""
-        sums = self.xp.empty(classes, "float64")
+        sums = self.xp.empty(classes, y.dtype)
         for c in range(classes):
             sums[c] = self.xp.where(target == c, y, y.dtype.type(0)).sum(dtype="float64")
-        return sums.astype(y.dtype)  # type: ignore[no-any-return]
+        return sums  # type: ignore[no-any-return]

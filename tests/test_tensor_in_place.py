@@ -116,6 +116,15 @@ def test_repeated_and_read_only_numbers_get_memory_of_their_own() -> None:
     assert (z.numpy().tolist(), x.numpy().tolist()) == ([5.0, 10.0], [1.0, 2.0])
 
 
+def test_a_view_with_an_axis_of_one_writes_through() -> None:
+    """NumPy gives a new axis a stride of 0, though nothing repeats along it."""
+    x = Tensor([1.0, 2.0])
+    y = x[None]
+    assert y.numpy().strides[0] == 0
+    y += 1
+    assert x.numpy().tolist() == [2.0, 3.0]
+
+
 def test_what_is_no_number_is_refused_and_changes_nothing() -> None:
     x = Tensor([1.0, 2.0])
     change: Callable[[Any], Any] = x.__iadd__

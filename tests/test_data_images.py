@@ -245,7 +245,8 @@ def test_too_many_values_are_smooth_edges(tmp_path: Path) -> None:
     ramp = np.arange(0, 256, 3)[None]
     with pytest.raises(
         DataError,
-        match=r"hold 86 different values \(0, 3, 6, 9, 12 and 81 more\), too many for classes .*m0\.png.*smooth edges.*if the values number objects, save mask > 0",
+        match=r"hold 86 different values \(0, 3, 6, 9, 12 and 81 more\), too many for classes .*m0\.png.*smooth edges.*"
+        "if the values number objects, save mask > 0",
     ):
         infer_table(scan(masks_of(tmp_path, ramp)), None, None, tmp_path)
     with pytest.raises(DataError, match="hold 255 different values"):

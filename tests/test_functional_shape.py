@@ -326,3 +326,15 @@ def test_an_empty_list_takes_nothing() -> None:
     assert (x[[]].shape, x[:, []].shape) == ((0, 3), (2, 0))
     x[[]].sum().backward()
     assert not x.grad.numpy().any()
+
+
+@pytest.mark.parametrize("count", [1, 2, 8, 9, 17])
+@pytest.mark.parametrize("layout", ["C", "channels-last", "permuted", "sliced"])
+@pytest.mark.parametrize("dim", [0, 1, 2, 3])
+def test_any_number_of_tensors_is_joined(count: int, layout: str, dim: int) -> None:
+    shapes = [(2, 3, 4, 5) if not i % 2 else tuple(1 if axis == dim else n for axis, n in enumerate((2, 3, 4, 5))) for i in range(count)]
+    arrays = [integers(shape, seed) for seed, shape in enumerate(shapes)]
+    joined = F.cat([Tensor.wrap(lay_out(a, layout)) for a in arrays], dim).numpy()
+    np.testing.assert_array_equal(joined, np.concatenate(arrays, dim))
+    strides = {"channels-last": lambda a: a.transpose(0, 2, 3, 1), "permuted": lambda a: a.T}.get(layout, lambda a: a)
+    assert strides(joined).flags.c_contiguous

@@ -182,6 +182,21 @@ def test_a_white_that_cannot_be_meant_is_told(
     assert told.startswith(f"warning: {tmp_path.name} all: {said}") if said else "is white" not in told
 
 
+def test_an_empty_image_among_others_is_not_doubted(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    loaded = load_checkpoint(checkpoint)
+    path = tmp_path / "best.safetensors"
+    save_checkpoint(path, Checkpoint("unet", loaded.config, loaded.tensors, loaded.info | {"mean": [0.02]}))  # of spots on black
+    for name, brightest in (("1 empty", 250), ("2 spots", 60000), ("3 empty", 270)):
+        Image.fromarray(np.linspace(0, brightest, 22 * 30).astype(np.uint16).reshape(22, 30)).save(images / f"{name}.tif")
+    assert main(["predict", str(path), str(images), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == ""
+    (images / "2 spots.tif").unlink()
+    assert main(["predict", str(path), str(images), "--out", str(tmp_path / "dark")]) == 0
+    assert capsys.readouterr().err.startswith("warning: all images: the brightest pixel is 0.00412, where 1 is white")
+
+
 def test_dark_images_of_a_bright_channel_are_not_doubted() -> None:
     info = {"mean": [0.5, 0.02]}
     assert not doubtful_white(np.array([0.3, 0.1]), 0.05, info, None)  # a dark place, but not in every channel

@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
             progress=lambda done, total: bar.update(done - bar.n),
         )  # fmt: skip
     white = checkpoint.info.get("white") if args.white is None else args.white
-    if odd := doubtful_white(watched.brightest, watched.average, checkpoint.info, white):
+    if odd := doubtful_white(watched.seen.brightest, watched.seen.average, checkpoint.info, white):
         warn(f"{data.name}: {odd}")
     if not result.confusion.matrix.any():
         raise DataError(f"{data.name}: every pixel of {counted(len(data), 'image')} is ignored, so that there is nothing to compare")

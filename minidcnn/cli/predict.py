@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..interop import Checkpoint
     from ..models import Segmenter
     from .images import Job
+    from .white import Brightness
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     from ..segmentation.predict import smallest_tile, usual_tile
     from ..segmentation.progress import sentence
     from .images import find_images
+    from .white import Brightness, doubtful_white
 
     accepted("folder", {"white": args.white})
     checkpoint, model = open_checkpoint(args.checkpoint, args.backend, args.precision)
@@ -59,11 +61,13 @@ def run(args: argparse.Namespace) -> int:
         return 2
     args.out.mkdir(parents=True, exist_ok=True)
     failed = len(problems)
-    totals = None
+    if args.white is None:
+        args.white = checkpoint.info.get("white")
+    totals, seen = None, Brightness(model.in_channels)
     with constant_weights(model, len(jobs) * (4 if args.flips else 1)):
         for number, job in enumerate(jobs, 1):
             try:
-                counts = predict(job, checkpoint, model, args, tile, f"{number}/{len(jobs)}")
+                counts = predict(job, checkpoint, model, args, seen, tile, f"{number}/{len(jobs)}")
                 totals = counts if totals is None else totals + counts
             except (ValueError, ArithmeticError, OSError) as error:
                 said = sentence(error)
@@ -77,26 +81,28 @@ def run(args: argparse.Namespace) -> int:
     done = len(jobs) + len(problems) - failed
     if totals is not None and len(jobs) > 1:
         print(f"all {done}: {shares(totals, checkpoint.info['classes'])}")
+    # of all images together: among others, one that is merely empty is nothing odd
+    if seen.values and (odd := doubtful_white(seen.brightest, seen.average, checkpoint.info, args.white)):
+        warn(f"{jobs[0].source if len(jobs) == 1 else 'all images'}: {odd}")
     if failed:
         print(f"{done} of {done + failed} images are done", file=sys.stderr)
     return 1 if failed else 0
 
 
-def predict(job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.Namespace, tile: int | None, label: str) -> Array:
-    """Predict one image and write its files; returns the pixels of each class."""
+def predict(
+    job: Job, checkpoint: Checkpoint, model: Segmenter, args: argparse.Namespace, seen: Brightness, tile: int | None, label: str
+) -> Array:
+    """Predict one image and write its files; returns the pixels of each class, and adds to `seen` how bright it is."""
     import numpy as np
     from tqdm import tqdm
 
     from ..data import read_image
     from ..segmentation.paint import as_palette, as_rgb, index_png, overlay, rgb_png
     from ..segmentation.predict import predict_mask
-    from .white import doubtful_white
 
     classes, palette = checkpoint.info["classes"], checkpoint.info.get("palette")
-    white = checkpoint.info.get("white") if args.white is None else args.white
-    image = read_image(job.source, model.in_channels, white)
-    if image.size and (odd := doubtful_white(image.max((1, 2)), float(image.mean()), checkpoint.info, white)):
-        warn(f"{job.source}: {odd}")
+    image = read_image(job.source, model.in_channels, args.white)
+    seen.add(image)
     shown = as_rgb(image).transpose(2, 0, 1)  # a quarter of the bytes
     image -= np.array(checkpoint.info["mean"], np.float32)[:, None, None]
     image /= np.array(checkpoint.info["std"], np.float32)[:, None, None]

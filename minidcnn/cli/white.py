@@ -11,27 +11,38 @@ from ..backend import Array
 from ..data import Dataset, Sample, Subset
 
 
-class Watched(Subset):
-    """All of a data set; remembers how bright the samples were that it gave.
+class Brightness:
+    """How bright images are, which all have C channels.
 
     brightest: (C,) the brightest pixel of each channel. average: of all values.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        super().__init__(dataset, range(len(dataset)))
-        self.brightest = np.full(dataset.channels, -np.inf)
-        self.total, self.pixels = 0.0, 0
+    def __init__(self, channels: int) -> None:
+        self.brightest = np.full(channels, -np.inf)
+        self.total, self.values = 0.0, 0
 
-    def load(self, index: int) -> Sample:
-        sample = super().load(index)
-        self.brightest = np.maximum(self.brightest, sample.image.max((1, 2), initial=-np.inf))
-        self.total += float(sample.image.sum(dtype=np.float64))
-        self.pixels += sample.image.size
-        return sample
+    def add(self, image: Array) -> None:
+        """One more image, (C, H, W)."""
+        self.brightest = np.maximum(self.brightest, image.max((1, 2), initial=-np.inf))
+        self.total += float(image.sum(dtype=np.float64))
+        self.values += image.size
 
     @property
     def average(self) -> float:
-        return self.total / max(self.pixels, 1)
+        return self.total / max(self.values, 1)
+
+
+class Watched(Subset):
+    """All of a data set; `seen` is how bright the samples were that it gave."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        super().__init__(dataset, range(len(dataset)))
+        self.seen = Brightness(dataset.channels)
+
+    def load(self, index: int) -> Sample:
+        sample = super().load(index)
+        self.seen.add(sample.image)
+        return sample
 
 
 def doubtful_white(brightest: Array, average: float, info: Mapping[str, Any], white: float | None) -> str:

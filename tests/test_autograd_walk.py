@@ -86,3 +86,18 @@ def test_what_counts_as_true_requires_gradients(value: Any) -> None:
         assert x.grad is not None and x.grad.item() == 6
         x.requires_grad = 0
         assert x.requires_grad is False and not (x * x).requires_grad
+
+
+def test_a_gradient_shares_no_memory_with_its_seed() -> None:
+    x, seed = Tensor([1.0, 2.0], requires_grad=True), Tensor([3.0, 4.0])
+    (g,) = grad(x, x, seed)
+    assert g.numpy().tolist() == [3, 4] and not np.may_share_memory(g.numpy(), seed.numpy())
+
+
+def test_a_gradient_with_a_history_is_not_added_into() -> None:
+    x = Tensor([3.0], requires_grad=True)
+    (x * x * x).sum().backward(create_graph=True)
+    before = x.grad
+    assert before is not None and before.requires_grad
+    (x * 2.0).sum().backward()
+    assert before.item() == 27 and x.grad is not None and x.grad.item() == 29

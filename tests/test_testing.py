@@ -87,3 +87,8 @@ def test_every_layout_is_another() -> None:
     x = integers((2, 3, 4, 5))
     strides = {layout: lay_out(x, layout).strides for layout in LAYOUTS}
     assert len(set(strides.values())) == len(LAYOUTS) - 1 and strides["read-only"] == strides["C"]
+
+
+def test_the_gaps_of_a_sliced_array_hold_nan() -> None:
+    array = lay_out(np.ones((2, 3)), "sliced")
+    assert array.base is not None and np.isnan(array.base).sum() == array.base.size - 6

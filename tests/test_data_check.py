@@ -181,3 +181,8 @@ def test_check_tells_what_stands_for_each_class_in_the_masks_and_which_occur_onc
     data.mask_values = ((0, 0, 0), (255, 0, 0), (0, 128, 255))
     assert "255/0/0" in str(check(data))
     assert not any("one image only" in w for w in check(arrays(*masks[2:])).warnings)  # of four images, that is nothing odd
+
+
+def test_of_many_absent_classes_only_some_are_listed() -> None:
+    (warning,) = (text for text in check(arrays([[0, 1, 1]], classes=150)).warnings if "no pixel is" in text)
+    assert warning.startswith("no pixel is class 2, class 3, class 4, class 5, class 6 and 143 more: from these images")

@@ -161,7 +161,7 @@ def _stored(dataset: Dataset) -> tuple[str, ...]:
 
 def no_pixel(absent: Sequence[str]) -> str:
     """What it means that images don't have these classes."""
-    return f"no pixel is {' or '.join(absent)}: from these images nothing can be learned about it, nor its IoU be measured"
+    return f"no pixel is {some(absent)}: from these images nothing can be learned about it, nor its IoU be measured"
 
 
 def no_pixel_held_out(absent: Sequence[str], data: str) -> str:

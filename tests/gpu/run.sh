@@ -248,4 +248,4 @@ fi
 for word in $parts; do
     [[ $known == *" $word "* ]] || row "$word" FAILED 0 "no such step, or nothing to run it with"
 done
-! tail -n +$((before + 1)) "$table" | grep -qE "^[^ ]+ +(FAILED|TOO LONG|CUT OFF)"
+! tail -n +$((before + 1)) "$table" | grep -E "^[^ ]+ +(FAILED|TOO LONG|CUT OFF)" >/dev/null # not -q, which stops reading: then tail fails, too

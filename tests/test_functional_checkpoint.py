@@ -378,3 +378,20 @@ def test_state_that_is_replaced_is_put_back_too() -> None:
     x = Tensor([3.0], requires_grad=True)
     F.checkpoint(square, x).backward()
     assert (seen.item(), x.grad.item()) == (1.0, 6.0)
+
+
+def test_a_checkpoint_goes_back_where_an_output_depends_on_frozen_leaves_alone() -> None:
+    a, b = (Tensor(np.full((2, 3), n), requires_grad=True) for n in (2.0, 3.0))
+    first, second = F.checkpoint(lambda x: (x * a, x * b), Tensor(np.full((2, 3), 5.0)))
+    a.requires_grad = False
+    (first + second).sum().backward()
+    assert a.grad is None and b.grad is not None
+    np.testing.assert_array_equal(b.grad.numpy(), np.full((2, 3), 5.0))
+
+
+def test_a_checkpoint_whose_leaves_are_all_frozen_gives_none_a_gradient() -> None:
+    a = Tensor(np.full((2, 3), 2.0), requires_grad=True)
+    loss = F.checkpoint(lambda x: x * a, Tensor(np.full((2, 3), 5.0))).sum()
+    a.requires_grad = False
+    loss.backward()
+    assert a.grad is None

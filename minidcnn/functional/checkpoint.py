@@ -51,7 +51,8 @@ def checkpoint(function: Callable[..., Any], *inputs: Tensor) -> Any:
     read = _read(computed, leaves, first)
     shapes, state = tuple(t.shape for t in computed), tuple({id(t): t for t in changed}.values())
     tensors = (*inputs, *read)
-    node = Node(Checkpoint(function, len(inputs), shapes, random, state, len(shapes)), tensors)
+    at = tuple(i for i, r in enumerate(results) if isinstance(r, Tensor) and r.requires_grad)
+    node = Node(Checkpoint(function, len(inputs), at, shapes, random, state, len(shapes)), tensors)
     node.keep(tensors)
     index = iter(range(len(shapes)))
     outputs = tuple(
@@ -67,7 +68,8 @@ class Checkpoint(Function):
 
     function: Callable[..., Any]
     inputs: int
-    shapes: tuple[tuple[int, ...], ...]  # of the differentiable outputs
+    at: tuple[int, ...]  # which results are differentiable outputs
+    shapes: tuple[tuple[int, ...], ...]  # of those
     random: dict[str, Any]  # the state of the random numbers it started from
     state: tuple[Tensor, ...]  # what it changed in place
     differentiable: int  # type: ignore[misc]  # each function has its own number of outputs
@@ -92,7 +94,8 @@ class Checkpoint(Function):
         """The differentiable outputs, recorded this time."""
         with _as_before(self.random, self.state), enable_grad():
             result = self.function(*leaves)
-        outputs = _differentiable(result if isinstance(result, tuple) else (result,))
+        results = result if isinstance(result, tuple) else (result,)
+        outputs = [results[i] for i in self.at if i < len(results) and isinstance(results[i], Tensor)]  # some may be frozen by now
         shapes = tuple(t.shape for t in outputs)
         if shapes != self.shapes:
             raise RuntimeError(

@@ -47,12 +47,13 @@ class BaseKernels:
 
     def concatenate(self, arrays: Sequence[Array], axis: int) -> Array:
         """Arrays joined along `axis`, in the memory order of the first."""
-        first, order, start = arrays[0], memory_order(arrays[0]) or tuple(range(arrays[0].ndim)), 0
-        shape = [n if i != axis else sum(a.shape[i] for a in arrays) for i, n in enumerate(first.shape)]
-        joined = self.xp.empty([shape[i] for i in order], first.dtype).transpose(inverse(order))
-        for a in arrays:  # not by CuPy's concatenate, which uploads the addresses of more than 8: no recording may do that
-            joined[(*(slice(None),) * axis, slice(start, start := start + a.shape[axis]))] = a
-        return joined  # type: ignore[no-any-return]
+        if len(arrays) > 8 and self.xp is not np:  # CuPy uploads the addresses of more, which no recording may do
+            return self.concatenate([self.concatenate(arrays[i : i + 8], axis) for i in range(0, len(arrays), 8)], axis)
+        order = memory_order(arrays[0])
+        if order is None or order == tuple(range(arrays[0].ndim)):
+            return self.xp.concatenate(arrays, axis)  # type: ignore[no-any-return]
+        joined = self.xp.concatenate([a.transpose(order) for a in arrays], order.index(axis))
+        return joined.transpose(inverse(order))  # type: ignore[no-any-return]
 
     def channels(self, x: Array, start: int, stop: int) -> Array:
         """x (N, C, H, W) -> a copy of channels `start` up to `stop`, in channels-last memory."""

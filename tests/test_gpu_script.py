@@ -202,7 +202,9 @@ def test_wrong_results_of_wgmma_leave_the_other_instructions(box: Box) -> None:
 
 def test_a_failure_is_the_scripts_own_however_slowly_its_table_is_read(box: Box) -> None:
     """A reader that stops at the first failure would end the writer by SIGPIPE, whose status hid the failure on a busy machine."""
-    box.program("tail", '#!/bin/bash\n/usr/bin/tail "$@" | while IFS= read -r line; do printf "%s\\n" "$line" || exit 141; sleep 0.02; done\n')
+    box.program(
+        "tail", '#!/bin/bash\n/usr/bin/tail "$@" | while IFS= read -r line; do printf "%s\\n" "$line" || exit 141; sleep 0.02; done\n'
+    )
     status, table = box.run("tests", FAILING="test_cuda_wgmma.py")
     assert status == 1 and "FAILED 1" in table["wgmma"]
     assert all(wgmma == "0" for wgmma, words in box.asked_with() if "--net" in words)

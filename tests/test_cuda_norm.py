@@ -95,6 +95,20 @@ def test_runs_are_the_same_numbers(channels: int, dtype: Any) -> None:
         np.testing.assert_allclose(own.sum(a, (0, 2, 3)), REFERENCE.sum(a, (0, 2, 3)), rtol=2 * np.finfo(dtype).eps, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_gradient_of_a_relu_at_zero_is_zero(dtype: Any) -> None:
+    """As the reference and PyTorch have it: without a bias, what equals the mean comes out as 0."""
+    own, kind = simulated(mode="check"), np.float64 if dtype == np.float64 else np.float32
+    x = nchw(np.array([-2, 0, 1, 0, 1, 0], dtype).repeat(8).reshape(1, 2, 3, 8))
+    g = np.asfortranarray(np.arange(1, 49).reshape(x.shape)).astype(dtype)
+    affine = REFERENCE.batch_norm_stats(x)[0], np.full(8, 0.75), np.ones(8, kind), np.zeros(8, kind)
+    assert (affine[0] == 0).all()
+    found, expected = (k.batch_norm_grad(g, x, *affine) for k in (own, REFERENCE))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=4 * np.finfo(dtype).eps, atol=1e-6)
+    np.testing.assert_array_equal(found[2], np.where(x > 0, g, 0).sum((0, 2, 3)))
+
+
 def test_runs_are_taken_where_all_arrays_have_them() -> None:
     launcher = CudaKernels(np, lambda **_: None).launcher
     half, single, double = (np.zeros(64, dtype) for dtype in (np.float16, np.float32, np.float64))

@@ -6,7 +6,8 @@
 //     tf32     K = 8:  a[i] is row g + 8 (i % 2), k = t + 4 (i / 2);   b[i] is k = t + 4 i, column g
 //     bf16     K = 16: two ks in a register, the lower in the lower half: a[i] is row g + 8 (i % 2), k = 2 t + 8 (i / 2) and the next;
 //              b[i] is k = 2 t + 8 i and the next, column g; f16 the same
-// Not yet confirmed on a device; tests/gpu will do that before anything else is believed.
+// tests/test_cuda_ptx.py runs what NVRTC makes of the assembly on the simulator. Not yet confirmed on a device; tests/gpu will do that before anything
+// else is believed.
 #pragma once
 #include "half.cuh"
 
@@ -23,50 +24,18 @@ __device__ __forceinline__ unsigned to_bf16(float low, float high) {
     return round(low) | round(high) << 16;
 }
 
-namespace sim {
-struct Mma { const unsigned *a, *b; float* c[4]; };
-
-// c += a b for the fragments of 32 lanes; `element` gives the number at (row or column, k) from its holder's registers.
-template <int K, class Element> SIM_UNCHECKED void multiply_fragments(void** lanes, Element element) {
-    for (int lane = 0; lane < 32; lane++)
-        for (int r = 0; r < 4; r++) {
-            int row = lane / 4 + r / 2 * 8, column = lane % 4 * 2 + r % 2;
-            float sum = 0;
-            for (int k = 0; k < K; k++) sum += element(lanes, true, row, k) * element(lanes, false, column, k);
-            *static_cast<Mma*>(lanes[lane])->c[r] += sum;
-        }
+inline void mma(sim::Factors kind, float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line) {
+    float c[4] = {c0, c1, c2, c3};
+    sim::mma(kind, a, b, c, line);
+    c0 = c[0], c1 = c[1], c2 = c[2], c3 = c[3];
 }
-}  // namespace sim
-
-inline void mma_tf32(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) {
-    sim::Mma payload{a, b, {&c0, &c1, &c2, &c3}};
-    sim::warp_collective(~0u, &payload, [](void** lanes, unsigned) SIM_UNCHECKED {
-        sim::multiply_fragments<8>(lanes, [](void** l, bool is_a, int row, int k) SIM_UNCHECKED {
-            auto* holder = static_cast<sim::Mma*>(l[row % 8 * 4 + k % 4]);
-            return __uint_as_float((is_a ? holder->a[row / 8 + k / 4 * 2] : holder->b[k / 4]) & 0xffffe000u);
-        });
-    }, line, false);
-}
-inline void mma_f16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) {
-    sim::Mma payload{a, b, {&c0, &c1, &c2, &c3}};
-    sim::warp_collective(~0u, &payload, [](void** lanes, unsigned) SIM_UNCHECKED {
-        sim::multiply_fragments<16>(lanes, [](void** l, bool is_a, int row, int k) SIM_UNCHECKED {
-            auto* holder = static_cast<sim::Mma*>(l[row % 8 * 4 + k % 8 / 2]);
-            unsigned pair = is_a ? holder->a[row / 8 + k / 8 * 2] : holder->b[k / 8];
-            return half_value(k % 2 ? pair >> 16 : pair & 0xffffu);
-        });
-    }, line, false);
-}
-inline void mma_bf16(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) {
-    sim::Mma payload{a, b, {&c0, &c1, &c2, &c3}};
-    sim::warp_collective(~0u, &payload, [](void** lanes, unsigned) SIM_UNCHECKED {
-        sim::multiply_fragments<16>(lanes, [](void** l, bool is_a, int row, int k) SIM_UNCHECKED {
-            auto* holder = static_cast<sim::Mma*>(l[row % 8 * 4 + k % 8 / 2]);
-            unsigned pair = is_a ? holder->a[row / 8 + k / 8 * 2] : holder->b[k / 8];
-            return __uint_as_float(k % 2 ? pair & 0xffff0000u : pair << 16);
-        });
-    }, line, false);
-}
+#define MMA(name, kind)                                                                                                                       \
+    inline void name(float& c0, float& c1, float& c2, float& c3, const unsigned (&a)[4], const unsigned (&b)[2], int line = __builtin_LINE()) { \
+        mma(sim::kind, c0, c1, c2, c3, a, b, line);                                                                                            \
+    }
+MMA(mma_tf32, TF32)
+MMA(mma_f16, F16)
+MMA(mma_bf16, BF16)
 
 #else
 

@@ -1,5 +1,7 @@
 """CUDA kernels as the tests use them, on NumPy arrays: on the simulator, or with MINIDCNN_CUDA=device on a real GPU.
 
+MINIDCNN_CUDA=ptx simulates not the sources but what NVRTC makes of them, inline assembly included.
+
 MINIDCNN_CUDA_POOL=none there gives every array memory of its own, so that compute-sanitizer sees where one ends. MINIDCNN_CUDA=stand-in does what is
 done on a device with the stand-in for CuPy in its place: whether the tests themselves are fit for one.
 """
@@ -14,13 +16,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import nvrtc
 import pytest
 from cudasim import SimModule
 from cudasim.build import why_not as why_no_simulator
 
 from minidcnn.backend import Kernels, to_backend
 from minidcnn.backend.cuda import CudaKernels
+from minidcnn.backend.cuda.compiler import ARCH, AS_CUPY
 
+PTX = os.environ.get("MINIDCNN_CUDA", "") == "ptx"
 ON_DEVICE = os.environ.get("MINIDCNN_CUDA", "") in ("device", "stand-in")
 if os.environ.get("MINIDCNN_CUDA", "") == "stand-in":
     sys.modules["cupy"] = importlib.import_module("cupy_stand_in").make_module()
@@ -30,21 +35,28 @@ if ON_DEVICE and os.environ.get("MINIDCNN_CUDA_POOL", "") == "none":
 
 def why_not() -> str:
     """Why these kernels cannot run here, or "": a GPU needs no simulator."""
-    return "" if ON_DEVICE else why_no_simulator()
+    return "" if ON_DEVICE else why_no_simulator() or (PTX and nvrtc.why_not()) or ""
 
 
 @functools.cache
-def _module(code: str, options: tuple[str, ...], settings: tuple[tuple[str, Any], ...]) -> SimModule:
+def _module(code: str, options: tuple[str, ...], ptx: str, settings: tuple[tuple[str, Any], ...]) -> SimModule:
+    if ptx:
+        arch = () if ARCH in options else (f"-arch={ptx}",)
+        code = nvrtc.ptx(code, (*options, *AS_CUPY, "-lineinfo", *arch))
     return SimModule(code, options=options, **dict(settings))
 
 
 def simulated(
-    planted: tuple[str, str] | None = None, precision: str = "float32", capability: tuple[int, int] | None = None, **settings: Any
+    planted: tuple[str, str] | None = None,
+    precision: str = "float32",
+    capability: tuple[int, int] | None = None,
+    ptx: str = "compute_80" if PTX else "",
+    **settings: Any,
 ) -> Any:
     """CudaKernels on NumPy arrays; settings as SimModule takes them. `planted`: (text, what stands there instead) in every source with it.
 
-    capability: of the GPU that is simulated; one that can do what all can, and has no wgmma, without. On a device, settings mean nothing, and what
-    plants a bug is skipped.
+    capability: of the GPU that is simulated; one that can do what all can, and has no wgmma, without. ptx: NVRTC's name of an architecture, and what
+    it makes of the sources is simulated (what is for sm_90a stays so). On a device, settings mean nothing, and what plants a bug is skipped.
     """
     if ON_DEVICE:
         if planted is not None:
@@ -54,7 +66,7 @@ def simulated(
     def module(*, code: str, options: tuple[str, ...]) -> SimModule:
         if planted is not None:
             code = code.replace(*planted)
-        return _module(code, options, tuple(sorted(settings.items())))
+        return _module(code, options, ptx, tuple(sorted(settings.items())))
 
     kernels = CudaKernels(np, module, precision)
     if capability is not None:

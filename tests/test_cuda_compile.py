@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import io
 import re
-from typing import Any
 
+import nvrtc
 import pytest
 from cudasim.translate import kernel_names
 
@@ -42,23 +40,9 @@ VARIANTS = {
 }
 
 
-@functools.cache
-def program() -> Any:
-    """cuda.core's Program and ProgramOptions, or a skip that says what is missing."""
-    for package in ("cuda.core", "cuda.bindings"):
-        try:
-            found = importlib.util.find_spec(package) is not None
-        except ModuleNotFoundError:
-            found = False
-        if not found:
-            pytest.skip('compiling CUDA without a GPU needs NVRTC: pip install -e ".[nvrtc]"')
-    core: Any = __import__("cuda.core", fromlist=["Program"])
-    return core
-
-
 def compile_kernels(name: str, arch: str, dtype: str, *defines: tuple[str, str]) -> tuple[bytes, str]:
     """(machine code, the assembler's report) of kernels/`name`, compiled with the options that CuPy passes."""
-    core = program()
+    core = nvrtc.program()
     stored, added = NUMBERS[dtype]
     options = core.ProgramOptions(
         name=name,
@@ -256,24 +240,12 @@ def test_runs_are_read_by_one_instruction(name: str, loads: dict[str, int], dtyp
 
 
 def ptx(name: str, arch: str, *defines: tuple[str, str]) -> str:
-    """The assembly text of kernels/`name`, from NVRTC itself: cuda.core would ask a driver whether it could load it."""
-    program()
-    nvrtc: Any = __import__("cuda.bindings.nvrtc", fromlist=["nvrtc"])
-
-    def call(function: str, *arguments: Any) -> Any:
-        status, *values = getattr(nvrtc, function)(*arguments)
-        assert status == nvrtc.nvrtcResult.NVRTC_SUCCESS, (function, status)
-        return values[0] if values else None
-
-    handle = call("nvrtcCreateProgram", source(name).encode(), name.encode(), 0, [], [])
-    options = [b"-std=c++17", f"-arch={arch.replace('sm', 'compute')}".encode(), *(f"-D{key}={value}".encode() for key, value in defines)]
-    call("nvrtcCompileProgram", handle, len(options), options)
-    text = b" " * call("nvrtcGetPTXSize", handle)
-    call("nvrtcGetPTX", handle, text)
-    return text.decode()
+    """The assembly text of kernels/`name`."""
+    given = (f"-D{key}={value}" for key, value in defines)
+    return nvrtc.ptx(source(name), ("-std=c++17", f"-arch={arch.replace('sm', 'compute')}", *given))
 
 
 def test_a_kernel_that_is_wrong_does_not_compile() -> None:
-    core = program()
+    core = nvrtc.program()
     with pytest.raises(Exception, match="undefined"):
         core.Program("__global__ void f() { missing(); }", "c++", core.ProgramOptions(arch="sm_80")).compile("cubin")

@@ -10,6 +10,7 @@ from typing import Any
 
 import cupy_stand_in
 import numpy as np
+import nvrtc
 import pytest
 import test_cuda_compile
 from cudasim.build import why_not as why_no_simulator
@@ -219,48 +220,9 @@ def test_everything_else_is_cupys(cupy: Any) -> None:
     assert made == [("text", ("-DREAL=float",))]
 
 
-class RealNvrtc:
-    """cupy.cuda.nvrtc with NVRTC behind it."""
-
-    class NVRTCError(RuntimeError):
-        """What does not compile."""
-
-    def __init__(self) -> None:
-        test_cuda_compile.program()
-        self.nvrtc: Any = __import__("cuda.bindings.nvrtc", fromlist=["nvrtc"])
-
-    def call(self, function: str, *arguments: Any) -> Any:
-        status, *values = getattr(self.nvrtc, function)(*arguments)
-        if status != self.nvrtc.nvrtcResult.NVRTC_SUCCESS:
-            raise self.NVRTCError(f"{status.name} ({int(status)})")
-        return values[0] if values else None
-
-    def getVersion(self) -> tuple[int, int]:
-        return 13, 0
-
-    def createProgram(self, code: str, name: str, headers: Any, names: Any) -> Any:
-        return self.call("nvrtcCreateProgram", code.encode(), name.encode(), 0, [], [])
-
-    def compileProgram(self, program: Any, options: tuple[str, ...]) -> None:
-        self.call("nvrtcCompileProgram", program, len(options), [o.encode() for o in options])
-
-    def getCUBIN(self, program: Any) -> bytes:
-        code = bytes(self.call("nvrtcGetCUBINSize", program))
-        self.call("nvrtcGetCUBIN", program, code)
-        return code
-
-    def getProgramLog(self, program: Any) -> str:
-        log = bytes(self.call("nvrtcGetProgramLogSize", program))
-        self.call("nvrtcGetProgramLog", program, log)
-        return log.decode()
-
-    def destroyProgram(self, program: Any) -> None:
-        self.call("nvrtcDestroyProgram", program)
-
-
 def test_nvrtc_takes_these_options(cupy: Any) -> None:
     """Machine code for the GPU, and in an error what the compiler says."""
-    cupy.cuda.nvrtc = RealNvrtc()
+    cupy.cuda.nvrtc = nvrtc.Nvrtc()
     options = ("-std=c++17", "-DREAL=Half", "-DSUM=float", *(f"-D{k}={v}" for k, v in LARGE), "-DTENSOR=3", ARCH, *AS_CUPY)
     compiler = Compiler(cupy)
     binary = compiler._compiled(source("gemm.cu"), options)

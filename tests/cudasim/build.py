@@ -11,10 +11,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .ptx import is_ptx, translate_ptx
 from .translate import SimError, translate
 
 RUNTIME = Path(__file__).resolve().parent / "runtime"
-SOURCES = ("runtime.h", "device.h", "scheduler.h", "scheduler.cpp", "memory_checker.cpp", "warpgroup.cpp")
+SOURCES = ("runtime.h", "mma.h", "device.h", "ptx.h", "scheduler.h", "scheduler.cpp", "memory_checker.cpp", "warpgroup.cpp")
 COMMON = (
     "g++",
     "-std=c++17",
@@ -68,7 +69,7 @@ def build(source: str, instances: Sequence[str], options: Sequence[str], mode: s
     """(library, runtime library, kernel names) of a .cu source whose headers are inlined. SimError with g++'s words if it does not compile."""
     if mode not in MODES:
         raise ValueError(f'mode "{mode}" is unknown; use {" or ".join(MODES)}')
-    text, names = translate(source, instances, filename)
+    text, names = translate_ptx(source) if is_ptx(source) else translate(source, instances, filename)
     defines = [o for o in options if o.startswith("-D")]
     runtime_text = [(RUNTIME / name).read_text() for name in SOURCES]
 

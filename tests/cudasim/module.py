@@ -58,8 +58,8 @@ class _Launch(ctypes.Structure):
 class SimModule:
     """The kernels of one source, compiled for the CPU.
 
-    code or path: a .cu source with its headers inlined. options: -D definitions count, others are ignored. name_expressions: instances
-    of templates. mode: "fast", or "check" for bounds, races and uninitialised reads (a launch then raises SimError with file and line).
+    code or path: a .cu source with its headers inlined, or PTX, which a CUDA compiler made of one (it has no types of parameters to check).
+    options: -D definitions count, others are ignored. name_expressions: instances of templates. mode: "fast", or "check" for bounds, races and uninitialised reads (a launch then raises SimError with file and line).
     order: of threads and blocks, 0 forward, 1 reverse, 2 random by `seed`. late_copies: cp.async copies and wgmma products happen
     at the wait (True) or at once: a kernel must be right under both.
     """
@@ -147,7 +147,8 @@ class SimKernel:
                 places = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
             except OSError:
                 return match[0]
-            return "at " + next((p for p in places if "device.h" not in p), (places or ["?"])[0]).split(" (")[0]
+            ours = ("device.h", "mma.h", "ptx.h")
+            return "at " + next((p for p in places if not any(name in p for name in ours)), (places or ["?"])[0]).split(" (")[0]
 
         return re.sub(r"@code(0x[0-9a-f]+)", line, message)
 
@@ -167,11 +168,11 @@ class _Arguments:
         self.pointers = (ctypes.c_void_p * max(1, record.count))()
         for i, value in enumerate(values):
             parameter = record.parameters[i]
-            if isinstance(value, np.ndarray) and parameter.kind == b"s":
+            if isinstance(value, np.ndarray) and (parameter.kind == b"s" or (parameter.kind == b"b" and value.dtype.kind == "V")):
                 kept: Any = self._struct(i, value, parameter)
             elif isinstance(value, np.ndarray):
                 kept = self._array(i, value, parameter)
-            elif parameter.kind == b"p" and isinstance(value, np.uint64) and not value:
+            elif parameter.kind in b"pb" and isinstance(value, np.uint64) and not value:
                 kept = ctypes.c_void_p(None)
             else:
                 kept = self._scalar(i, value, parameter)
@@ -180,14 +181,20 @@ class _Arguments:
 
     def _array(self, i: int, array: Any, parameter: _Parameter) -> ctypes.c_void_p:
         where = f"{self.kernel}, argument {i}"
-        if parameter.kind != b"p":
+        untyped = parameter.kind == b"b" and parameter.size == 8
+        if parameter.kind != b"p" and not untyped:
             raise SimError(f"{where}: an array where the kernel takes a number")
         if not array.flags.c_contiguous:
             raise SimError(f"{where}: the array is not C-contiguous")
+        if untyped:
+            return self._pointer(array)
         kinds = {b"f": "f", b"i": "i", b"u": "ub", b"s": "fiuV", b"?": "fiubV"}[parameter.element]
         whole = parameter.element == b"?" or (parameter.element == b"s" and parameter.element_size % array.itemsize == 0)
         if array.dtype.kind not in kinds or not (whole or array.itemsize == parameter.element_size):
             raise SimError(f"{where}: an array of {array.dtype} for a pointer to {parameter.element.decode()}{parameter.element_size * 8}")
+        return self._pointer(array)
+
+    def _pointer(self, array: Any) -> ctypes.c_void_p:
         if not array.size:
             return ctypes.c_void_p(None)
         if self._behind and array.dtype == np.int64:
@@ -217,7 +224,7 @@ class _Arguments:
         where = f"{self.kernel}, argument {i}"
         if not isinstance(value, np.generic):
             raise SimError(f"{where}: pass a NumPy scalar, not {type(value).__name__}: on a GPU it would arrive as 8 bytes")
-        kinds = {b"f": "f", b"i": "i", b"u": "ub", b"s": "V", b"p": ""}[parameter.kind]
+        kinds = {b"f": "f", b"i": "i", b"u": "ub", b"s": "V", b"p": "", b"b": "fiub"}[parameter.kind]
         if value.dtype.kind not in kinds or value.itemsize != parameter.size:
             raise SimError(f"{where}: {value.dtype} for a parameter of kind {parameter.kind.decode()}{parameter.size * 8}")
         return ctypes.create_string_buffer(value.tobytes(), value.itemsize)

@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "mma.h"
 #include "runtime.h"
 
 #define CUDASIM 1

@@ -39,7 +39,7 @@ void async_commit();
 void async_wait(int groups_left);
 
 // wgmma (warpgroup.cpp). `registers` are a thread's N / 2 sums, in the order of the instruction; ACROSS: rows lie along memory, not ks.
-enum Factors { F16, TF32 };
+enum Factors { F16, TF32, BF16 };  // BF16 is for mma.sync (mma.h)
 unsigned shared_address(const void*);  // as __cvta_generic_to_shared gives it
 void warpgroup_multiply(float* const* registers, int n, Factors, bool a_across, bool b_across, uint64_t a, uint64_t b);
 void warpgroup_fence();
@@ -51,7 +51,7 @@ void proxy_fence();  // fence.proxy.async
 // -- what the loader must know of a kernel: its parameters, and how to call it ------------------------------------------------------
 
 struct Parameter {
-    char kind;          // 'p' pointer, 'f' floating point, 'i' signed, 'u' unsigned, 's' struct
+    char kind;          // 'p' pointer, 'f' floating point, 'i' signed, 'u' unsigned, 's' struct, 'b' bits that PTX gives no type
     int size;
     char element;       // of a pointer: the kind of what it points to, '?' for void
     int element_size;
@@ -64,8 +64,9 @@ struct Kernel {
     const char *low, *high;  // of the library
 };
 
+template <class T> constexpr bool untyped = false;
 template <class T> constexpr char kind_of() {
-    return std::is_floating_point_v<T> ? 'f' : std::is_integral_v<T> ? (std::is_signed_v<T> ? 'i' : 'u') : 's';
+    return untyped<T> ? 'b' : std::is_floating_point_v<T> ? 'f' : std::is_integral_v<T> ? (std::is_signed_v<T> ? 'i' : 'u') : 's';
 }
 
 template <class T> constexpr Parameter parameter_of() {

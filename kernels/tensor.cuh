@@ -4,7 +4,7 @@
 // The hardware adds over k in an order of its own, so it does not matter which k is called which, as long as both factors agree: 16 ks are
 // dealt out so that lane t of a row's four holds the neighbours 4 t .. 4 t + 3, one read of 16 bytes. Of these the first two take the
 // lane's two places along k in the first product (tf32: k = t and t + 4) and the last two in the second; for 16 bits the first pair is its
-// lower register and the last pair its upper one.
+// lower register and the last pair its upper one. Where NEIGHBOURS is 2, 8 ks are dealt out in pairs.
 //
 // TENSOR=4, "tf32x3": each float is high + low, two tf32, and of its product with another the three largest of four are added: low high + high low +
 // high high. What is left out is less than 2^-22 of the product, what low does not hold less than 2^-23 of the factor. The tensor cores cut their sums off
@@ -78,23 +78,23 @@ struct TensorCores : Fragments {
 };
 
 struct SplitCores : Fragments {
-    static constexpr int KS = ASYNC && !TALL ? 4 : 2;  // of the four that are neighbours, at a time: as many as there are registers for
+    static constexpr int KS = NEIGHBOURS;
 
     template <class A, class B>
     __device__ __forceinline__ void add(const A& a, const B& b) {
         const int g = lane / 4, t = lane % 4;
-        static_assert(TENSOR != 4 || BK == 16, "a line of each lane");
+        static_assert(TENSOR != 4 || BK == 16, "all ks of a stage");
         #pragma unroll 1  // else the compiler reads all of the stage first
-        for (int k = 0; k < 4; k += KS) {
+        for (int k = 0; k < BK; k += 4 * KS) {
             unsigned x[MT][2][2][KS];  // high, low
             #pragma unroll
             for (int i = 0; i < MT; i++)
                 #pragma unroll
-                for (int half = 0; half < 2; half++) split(a, m + g, i * 16 + half * 8, k + 4 * t, x[i][half]);
+                for (int half = 0; half < 2; half++) split(a, m + g, i * 16 + half * 8, k + KS * t, x[i][half]);
             #pragma unroll
             for (int j = 0; j < NT; j++) {
                 unsigned y[2][KS];
-                split(b, n + g, j * 8, k + 4 * t, y);
+                split(b, n + g, j * 8, k + KS * t, y);
                 #pragma unroll
                 for (int i = 0; i < MT; i++) {
                     float c[4] = {0, 0, 0, 0};

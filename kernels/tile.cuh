@@ -46,6 +46,8 @@
 #endif
 constexpr int THREADS = 256, BM = SMALL && !TALL ? 64 : 128, BN = SMALL ? 64 : 128, BK = (ASYNC || (TENSOR && sizeof(Real) == 4) ? 64 : 32) / sizeof(Real);
 constexpr int LINE = 16 / sizeof(Real), RUN = ASYNC ? LINE : 1, STAGES = ASYNC ? 3 : 2;  // LINE: numbers in 16 bytes; RUN: copied at once
+constexpr int NEIGHBOURS = TENSOR == 4 && (!ASYNC || TALL) ? 2 : 4;  // ks that a lane of tensor.cuh takes at a time: as many as there are registers for
+constexpr bool HALF_LINES = TENSOR && NEIGHBOURS * sizeof(Real) == 8;  // that it reads at a time
 constexpr bool FEW_REGISTERS = SMALL && (ASYNC || !TALL);  // of a thread that holds 32 results, and nothing on its way
 constexpr int TOGETHER = FEW_REGISTERS || (WGMMA && TENSOR == 3) || (!TENSOR && sizeof(Real) == 4) ? 2 : 1;  // blocks on a multiprocessor
 
@@ -70,22 +72,28 @@ struct Base {
 // ROWS x BK numbers of an operand in shared memory, in lines of 16 bytes that lie as in device memory: a row's four lines side by side if
 // ALONG_K, else a k's ROWS / LINE. No padding, as that would break lines; instead the lines change places within a row by an exclusive or
 // with (bits of) the row, or of k, so that threads that read at the same time read different banks:
-//     ALONG_K   8 threads with neighbouring rows and the same line, or 2 rows and all four lines, find their lines in all 32 banks
-//     else      threads with neighbouring rows do so anyway; those 4 ks apart, as in tensor.cuh, are 8 banks apart
-// ATOMS: as wgmma wants it. ALONG_K it is the same; else 8 lines of each of 8 ks are an atom of 1024 bytes, in which lines change places with k.
+//     ALONG_K   8 threads with neighbouring rows and the same line, or 2 rows and all four lines, find their lines in all 32 banks; HALF_LINES: so do
+//               16 threads with 4 rows and the same two lines. What is copied number by number and read by two changes places in pairs
+//     else      threads with neighbouring rows do so anyway; those NEIGHBOURS ks apart, as in tensor.cuh, are 8 banks apart
+// tests/test_cuda_traffic.py counts that no read and no copy has to wait for another thread's bank.
+// ATOMS: as wgmma wants it. ALONG_K it is as for whole lines; else 8 lines of each of 8 ks are an atom of 1024 bytes, in which lines change places with k.
 template <bool ALONG, int ROWS, bool ATOMS = false>
 struct Panel {
     static constexpr bool ALONG_K = ALONG;
     static constexpr int LENGTH = ROWS;
-    static constexpr unsigned LINES = BK / LINE;  // of a row, if ALONG_K
+    static constexpr int PIECE = ASYNC || TENSOR || sizeof(Real) != 4 ? LINE : 2;  // numbers that change places together, if ALONG_K: no line need be whole
+    static constexpr unsigned PIECES = BK / PIECE, AROUND = 128 / (BK * sizeof(Real));  // of a row; rows in all banks
     Real* data;
 
     __device__ __forceinline__ Real* at(unsigned row, unsigned k) const {
-        if constexpr (ALONG_K) return data + row * BK + ((k / LINE ^ row / (8 / LINES) % LINES) * LINE | k % LINE);
-        else if constexpr (ATOMS) {
+        if constexpr (ALONG_K) {
+            unsigned turn = row / AROUND % PIECES;
+            if (HALF_LINES && !ATOMS && PIECES == 4) turn = turn / 2 | turn % 2 * 2;  // two rows on, lines change places with the row's other half
+            return data + row * BK + ((k / PIECE ^ turn) * PIECE | k % PIECE);
+        } else if constexpr (ATOMS) {
             const unsigned line = row / LINE, atom = k / 8 * (ROWS / LINE / 8) + line / 8;
             return data + ((atom * 8 + k % 8) * 8 + (line % 8 ^ k % 8)) * LINE + row % LINE;
-        } else return data + k * ROWS + ((row / LINE ^ (TENSOR ? k / 4 % 4 * 2 : 0)) * LINE | row % LINE);
+        } else return data + k * ROWS + ((row / LINE ^ (TENSOR ? k / NEIGHBOURS % 4 * 2 : 0)) * LINE | row % LINE);
     }
     // The same of row + step, where what the compiler knows of `step` comes last: added, or where lines change places exchanged, so that a thread works
     // out one address for all its steps. Steps are multiples of 8 if ALONG_K, and else have no bit in common with the row.
@@ -94,7 +102,7 @@ struct Panel {
         if constexpr (ALONG_K) return at(row, k) + step * BK;
         else if constexpr (TENSOR) {
             constexpr int MOVED = 8 * LINE - 1;  // the bits that the exchange of lines may change
-            const int first = ((row / LINE ^ k / 4 % 4 * 2) * LINE | row % LINE) ^ (step & MOVED);
+            const int first = ((row / LINE ^ k / NEIGHBOURS % 4 * 2) * LINE | row % LINE) ^ (step & MOVED);
             return data + first + (k / 16 * 16 * ROWS + (step & ~MOVED)) + k % 16 * ROWS;
         } else return data + (k * ROWS + row) + step;
     }

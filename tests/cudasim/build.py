@@ -15,7 +15,7 @@ from .ptx import is_ptx, translate_ptx
 from .translate import SimError, translate
 
 RUNTIME = Path(__file__).resolve().parent / "runtime"
-SOURCES = ("runtime.h", "mma.h", "device.h", "ptx.h", "scheduler.h", "scheduler.cpp", "memory_checker.cpp", "warpgroup.cpp")
+SOURCES = ("runtime.h", "mma.h", "device.h", "ptx.h", "scheduler.h", "scheduler.cpp", "memory_checker.cpp", "warpgroup.cpp", "traffic.cpp")
 COMMON = (
     "g++",
     "-std=c++17",
@@ -30,6 +30,7 @@ COMMON = (
 )
 MODES = {
     "fast": ("-O2",),
+    "traffic": ("-O2", "-DTRAFFIC", "-fno-optimize-sibling-calls"),
     "check": (
         "-O1",
         "-fsanitize=thread",

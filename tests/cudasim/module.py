@@ -86,6 +86,9 @@ class SimModule:
         self.runtime, self._library = ctypes.CDLL(str(runtime)), ctypes.CDLL(str(self.binary))
         self.mode, self.order, self.seed, self.late_copies, self.host_threads = mode, order, seed, late_copies, host_threads
         self.bounds = launch_bounds(source)
+        self.traffic: dict[
+            tuple[str, str, str, str, int], list[int]
+        ] = {}  # (kernel, line, read or write, memory, bytes): requests, units, the least
 
     def get_function(self, name: str) -> SimKernel:
         """The kernel called `name`. SimError with the known names if there is none."""
@@ -103,7 +106,7 @@ class SimKernel:
         self.behind: Sequence[Any] = ()  # arrays whose addresses stand in an int64 array of the next launch
 
     def __call__(self, grid: Sequence[int], block: Sequence[int], args: Sequence[Any], *, shared_mem: int = 0) -> None:
-        arguments = _Arguments(self.name, self._record, args, self.behind, separate=self.module.mode == "check")
+        arguments = _Arguments(self.name, self._record, args, self.behind, separate=self.module.mode != "fast")
         self.behind = ()
         full_grid, full_block = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]
         self._check_shape(full_grid, full_block, shared_mem)
@@ -127,6 +130,18 @@ class SimKernel:
         if self.module.runtime.sim_launch(ctypes.byref(self._record), arguments.pointers, ctypes.byref(launch), checking):
             raise SimError(self._with_lines(error.value.decode()))
         arguments.copy_back()
+        if self.module.mode == "traffic":
+            self._count()
+
+    def _count(self) -> None:
+        """Adds what memory had to do in this launch to the module's `traffic`."""
+        read = self.module.runtime.sim_traffic
+        read.restype = ctypes.c_char_p
+        for line in read(ctypes.byref(self._record)).decode().splitlines():
+            code, kind, space, *numbers = line.split()
+            place = self._with_lines(code).removeprefix("at ")
+            key = self.name, Path(place).name, {"r": "read", "w": "write"}[kind], {"s": "shared", "g": "global"}[space], int(numbers[0])
+            self.module.traffic[key] = [a + int(b) for a, b in zip(self.module.traffic.get(key, (0, 0, 0)), numbers[1:], strict=True)]
 
     def _check_shape(self, grid: tuple[int, ...], block: tuple[int, ...], shared_mem: int) -> None:
         threads = block[0] * block[1] * block[2]

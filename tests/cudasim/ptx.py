@@ -156,13 +156,17 @@ def _value(operand: str) -> str:
     return operand if operand.startswith("0x") else f"ptx::address({operand})"
 
 
-def _address(operand: str, space: str) -> str:
-    """C++ for the place that [register + offset] means."""
+def _place(operand: str) -> tuple[str, str]:
+    """C++ for the register and the offset of [register + offset]."""
     match = re.fullmatch(r"\[\s*([%\w$]+)\s*(?:\+\s*(-?\d+))?\s*\]", operand)
     if not match:
         raise ValueError
-    base = _value(match[1])
-    return f"ptx::place<ptx::{space.upper()}>({base}, {match[2] or 0})"
+    return _value(match[1]), match[2] or "0"
+
+
+def _address(operand: str, space: str) -> str:
+    """C++ for the place in memory that it means."""
+    return f"ptx::place<ptx::{space.upper()}>({', '.join(_place(operand))})"
 
 
 def _list(operand: str) -> list[str]:
@@ -206,7 +210,7 @@ def _memory(modifiers: list[str], operands: list[str], load: bool) -> str:
     values = _list(registers)
     if len(values) != count or len(rest) > 2:
         raise ValueError
-    return f"ptx::{'load' if load else 'store'}<{kind}>({', '.join([_address(place, space), *values])});"
+    return f"ptx::{'load' if load else 'store'}<{kind}, ptx::{space.upper()}>({', '.join([*_place(place), *values])});"
 
 
 def _atomic(modifiers: list[str], operands: list[str]) -> str:

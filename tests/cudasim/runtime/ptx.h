@@ -42,8 +42,17 @@ template <Space SPACE> inline char* place(uint64_t base, int64_t offset) {
     else return reinterpret_cast<char*>(base + offset);
 }
 
+// What the memory of a warp has to do for it (traffic.cpp) is counted where TRAFFIC is defined.
+template <Space SPACE> inline void touch([[maybe_unused]] const char* at, [[maybe_unused]] size_t bytes, [[maybe_unused]] sim::Access kind) {
+#ifdef TRAFFIC
+    if constexpr (SPACE == SHARED || SPACE == GLOBAL) sim::count_access(at, bytes, kind, SPACE == SHARED);
+#endif
+}
+
 template <class T, size_t N> struct alignas(sizeof(T) * N) Pack { T values[N]; };
-template <class T, class... To> inline void load(const char* from, To&... to) {
+template <class T, Space SPACE, class... To> inline void load(uint64_t base, int64_t offset, To&... to) {
+    const char* from = place<SPACE>(base, offset);
+    touch<SPACE>(from, sizeof(T) * sizeof...(To), sim::READ);
     if constexpr (sizeof...(To) == 1) (put(to, *reinterpret_cast<const T*>(from)), ...);
     else {
         Pack<T, sizeof...(To)> pack = *reinterpret_cast<const Pack<T, sizeof...(To)>*>(from);
@@ -51,11 +60,15 @@ template <class T, class... To> inline void load(const char* from, To&... to) {
         (put(to, pack.values[i++]), ...);
     }
 }
-template <class T, class... From> inline void store(char* to, From... from) {
+template <class T, Space SPACE, class... From> inline void store(uint64_t base, int64_t offset, From... from) {
+    char* to = place<SPACE>(base, offset);
+    touch<SPACE>(to, sizeof(T) * sizeof...(From), sim::WRITE);
     if constexpr (sizeof...(From) == 1) *reinterpret_cast<T*>(to) = (get<T>(from), ...);
     else *reinterpret_cast<Pack<T, sizeof...(From)>*>(to) = {{get<T>(from)...}};
 }
 inline void copy(char* to, const char* from, size_t bytes, uint64_t given) {
+    touch<SHARED>(to, bytes, sim::WRITE);
+    if (given) touch<GLOBAL>(from, bytes, sim::READ);
     sim::async_copy(to, from, bytes, bytes - std::min<size_t>(bytes, static_cast<uint32_t>(given)));
 }
 

@@ -34,6 +34,7 @@ using Combine = void (*)(void** payload_of_lane, unsigned lanes);
 void warp_collective(unsigned mask, void* payload, Combine combine, int line, bool orders_memory);
 
 void check_access(const void* address, size_t bytes, Access kind);  // does nothing outside check mode
+void count_access(const void* address, size_t bytes, Access kind, bool shared);  // traffic.cpp
 void async_copy(void* to, const void* from, size_t bytes, size_t zeros);
 void async_commit();
 void async_wait(int groups_left);

@@ -379,7 +379,10 @@ extern "C" __attribute__((visibility("default"))) int sim_launch(const sim::Kern
         registers.grid_dim = {launch->grid[0], launch->grid[1], launch->grid[2]};
         unsigned control = _mm_getcsr();
         _mm_setcsr(control | 0x8040);  // denormals are zero, as on the device: CuPy compiles with -ftz=true
-        for (uint32_t i; (i = taken++) < blocks && !stop;) mine.run_block(launch->order == 1 ? blocks - 1 - i : i);
+        for (uint32_t i; (i = taken++) < blocks && !stop;) {
+            mine.run_block(launch->order == 1 ? blocks - 1 - i : i);
+            mine.end_traffic();
+        }
         _mm_setcsr(control);
         scheduler = nullptr;
     };

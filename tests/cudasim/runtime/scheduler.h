@@ -94,6 +94,8 @@ public:
     void warpgroup_wait(int groups_left, const void* code);
     void proxy_fence() { threads[current].proxy_fences++; }
     void access(const void* address, size_t bytes, Access kind, const void* code);  // memory_checker.cpp
+    void count_access(const void* address, size_t bytes, Access kind, bool is_shared, const void* code);  // traffic.cpp
+    void end_traffic();
     [[noreturn]] void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));
 
     char* arena = nullptr;  // the block's shared memory, dynamic first

@@ -16,7 +16,7 @@
 //
 // Operations: 2 N OH OW O KH KW C/G each, bound by arithmetic wherever k is more than a few dozen. Traffic: every tile reads its rows and
 // columns of both operands over all of k, (BM + BN) K numbers, an image's pixel KH KW times, nearly all of them from the L2 cache; results are
-// written once, those of conv_weight once for each part.
+// written once, those of conv_weight once for each part, in whole sectors of 32 bytes (float16: in halves) where channels are even.
 // Not chosen: columns in device memory (im2col and a product), KH KW times the images; tiles for groups of few channels (direct.cu); groups without
 // a module of their own, at up to 60 registers a thread for everybody else. Counted in the assembly, not timed: two divisions for each element of
 // conv_transposed are gone (Phase), and those of k in every step (Digits). Nothing here has been timed.
@@ -157,12 +157,14 @@ conv_forward(const Real* __restrict__ x, const Real* __restrict__ w, const Sum* 
     ProductOf<Columns, Matrix> tile;
     tile.multiply(Columns{g, x, group * inputs, inputs}, Matrix{w, first, depth}, blockIdx.x * BM, positions, blockIdx.y * BN, outputs, 0,
                   depth);
+    const bool whole = tile.whole(y, channels, first, outputs);
     #pragma unroll
     for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
-        for (int j = 0; j < tile.COLUMNS; j++) {
-            int m = tile.row(i), o = tile.column(j);
-            if (m < positions && o < outputs) y[m * channels + first + o] = finish(tile.result[i][j], first + o);
+        for (int j = 0; j < tile.COLUMNS; j += tile.NEXT) {
+            const int m = tile.row(i), o = tile.column(j);
+            if (m >= positions || o >= outputs) continue;
+            tile.put(y + (m * channels + first + o), whole, outputs - o, [&](int s) { return finish(tile.result[i][j + s], first + o + s); });
         }
 }
 
@@ -182,6 +184,7 @@ conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Su
                   PhaseWeights{g, ph, pw, w + group * outputs * g.kh * g.kw * inputs, inputs, outputs}, m0, pixels, blockIdx.y * BN, inputs, 0,
                   depth);
     const int first = group * inputs;
+    const bool whole = tile.whole(x, g.c, first, inputs);
     #pragma unroll
     for (int i = 0; i < tile.ROWS; i++) {
         int m = tile.row(i);
@@ -189,9 +192,9 @@ conv_transposed(const Real* __restrict__ y, const Real* __restrict__ w, const Su
         int v = m % pw.pixels, u = m / pw.pixels % ph.pixels, n = m / (pw.pixels * ph.pixels);
         int at = ((n * g.h + ph.first + u * g.sh) * g.w + pw.first + v * g.sw) * g.c + first;
         #pragma unroll
-        for (int j = 0; j < tile.COLUMNS; j++) {
-            int c = tile.column(j);
-            if (c < inputs) x[at + c] = finish(tile.result[i][j], first + c);
+        for (int j = 0; j < tile.COLUMNS; j += tile.NEXT) {
+            const int c = tile.column(j);
+            if (c < inputs) tile.put(x + (at + c), whole, inputs - c, [&](int s) { return finish(tile.result[i][j + s], first + c + s); });
         }
     }
 }
@@ -215,11 +218,22 @@ conv_weight(const Real* __restrict__ x, const Real* __restrict__ y, Sum* __restr
     tile.multiply(gradients, images, o0, outputs, k0, columns, begin, end);
 #endif
     Sum* to = parts + (part * channels + first) * columns;
+#if SWAPPED
     #pragma unroll
     for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
         for (int j = 0; j < tile.COLUMNS; j++) {
-            int o = SWAPPED ? tile.column(j) : tile.row(i), k = SWAPPED ? tile.row(i) : tile.column(j);
+            int k = tile.row(i), o = tile.column(j);
             if (o < outputs && k < columns) to[o * columns + k] = tile.result[i][j];
         }
+#else
+    const bool whole = tile.whole(to, columns, 0, columns);
+    #pragma unroll
+    for (int i = 0; i < tile.ROWS; i++)
+        #pragma unroll
+        for (int j = 0; j < tile.COLUMNS; j += tile.NEXT) {
+            const int o = tile.row(i), k = tile.column(j);
+            if (o < outputs && k < columns) tile.put(to + (o * columns + k), whole, columns - k, [&](int s) { return tile.result[i][j + s]; });
+        }
+#endif
 }

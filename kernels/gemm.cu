@@ -48,13 +48,14 @@ gemm(const Real* __restrict__ a, const Real* __restrict__ b, Real* __restrict__ 
                   Strided<B_ALONG_K>{b + z / inner * b_outer + z % inner * b_inner, b_column, b_k}, m0, rows, n0, columns, begin,
                   min(begin + share, depth));
     const int to = z * rows * columns, to_sums = (part * batches + z) * rows * columns;
+    const bool whole = sums ? tile.whole(sums, columns, 0, columns) : tile.whole(c, columns, 0, columns);
     #pragma unroll
     for (int i = 0; i < tile.ROWS; i++)
         #pragma unroll
-        for (int j = 0; j < tile.COLUMNS; j++) {
-            int m = tile.row(i), n = tile.column(j);
+        for (int j = 0; j < tile.COLUMNS; j += tile.NEXT) {
+            const int m = tile.row(i), n = tile.column(j), at = m * columns + n;
             if (m >= rows || n >= columns) continue;
-            if (sums) sums[to_sums + m * columns + n] = tile.result[i][j];
-            else c[to + m * columns + n] = Real(tile.result[i][j]);
+            if (sums) tile.put(sums + (to_sums + at), whole, columns - n, [&](int s) { return tile.result[i][j + s]; });
+            else tile.put(c + (to + at), whole, columns - n, [&](int s) { return Real(tile.result[i][j + s]); });
         }
 }

@@ -19,7 +19,7 @@
 struct Fragments : AtOnce {
     static constexpr int MT = BM / 2 / 16, NT = BN / 4 / 8;  // fragments of a warp
     static_assert(BM % 32 == 0 && BN % 32 == 0 && BK % 16 == 0, "whole fragments");
-    static constexpr int ROWS = 2 * MT, COLUMNS = 2 * NT;  // of `result`
+    static constexpr int ROWS = 2 * MT, COLUMNS = 2 * NT, NEXT = 2;  // of `result`; stored together
     float result[ROWS][COLUMNS];
     int lane, m, n;  // m, n: where the warp begins
 

@@ -190,6 +190,7 @@ struct Cores : AtOnce {
     static constexpr int ROWS = TM, COLUMNS = TN, STRIDE_M = BM / TM, STRIDE_N = BN / TN;  // ROWS, COLUMNS: of `result`
     static constexpr bool ACROSS = !A_ALONG && !B_ALONG;
     static constexpr int SIDE_M = !ACROSS ? 1 : TM < LINE ? TM : LINE, SIDE_N = !ACROSS ? 1 : TN < LINE ? TN : LINE;
+    static constexpr int NEXT = SIDE_N < 4 ? SIDE_N : 4;  // columns of `result` that are neighbours in the tile, and are stored together
     Sum result[TM][TN];
     int m, n;  // of result[0][0] in the tile
 
@@ -245,6 +246,28 @@ struct Tile : Multiplier {
     int m0, n0;  // where the tile begins
     __device__ __forceinline__ int row(int i) const { return m0 + Multiplier::row(i); }
     __device__ __forceinline__ int column(int j) const { return n0 + Multiplier::column(j); }
+
+    // Whether rows of `pitch` numbers, of which some `width` from `first` on get results, can be written NEXT at a time.
+    template <class Number>
+    __device__ __forceinline__ static bool whole(const Number* to, int pitch, int first, int width) {
+        constexpr int NEXT = Multiplier::NEXT;
+        return (pitch | first | width) % NEXT == 0 && reinterpret_cast<unsigned long long>(to) % (NEXT * sizeof(Number)) == 0;
+    }
+    // Writes what make(s) says to to[s], for NEXT neighbours of which `left` are within the row: by one instruction if they are `whole`.
+    template <class Number, class Make>
+    __device__ __forceinline__ static void put(Number* to, bool whole, int left, const Make& make) {
+        constexpr int NEXT = Multiplier::NEXT;
+        struct alignas(NEXT * sizeof(Number)) Group { Number number[NEXT]; } group;
+        if (whole) {
+            #pragma unroll
+            for (int s = 0; s < NEXT; s++) group.number[s] = make(s);
+            *reinterpret_cast<Group*>(to) = group;
+        } else {
+            #pragma unroll
+            for (int s = 0; s < NEXT; s++)
+                if (s < left) to[s] = make(s);
+        }
+    }
 
     // The product over k_begin <= k < k_end of rows m_begin .. of `a` (of m_count) and rows n_begin .. of `b` (of n_count).
     template <class A, class B>

@@ -92,7 +92,7 @@ __device__ __forceinline__ unsigned long long descriptor(const void* start, unsi
 struct Warpgroups {
     static_assert(BM == 128 && BK * sizeof(Real) == 64 && ASYNC, "64 rows for each of two warpgroups, 64 bytes of each row, copied by 16");
     static constexpr bool ATOMS = true;
-    static constexpr int ROWS = 2, COLUMNS = BN / 4;  // of `result`
+    static constexpr int ROWS = 2, COLUMNS = BN / 4, NEXT = 2;  // of `result`; stored together
     static constexpr int K = 32 / sizeof(Real);       // of an instruction
     float result[ROWS][COLUMNS];
     int m, n;  // of result[0][0] in the tile

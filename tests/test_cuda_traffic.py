@@ -74,10 +74,13 @@ def test_no_thread_waits_for_a_bank_of_shared_memory(
     assert {key[0] for key in shared} == {"conv_forward", "conv_transposed", "conv_weight"}
     waits = {key: numbers for key, numbers in shared.items() if numbers[1] != numbers[2]}
     assert not waits
-    if channels == 40:  # images come in whole sectors but for where they begin within one
+    if channels == 40:  # images come in whole sectors but for where they begin within one, and results leave in them
         for kernel in ("conv_forward", "conv_transposed", "conv_weight"):
             requests, sectors, least = counts[kernel, "read", "global", 16]
             assert requests < least <= sectors <= 1.35 * least
+            written = [numbers for key, numbers in counts.items() if key[:3] == (kernel, "write", "global")]
+            halves = 2 if dtype == HALF and kernel != "conv_weight" else 1  # of sectors: two neighbours of each of four threads
+            assert len(written) == 1 and written[0][2] <= written[0][1] <= halves * written[0][2]
 
 
 def test_waiting_is_counted(modules: list[Any]) -> None:

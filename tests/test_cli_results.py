@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +241,26 @@ def test_show_takes_the_middle_of_each_part(count: int, names: str, root: Path, 
         np.testing.assert_array_equal(sample.mask, np.asarray(Image.open(root / "masks" / f"{sample.name}.png")))
     assert (classes, len(palette), path) == (("a", "b", "c"), 3, tmp_path / "out" / "mydata-all.png")
     assert named == {"title": f"mydata all: {len(names)} of 10 images"}
+
+
+def predict_into(stdout: int, checkpoint: Path, root: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "minidcnn", "predict", checkpoint, root / "images/0.png", root / "images/1.png", "--out", out]
+    return subprocess.run([str(word) for word in command], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+
+
+def test_a_reader_that_has_gone_away_is_no_error_of_an_image(checkpoint: Path, root: Path, tmp_path: Path) -> None:
+    """As | head, which has seen enough: predict ends in silence, and what it has written is whole."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = predict_into(writing, checkpoint, root, tmp_path / "out")
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "0_overlay.png"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_output_is_no_error_of_an_image(checkpoint: Path, root: Path, tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = predict_into(full.fileno(), checkpoint, root, tmp_path / "out")
+    assert done.returncode and "No space left" in done.stderr
+    assert "0.png" not in done.stderr and "images are done" not in done.stderr

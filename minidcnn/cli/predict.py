@@ -68,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
         for number, job in enumerate(jobs, 1):
             try:
                 counts = predict(job, checkpoint, model, args, seen, tile, f"{number}/{len(jobs)}")
-                totals = counts if totals is None else totals + counts
             except (ValueError, ArithmeticError, OSError) as error:
                 said = sentence(error)
                 fail(said if str(job.source.path) in said else f"{job.source}: {said}")
@@ -78,6 +77,9 @@ def run(args: argparse.Namespace) -> int:
                 way_out = f"; try --tile {smaller}" if tile is None or smaller < tile else ""
                 fail(f"{job.source}: {sentence(error)}{way_out}")
                 failed += 1
+            else:  # a reader that has gone away, such as | head, is no error of this image
+                totals = counts if totals is None else totals + counts
+                print(f"{job.source} -> {outputs(args.out, job.name)[0]}: {shares(counts, checkpoint.info['classes'])}", flush=True)
     done = len(jobs) + len(problems) - failed
     if totals is not None and len(jobs) > 1:
         print(f"all {done}: {shares(totals, checkpoint.info['classes'])}")
@@ -117,9 +119,7 @@ def predict(
     index, over = outputs(args.out, job.name)
     index_png(mask, index, colours)
     rgb_png(overlay(shown, mask, colours), over)
-    counts = np.bincount(mask.ravel(), minlength=len(classes))
-    print(f"{job.source} -> {index}: {shares(counts, classes)}", flush=True)
-    return counts
+    return np.bincount(mask.ravel(), minlength=len(classes))
 
 
 def outputs(out: Path, name: str) -> tuple[Path, Path]:

@@ -221,6 +221,23 @@ def test_a_network_of_another_kind_or_with_other_images(trained: str, tmp_path: 
         start_from(str(tmp_path / "odd.safetensors"), model, data, data, "folder", pytest.fail)
 
 
+@pytest.mark.parametrize(
+    ("before", "options", "said"),
+    [
+        (UNet(3, 3, base=2, depth=1), {"in_channels": 4}, r"it has in_channels=3, this one in_channels=4; .* \(--channels 3 for a folder"),
+        (FCN32s(3, 3, width=1, pad=80, fc_kernel=3), {"fc_kernel": 4}, "it has fc_kernel=3, this one fc_kernel=4;"),
+    ],
+)
+def test_another_setting_that_changes_as_the_classes_do_is_no_head(
+    before: Segmenter, options: dict[str, Any], said: str, tmp_path: Path, rng: np.random.Generator
+) -> None:
+    """From 3 classes to 4 and from 3 channels to 4: the first layer's shapes differ by the same numbers as the last one's."""
+    data = training.arrays(rng, 2, (16, 24), classes=4)
+    model = type(before)(**before.config | {"classes": 4} | options)
+    with pytest.raises(CheckpointError, match=said):
+        start_from(saved(tmp_path / "a.safetensors", before, classes=3), model, data, data, "folder", pytest.fail)
+
+
 def test_images_that_it_may_have_been_trained_on_are_warned_of(trained: str) -> None:
     """A folder that is divided at random is divided otherwise once it holds more images."""
     train, val = training.cells()

@@ -34,6 +34,8 @@ def start_from(path: str, model: Segmenter, train: Dataset, val: Dataset, data: 
             f"--start {path} is the network {checkpoint.model}, not {model.name}: start from one of the same kind{others}"
         )
     was, now = checkpoint.config.get("classes"), model.classes
+    if was != now and any((checkpoint.config.get(key), ours) == (was, now) for key, ours in model.config.items() if key != "classes"):
+        raise _does_not_fit(path, checkpoint, model)  # by their shapes, that setting's layers would pass for the last ones
     try:
         report = load_weights(model, checkpoint.tensors, strict=False)
     except WeightsError:  # nothing fits

@@ -235,3 +235,5 @@ def test_ptx_is_checked_as_sources_are() -> None:
         run("st.global.b32 [%rd1+4], 1;")
     with pytest.raises(SimError, match="f, argument 0: pass a NumPy scalar"):
         SimModule(HEAD + "ret;\n}\n").get_function("f")((1,), (1,), (5,))
+    with pytest.raises(ValueError, match='mode "traffic" counts on what a compiler made: give PTX'):
+        SimModule("", mode="traffic")

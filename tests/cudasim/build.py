@@ -70,6 +70,8 @@ def build(source: str, instances: Sequence[str], options: Sequence[str], mode: s
     """(library, runtime library, kernel names) of a .cu source whose headers are inlined. SimError with g++'s words if it does not compile."""
     if mode not in MODES:
         raise ValueError(f'mode "{mode}" is unknown; use {" or ".join(MODES)}')
+    if mode == "traffic" and not is_ptx(source):
+        raise ValueError('mode "traffic" counts on what a compiler made: give PTX')
     text, names = translate_ptx(source) if is_ptx(source) else translate(source, instances, filename)
     defines = [o for o in options if o.startswith("-D")]
     runtime_text = [(RUNTIME / name).read_text() for name in SOURCES]

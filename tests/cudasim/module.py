@@ -59,9 +59,11 @@ class SimModule:
     """The kernels of one source, compiled for the CPU.
 
     code or path: a .cu source with its headers inlined, or PTX, which a CUDA compiler made of one (it has no types of parameters to check).
-    options: -D definitions count, others are ignored. name_expressions: instances of templates. mode: "fast", "check" for bounds, races and
-    uninitialised reads (a launch then raises SimError with file and line), or of PTX "traffic", which adds up in `traffic` what memory does. order: of threads and blocks, 0 forward, 1 reverse, 2 random by `seed`.
-    late_copies: cp.async copies and wgmma products happen at the wait (True) or at once: a kernel must be right under both.
+    options: -D definitions count, others are ignored. name_expressions: instances of templates.
+    mode: "fast", "check" for bounds, races and uninitialised reads (a launch then raises SimError with file and line), or of PTX "traffic",
+    which adds up in `traffic` what memory does.
+    order: of threads and blocks, 0 forward, 1 reverse, 2 random by `seed`. late_copies: cp.async copies and wgmma products happen at the wait
+    (True) or at once: a kernel must be right under both.
     """
 
     def __init__(

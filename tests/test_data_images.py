@@ -107,15 +107,6 @@ def test_sixteen_bits(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_allclose(read_image(path, white=4095)[0], deep / 4095, rtol=1e-6)
 
 
-def test_floating_point_files_need_a_known_range(tmp_path: Path) -> None:
-    inside, outside = rng.random((5, 7)).astype(np.float32), np.float32([[0, 3], [700.5, 2]])
-    np.testing.assert_array_equal(read_image(save(tmp_path / "f.tif", inside))[0], inside)
-    path = save(tmp_path / "o.tif", outside)
-    with pytest.raises(DataError, match=r"o\.tif holds float32 values from 0 to 700\.5.*white=700\.5"):
-        read_image(path)
-    np.testing.assert_allclose(read_image(path, white=1000)[0], outside / 1000, rtol=1e-6)
-
-
 def test_numpy_files_have_any_number_of_channels(tmp_path: Path) -> None:
     five = rng.integers(0, 256, (5, 7, 5), np.uint8)
     np.save(tmp_path / "five.npy", five)

@@ -142,8 +142,8 @@ def read_image(source: Source | Path | str, channels: int | None = None, white: 
     upright as its EXIF tag says.
     channels: None takes what the file has (colour without alpha); 1 turns colour into luminance, 3 repeats gray, 4 keeps alpha.
     white: the value that becomes 1.0. None means 255 for 8-bit, 65535 for 16-bit files; other files must then lie in [0, 1].
-    DataError if the file cannot be read, or not all of it (16-bit colours, animations), does not have the channels asked for, or has no known
-    range.
+    DataError if the file cannot be read, or not all of it (16-bit colours, animations), does not have the channels asked for, holds NaN or
+    infinity, or has no known range.
     """
     source = source if isinstance(source, Source) else Source(Path(source))
     raw = load_npy(source.path) if source.path.suffix.lower() == ".npy" else _load_pixels(source, alpha=channels == 4)
@@ -202,10 +202,17 @@ def load_npy(path: Path, header_only: bool = False) -> Array:
 
 def _in_range(pixels: Array, white: float | None, source: Source) -> Array:
     """(H, W, C) of any dtype -> (C, H, W) float32, `white` at 1.0."""
+    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+        row, column = np.argwhere(~finite)[0, :2].tolist()
+        raise DataError(f"{source} holds NaN or infinity at row {row}, column {column}: every value must be a finite number")
     if white is None:
         white = {"uint8": 255.0, "uint16": 65535.0}.get(pixels.dtype.name, 1.0)
         if white == 1.0 and pixels.size:
             low, high = float(pixels.min()), float(pixels.max())
+            if low < 0 >= high:
+                raise DataError(
+                    f"{source} holds {pixels.dtype.name} values from {low:g} to {high:g}, none of them positive: save it so that 0 is black"
+                )
             if not (0.0 <= low and high <= 1.0):
                 raise DataError(
                     f"{source} holds {pixels.dtype.name} values from {low:g} to {high:g}, whose range is not known; "

@@ -233,6 +233,21 @@ def test_what_a_user_can_mend_is_one_sentence(
     assert not runs.exists() or not list(runs.iterdir())  # nothing is left of a run that could not begin
 
 
+def test_a_run_that_cannot_begin_leaves_a_folder_that_was_there_and_says_why(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though it is a link, which cannot be removed as a folder can."""
+    make_folder(tmp_path / "data", rng)
+    (tmp_path / "before").mkdir()
+    (tmp_path / "link").symlink_to("before")
+    assert script("unet", "--data", "folder", "--root", "nowhere", "--out", "link") == 2
+    assert "the folder nowhere does not exist" in capsys.readouterr().err
+    wild = ("--norm", "none", "--lr", "1e30", "--optimizer", "sgd", "--crop", "16", "--depth", "2", *TINY, "--epochs", "3")
+    assert script("unet", "--data", "folder", "--root", "data", "--out", "link", *wild) == 1
+    assert "error: training stopped at step" in capsys.readouterr().err
+    assert (tmp_path / "before").is_dir() and not list((tmp_path / "before").iterdir())
+
+
 def test_an_option_that_does_not_exist(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("segnet", "--colour") == 2
     assert "unrecognized arguments: --colour" in capsys.readouterr().err
@@ -323,7 +338,8 @@ def test_what_is_kept_is_told_when_the_disk_is_full_or_an_image_is_gone(
         assert script("unet", *options) == 2
     error = capsys.readouterr().err
     assert error == "error: [Errno 28] No space left on device: 'run/last.safetensors'; nothing was saved yet\n"
-    assert script("unet", "--out", "run", "--resume") == 0
+    assert not (tmp_path / "run").exists()  # the best network is not left alone, which would refuse the same --out
+    assert script("unet", *options) == 0
 
     def gone(*args: object) -> None:
         raise DataError("data/images/1.png does not exist")

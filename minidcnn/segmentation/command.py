@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..backend import BackendError, manual_seed, use
@@ -43,15 +43,18 @@ def main(
     diverged or ran out of memory, 130 after Ctrl-C.
     """
     any_name_printable()
-    with one_sentence_errors():
+    with one_sentence_errors(), ExitStack() as claim:
         with mendable():
             request = read_options(network, argv, description=description, add_options=add_options, adjust=adjust)
-            try:
+            claim.enter_context(request.folder.claimed(request.resume))
+        try:
+            with mendable():
                 trainer = make_trainer(request, build)
-            except BaseException:
-                request.folder.discard_if_empty()
-                raise
-        run(trainer, request)
+            run(trainer, request)
+        except BaseException:
+            if not (request.resume or request.folder.last.exists()):
+                request.folder.discard()  # so that the same --out may be tried again
+            raise
 
 
 def make_trainer(request: Request, build: Build) -> Trainer:
@@ -67,6 +70,8 @@ def make_trainer(request: Request, build: Build) -> Trainer:
         trainer.restore()
     if config.start is not None and not trainer.saved:
         trainer.started = start_from(config.start, model, train, val, config.data, trainer.warnings.append)
+    if not request.resume:  # by now, where folders cannot be claimed
+        request.folder.demand_no_run()
     request.folder.write_config(config)
     return trainer
 
@@ -95,15 +100,9 @@ def run(trainer: Trainer, request: Request) -> None:
     except ValueError as error:
         if trainer.epoch or trainer.step:
             raise
-        if not request.resume:
-            request.folder.discard()
         crop = request.config.crop
         shown = "none" if crop is None else size_text(crop)
         raise _Mendable(f"{error} (--batch-size is {request.config.batch_size}, --crop {shown})") from error
-    except TrainingError:
-        if not (trainer.saved or request.resume):
-            request.folder.discard()  # so that the same --out may be tried again
-        raise
     except MemoryError as error:
         config = request.config
         said = out_of_memory(error, config.batch_size, config.crop, config.recompute, validating=trainer.step == trainer.steps)

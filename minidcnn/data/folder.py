@@ -230,6 +230,8 @@ def _ignores_255(values: tuple[Value, ...], entries: Sequence[Entry]) -> bool:
 
     Beside 0 and 1 it may be the white of masks of another kind: only if some mask holds both it and 1. For that alone all masks are read.
     """
+    if 255 in values:
+        return False
     numbers = sorted(v for v in values if isinstance(v, int))
     first = numbers[0] if numbers else -1
     if len(values) < 2 or first not in (0, 1) or numbers != list(range(first, first + len(values))):

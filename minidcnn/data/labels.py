@@ -46,10 +46,9 @@ class LabelTable:
             raise DataError(
                 f"mask values must be all gray values or all colours, got {both}; mend values=... or ignored=... (--values, --ignored)"
             )
+        _demand_few(len(self.values))
         if len(set(self.values + self.ignored)) < len(self.values) + len(self.ignored):
             raise DataError(f"every mask value can mean one class only, or be ignored, got {both}; name each once{_COLOURS}")
-        if len(self.values) > _MOST_CLASSES:
-            raise DataError(f"at most {_MOST_CLASSES} classes are possible (masks are kept in 8 bits), got {len(self.values)}")
 
     @property
     def colour(self) -> bool:
@@ -91,6 +90,14 @@ class LabelTable:
     def read(self, source: Source) -> Array:
         """A mask file -> (H, W) int64 class indices."""
         return self.encode(read_raw(source, self.colour), source)
+
+
+def _demand_few(classes: int) -> None:
+    if classes > _MOST_CLASSES:
+        raise DataError(
+            f"at most {_MOST_CLASSES} classes are possible (masks are kept in 8 bits), got {classes}; give several classes one mask value, or leave "
+            f"some out with ignored=... (--ignored)"
+        )
 
 
 def _some(values: Sequence[Value], most: int = 12) -> str:
@@ -252,6 +259,7 @@ def infer_table(found: Scan, names: Sequence[str] | None, ignored: Sequence[Valu
     if not values:
         raise DataError(f"{where}: no mask holds a label; are all pixels ignored?")
     if names is not None:
+        _demand_few(len(names))
         if not found.colour and isinstance(values[-1], int) and 0 <= pack(values[0]) and values[-1] < len(names):
             taken = [v for v in ignored if isinstance(v, int) and 0 <= v < len(names)]
             if taken:

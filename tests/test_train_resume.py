@@ -343,6 +343,8 @@ def test_resuming_takes_the_options_of_the_run(tmp_path: Path, monkeypatch: pyte
         request("--resume", "--out", "here", "--base", "2")
     with pytest.raises(ValueError, match=r"--augment is none now"):
         request("--resume", "--out", "here", "--no-augment")
+    with pytest.raises(ValueError, match="run in here trains the network unet, not segnet: go on with the script of unet"):
+        read_options("segnet", ("--resume", "--out", "here"))
 
 
 def test_folders_of_runs_are_numbered_and_the_latest_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

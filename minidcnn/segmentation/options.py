@@ -54,7 +54,7 @@ def read_options(
     out, resume = given.pop("out", None), given.pop("resume", False)
     if resume:
         folder = RunFolder.found(out, f"{network}-{given['data']}" if "data" in given else network)
-        config = resumed(folder, given, own)
+        config = resumed(network, folder, given, own)
         return Request(config, folder, True)
     data = given.get("data", "cells")
     accepted(data, given)
@@ -63,9 +63,13 @@ def read_options(
     return Request(config, RunFolder.new(out, f"{network}-{data}"), False)
 
 
-def resumed(folder: RunFolder, given: Mapping[str, Any], own: Sequence[str]) -> TrainConfig:
-    """The options of the run in `folder`; of those given now, some may differ. ValueError names one that may not."""
+def resumed(network: str, folder: RunFolder, given: Mapping[str, Any], own: Sequence[str]) -> TrainConfig:
+    """The options of the run in `folder`; of those given now, some may differ. ValueError names one that may not, or another network."""
     config = folder.read_config()
+    if config.network != network:
+        raise ValueError(
+            f"the run in {folder} trains the network {config.network}, not {network}: go on with the script of {config.network}, or choose another --out"
+        )
     for name, value in given.items():
         before = config.network_options.get(name) if name in own else getattr(config, name)
         if name not in CHANGEABLE and value != before and not (name in FOUND_OUT and before is None):

@@ -135,6 +135,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        path.open("rb").close()  # safetensors says of every file that it cannot open that there is none
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
             if _KEY not in metadata:

@@ -172,6 +172,7 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        path.open("rb").close()  # safetensors says of every file that it cannot open that there is none
         with safe_open(path, "numpy") as file:
             names = [name for name in file.keys() if not name.startswith("training/")]  # noqa: SIM118  # a file is no mapping
             odd = sorted({file.get_slice(name).get_dtype() for name in names} - _DTYPES)
@@ -180,6 +181,8 @@ def _read_safetensors(path: Path) -> dict[str, Array]:
             return {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise WeightsError(f"{path} is no safetensors file, or was damaged or cut short ({error})") from error
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 # -- classifiers -------------------------------------------------------------------------------------------------------------------------

@@ -166,3 +166,22 @@ def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest
     put(tmp_path / "mydata", ["a", "b"])
     monkeypatch.chdir(tmp_path / "mydata")
     assert Folder(".", "all").name == "mydata all" and Folder("../mydata/.", "train").name == "mydata train"
+
+
+@pytest.mark.parametrize("names", [[], ["a", "b", "c"]])
+def test_where_no_pair_is_left_every_problem_is_listed(names: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many as training counts, which sends to check; it knows no options of the library's."""
+    put(tmp_path, names)
+    for name in names:
+        (tmp_path / "masks" / f"{name}.png").rename(tmp_path / "masks" / f"other{name * 9}.png")
+    with pytest.raises(DataError) as told:
+        Folder(tmp_path, "train")
+    more = 2 * len(names) - 1 if names else 1
+    assert str(told.value).endswith(f" ({more} more problem{'s' if names else ''}; python -m minidcnn check lists them)")
+    assert main(["check", "--data", "folder", "--root", str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    lines = said.err.splitlines()
+    assert not said.out and len(lines) == more + 1 and all(line.startswith("error: ") for line in lines)
+    assert str(told.value).startswith(f"Folder: {lines[0].removeprefix('error: ')} (")
+    for name in names:
+        assert f"images/{name}.png has no mask" in said.err and f"other{name * 9}.png belongs to" in said.err

@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from .common import data_arguments, open_data
+from .common import data_arguments, fail, open_data
 
 if TYPE_CHECKING:
     from ..data import Dataset, Report
@@ -32,11 +32,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..data import check
+    from ..data.files import Incomplete
     from ..data.options import proposed
 
     ok = True
     for i, split in enumerate([args.split] if args.split else _ALL.get(args.data, ("all",))):
-        data = open_data(args, split, strict=False)
+        try:
+            data = open_data(args, split, strict=False)
+        except Incomplete as error:  # nothing is left to open
+            for problem in error.problems:
+                fail(problem)
+            return 2
         report = check(data)
         report = replace(report, notes=(*report.notes, *proposed(data, report)))
         if split == "all" and not args.split and report.ok:

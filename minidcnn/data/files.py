@@ -215,9 +215,16 @@ def _page_entries(stem: str, image: Path, mask: Path) -> list[Entry]:
     return [Entry(f"{stem}-{page + 1:0{digits}d}", Source(image, page), Source(mask, page)) for page in range(of_image)]
 
 
-def complain(problems: Sequence[str], owner: str) -> None:
-    """DataError with the first problem and the number of the others, if there are any."""
-    if problems:
+class Incomplete(DataError):
+    """Images without masks, masks without images. problems: all of them, a sentence each."""
+
+    def __init__(self, problems: Sequence[str], owner: str) -> None:
         more = counted(len(problems) - 1, "more problem")
-        others = f" ({more}; python -m minidcnn check lists them, strict=False opens the rest)" if len(problems) > 1 else ""
-        raise DataError(f"{owner}: {problems[0]}{others}")
+        super().__init__(f"{owner}: {problems[0]}" + (f" ({more}; python -m minidcnn check lists them)" if len(problems) > 1 else ""))
+        self.problems = tuple(problems)
+
+
+def complain(problems: Sequence[str], owner: str) -> None:
+    """`Incomplete`, which says the first problem and the number of the others, if there are any."""
+    if problems:
+        raise Incomplete(problems, owner)

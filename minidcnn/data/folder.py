@@ -91,7 +91,7 @@ class Folder(FileDataset):
             self.guessed["suffix"] = ending
         everything = [entry for part in pairs.values() for entry in part]
         if strict or not everything:
-            complain(problems if strict else problems[:1], "Folder")
+            complain(problems, "Folder")
         names, values = _names_and_values(root, classes, values)
         ignored = None if ignored is None else _tuples(ignored, "ignored")
         if values is None:

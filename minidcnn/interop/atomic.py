@@ -14,39 +14,50 @@ if TYPE_CHECKING:
     from ..backend import Array
 
 
+_LONGEST = 200  # bytes of a target's name in its temporary's; usual file systems know names of 255
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends well; after an error, `path` is as it was.
 
-    FileNotFoundError if there is no folder for it, IsADirectoryError if it is one, OSError with its name if the disk is full.
+    FileNotFoundError if there is no folder for it, IsADirectoryError if it is one, OSError with its name if it cannot be written, as on a full
+    disk.
     """
     target = Path(path)
     if target.is_dir():
         raise IsADirectoryError(f"{target} is a folder; give the name of a file in it")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"{target} cannot be written: there is no folder {target.parent}; make it first")
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.touch()
-    mode = stat.S_IMODE(temporary.stat().st_mode)  # of new files here; some writers make private ones
+    temporary = target.with_name(f"{_beginning(target)}{os.getpid()}.tmp")
     try:
-        yield temporary
-        temporary.chmod(mode)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())  # the contents reach the disk before the name does
-        temporary.replace(target)
+        temporary.touch()
+        mode = stat.S_IMODE(temporary.stat().st_mode)  # of new files here; some writers make private ones
+        try:
+            yield temporary
+            temporary.chmod(mode)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())  # the contents reach the disk before the name does
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        if error.filename is not None or str(target) in str(error):
+        if error.filename != str(temporary) and (error.filename is not None or str(target) in str(error)):  # it names its file already
             raise
         raise OSError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
     """Remove what `replacing` left beside `path` when its process was killed. For files that nobody writes meanwhile."""
     target = Path(path)
-    for temporary in target.parent.glob(f".{escape(target.name)}.*.tmp"):
+    for temporary in target.parent.glob(f"{escape(_beginning(target))}*.tmp"):
         temporary.unlink(missing_ok=True)
+
+
+def _beginning(target: Path) -> str:
+    """Of the temporary file's name, which must not be too long where the target's is not."""
+    name = os.fsencode(target.name)
+    return f".{target.name if len(name) <= _LONGEST else name[:_LONGEST].decode(errors='ignore')}."
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -1,0 +1,44 @@
+"""Files are written under a name beside their own: errors name their own, and it may be as long as any."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from minidcnn.interop import atomic
+
+
+@pytest.mark.parametrize("how", ["touch", "chmod", "replace", "write_bytes"])
+def test_an_error_never_names_the_temporary_file(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a folder that one may not write."""
+
+    def refuse(path: Path, *args: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path), None, *map(str, args if how == "replace" else ()))
+
+    monkeypatch.setattr(Path, how, refuse)
+    with pytest.raises(OSError) as told:
+        atomic.write_text(tmp_path / "a.txt", "new")
+    assert str(told.value) == f"{tmp_path}/a.txt cannot be written: Permission denied"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_about_another_file_stays_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as told, atomic.replacing(tmp_path / "a.txt"):
+        (tmp_path / "b.txt").read_text()
+    assert told.value.filename == str(tmp_path / "b.txt")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are shorter there")
+@pytest.mark.parametrize("name", ["n" * 251 + ".png", "長" * 83 + ".png"])
+def test_the_longest_names_can_be_written(name: str, tmp_path: Path) -> None:
+    with atomic.replacing(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+        temporary.with_name(temporary.name.replace(str(os.getpid()), "4711")).touch()  # of a process that was killed
+    atomic.remove_unfinished(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "whole"
+    with pytest.raises(OSError, match="File name too long") as told:
+        atomic.write_text(tmp_path / f"more{name}", "")
+    assert ".tmp" not in str(told.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import sys
@@ -154,13 +155,14 @@ def test_a_sweep_that_cannot_be_drawn_is_refused_at_once_or_printed_all_the_same
         assert capsys.readouterr().err.startswith(f"error: --plot {plot} cannot be written: name a file in a folder that exists")
 
     def full(*args: object) -> None:
-        raise OSError("no space left")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("minidcnn.bench.plot.sweep", full)
     arguments = ["--base", "2", "--shape", "1,3,32,32", "--sizes", "32", "--batches", "1", "--rounds", "1"]
     assert main(["bench", "--what", "sweep", *arguments, "--plot", str(tmp_path / "x.png")]) == 2
     said = capsys.readouterr()
-    assert "1,3,32,32" in said.out and said.err.endswith("error: no space left\n")
+    assert "1,3,32,32" in said.out and said.err.endswith(f"error: {tmp_path}/x.png cannot be written: No space left on device\n")
+    assert not (tmp_path / "x.png").exists()
 
 
 @pytest.mark.parametrize("what", ["infer", "layers"])

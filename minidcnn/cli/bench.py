@@ -99,6 +99,8 @@ def run(args: argparse.Namespace) -> int:
     print(json.dumps(result) if args.json else text(result), flush=True)
     if args.plot:
         from ..bench.plot import sweep
+        from ..interop.atomic import replacing
 
-        sweep(result, args.plot)
+        with replacing(args.plot) as temporary:
+            sweep(result, temporary)
     return 0

@@ -243,6 +243,36 @@ def test_show_takes_the_middle_of_each_part(count: int, names: str, root: Path, 
     assert named == {"title": f"mydata all: {len(names)} of 10 images"}
 
 
+@pytest.mark.parametrize(("values", "given", "shown"), [([0, 1, 2], "7,1", "1"), ([[9, 0, 0], [0, 80, 0], [1, 2, 3]], "0/80/0", "0/80/0")])
+def test_a_class_of_the_checkpoint_cannot_be_ignored(
+    values: list[Any], given: str, shown: str, checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The values are the checkpoint's: nobody has named one twice."""
+    stored = load_checkpoint(checkpoint)
+    save_checkpoint(tmp_path / "x.safetensors", Checkpoint("unet", stored.config, stored.tensors, stored.info | {"mask_values": values}))
+    assert main(["evaluate", str(tmp_path / "x.safetensors"), "--data", "folder", "--root", str(root), "--ignored", given]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --ignored {shown}: {shown} is the class road of the checkpoint, and a class that the network knows cannot be left out; if these "
+        f"masks have other values, say which one each class has with --values\n"
+    )
+    assert main(["evaluate", str(tmp_path / "x.safetensors"), "--data", "cells", "--ignored", given]) == 2
+    assert "--data cells does not take it" in capsys.readouterr().err
+
+
+def test_a_number_of_the_checkpoint_may_be_ignored_where_it_is_no_class(
+    checkpoint: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ignored = 0
+    for path in (root / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        ignored += np.count_nonzero(mask == 1)
+        Image.fromarray(np.where(mask == 2, 5, mask).astype(np.uint8)).save(path)
+    options = ["--split", "all", "--values", "0,3,5", "--ignored", "1", "--json"]
+    assert main(["evaluate", str(checkpoint), "--data", "folder", "--root", str(root), *options]) == 0
+    size = sum(28 * (36 + k) for k in range(10))
+    assert 0 < ignored and np.sum(json.loads(capsys.readouterr().out)["confusion"]) == size - ignored
+
+
 def predict_into(stdout: int, checkpoint: Path, root: Path, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "minidcnn", "predict", checkpoint, root / "images/0.png", root / "images/1.png", "--out", out]
     return subprocess.run([str(word) for word in command], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             f"the classes are called {', '.join(classes)} in the checkpoint and {', '.join(data.classes)} in {data.name}; their order is what counts"
         )
     if data.channels != model.in_channels:
-        raise DataError(f"{args.checkpoint} takes images of {model.in_channels} channels, {data.name} has {data.channels}")
+        raise DataError(f"{args.checkpoint} takes images of {counted(model.in_channels, 'channel')}, {data.name} has {data.channels}")
     if not len(data):
         raise DataError(f"{data.name} is empty")
     boundary = None if args.boundary is False else BoundaryF1(len(classes), data.ignore_index, args.boundary)
@@ -202,8 +202,21 @@ def demand_same_division(args: argparse.Namespace, train: Dataset, info: dict[st
 
 
 def meaning(info: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """What masks and images mean, as in training: for folders of images, where it would be guessed from the files otherwise."""
+    """What masks and images mean, as in training: for folders of images, where it would be guessed from the files otherwise.
+
+    ValueError if --ignored names a value that is a class.
+    """
+    from ..data.options import taken
+    from ..data.written import option_text, value_text
+
     known = args.values is None and info.get("mask_values") is not None  # else `Folder` decides what is ignored
+    if known and "ignored" in taken(args.data):
+        named = {tuple(v) if isinstance(v, list) else v: name for v, name in zip(info["mask_values"], info["classes"], strict=False)}
+        if both := [value for value in args.ignored or () if value in named]:
+            raise ValueError(
+                f"{option_text('ignored', tuple(both))}: {value_text(both[0])} is the class {named[both[0]]} of the checkpoint, and a class that the "
+                f"network knows cannot be left out; if these masks have other values, say which one each class has with --values"
+            )
     return {
         "classes": info["classes"],
         "values": info.get("mask_values"),

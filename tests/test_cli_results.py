@@ -243,6 +243,12 @@ def test_show_takes_the_middle_of_each_part(count: int, names: str, root: Path, 
     assert named == {"title": f"mydata all: {len(names)} of 10 images"}
 
 
+def test_another_number_of_channels_is_counted(checkpoint: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(checkpoint), "--data", "folder", "--root", str(root), "--split", "all", "--channels", "3"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"error: {checkpoint} takes images of 1 channel, mydata all has 3\n"
+
+
 @pytest.mark.parametrize(("values", "given", "shown"), [([0, 1, 2], "7,1", "1"), ([[9, 0, 0], [0, 80, 0], [1, 2, 3]], "0/80/0", "0/80/0")])
 def test_a_class_of_the_checkpoint_cannot_be_ignored(
     values: list[Any], given: str, shown: str, checkpoint: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

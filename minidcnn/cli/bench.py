@@ -39,7 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", choices=("numpy", "cupy"), default="numpy", help="where to compute (default: numpy)")
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32",
-        help="of the factors in convolutions; tf32x3, tf32 on a GPU only; float16: of everything but weights, with loss scaling (default: float32)",
+        help="of the factors in convolutions; tf32x3 and tf32 use a GPU's tensor cores and change nothing on numpy; "
+        "float16: of everything but weights, with loss scaling (default: float32)",
     )  # fmt: skip
     parser.add_argument("--graph", action="store_true", help="on a GPU, launch forward and backward pass as one CUDA graph")
     parser.add_argument("--rounds", type=positive, default=7, metavar="N", help="turns of each side (default: 7)")

@@ -95,7 +95,8 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     backend_argument(parser)
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="float32",
-        help="of the factors in convolutions; tf32x3, tf32 on a GPU only; float16: of everything but weights, on numpy too (default: float32)",
+        help="of the factors in convolutions; tf32x3 and tf32 use a GPU's tensor cores and change nothing on numpy; "
+        "float16: of everything but weights, on numpy too (default: float32)",
     )  # fmt: skip
 
 

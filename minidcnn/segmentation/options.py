@@ -146,8 +146,8 @@ def make_parser(
     run.add_argument("--backend", choices=c.BACKENDS, default="auto", help="numpy runs on the CPU, cupy on an NVIDIA GPU (default: auto)")
     run.add_argument(
         "--precision", choices=PRECISIONS, default="float32",
-        help="of the factors in convolutions: tf32x3 (nearly float32), tf32 and bf16 use a GPU's tensor cores; on numpy bf16 is faster with "
-        "AVX512-BF16, else slower. "
+        help="of the factors in convolutions: tf32x3 (nearly float32), tf32 and bf16 use a GPU's tensor cores; on numpy tf32x3 and "
+        "tf32 change nothing, and bf16 is faster with AVX512-BF16, else slower. "
         "float16: keep images and all results of layers in half the memory, weights in float32, and scale the loss; on numpy too, but slowly "
         "(default: float32)",
     )  # fmt: skip
@@ -168,7 +168,7 @@ def make_parser(
     run.add_argument(
         "--start", metavar="FILE",
         help="begin with the weights of a trained network, best.safetensors of another run, instead of random ones; where there are more or "
-        "fewer classes, the last layer is new; a finer FCN takes a coarser one's (default: random)",
+        "fewer classes, the layers that score them are new; a finer FCN takes a coarser one's (default: random)",
     )  # fmt: skip
     run.add_argument(
         "--seed", type=int, metavar="N", default=usual["seed"], help="the same seed gives the same bits (default: %(default)s)"

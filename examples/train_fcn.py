@@ -3,11 +3,13 @@
 The paper starts from a trained classifier: --paper --base 64 --trunk vgg16.safetensors does, with torchvision's weights of VGG16 (how to
 make that file of them: minidcnn/interop/weights.py). From scratch this is a harder network than U-Net, and a light variant is the default.
 
-It also trains in stages, each from the one before; the scores that a stage adds begin at zero, so that it goes on where that one was:
+It also trains in stages, each from the one before: the scores that a stage adds begin at zero and its upsampling is bilinear, so that it goes
+on near where that one was. Stage 32s has one score for 32x32 pixels and needs objects larger than that; from the generated cells, which
+are smaller, it learns nothing, so take images of your own:
 
-  python examples/train_fcn.py --variant 32s --out runs/32s
-  python examples/train_fcn.py --variant 16s --start runs/32s/best.safetensors --lr 1e-4 --out runs/16s
-  python examples/train_fcn.py --variant 8s --start runs/16s/best.safetensors --lr 1e-5 --out runs/8s
+  python examples/train_fcn.py --data folder --root mydata --variant 32s --out runs/32s
+  python examples/train_fcn.py --data folder --root mydata --variant 16s --start runs/32s/best.safetensors --lr 1e-4 --out runs/16s
+  python examples/train_fcn.py --data folder --root mydata --variant 8s --start runs/16s/best.safetensors --lr 1e-5 --out runs/8s
 """
 
 from minidcnn.interop import load_trunk

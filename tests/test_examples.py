@@ -17,6 +17,7 @@ import pytest
 import training
 from PIL import Image
 
+from minidcnn.cli import main
 from minidcnn.data import DataError, cells
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import command
@@ -436,3 +437,23 @@ def test_the_help_teaches(network: str, script: Script, capsys: pytest.CaptureFi
     ):
         assert word in shown, word
     assert f"python examples/train_{network}.py --data folder --root mydata" in shown
+
+
+def test_the_stages_that_the_help_of_fcn_prints(
+    script: Script, tmp_path: Path, rng: np.random.Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each command as it stands, but for a smaller network and fewer steps."""
+    make_folder(tmp_path / "mydata", rng)
+    assert script("fcn", "--help") == 0
+    stages = [line.split()[2:] for line in capsys.readouterr().out.splitlines() if "--variant" in line and "python examples/" in line]
+    assert [stage[stage.index("--variant") + 1] for stage in stages] == ["32s", "16s", "8s"]
+    for number, stage in enumerate(stages):
+        assert script("fcn", *stage, *TINY) == 0
+        assert ("starting from" in capsys.readouterr().out) == (number > 0)
+
+
+def test_the_help_says_what_numpy_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("predict", "evaluate", "bench"):
+        with pytest.raises(SystemExit):
+            main([name, "--help"])
+        assert "tf32x3 and tf32 use a GPU's tensor cores and change nothing on numpy" in " ".join(capsys.readouterr().out.split())

@@ -162,7 +162,8 @@ class FCN(Segmenter):
     def load_coarser(self, coarser: FCN) -> Self:
         """Take all weights that a coarser FCN has as well: FCN-16s is trained from FCN-32s, and FCN-8s from FCN-16s (section 4.3).
 
-        Layers of its own keep theirs: score layers begin at zero, so that the network begins near the coarser one. Returns this network.
+        Layers of its own keep theirs, score layers that begin at zero and bilinear upsampling, so that the network begins near the coarser one,
+        unless that has learned another upsampling (learn_upsampling). Returns this network.
         ValueError for networks of another width or other classes, TypeError for one that is no FCN; nothing has been changed then.
         """
         if not isinstance(coarser, FCN):

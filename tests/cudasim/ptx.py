@@ -35,7 +35,10 @@ _FUNCTION = re.compile(
     r"(?P<kernel>\.visible\s+\.entry)?(?(kernel)|\.func)\s*(?:\((?P<returned>[^()]*)\))?\s*(?P<name>[\w$]+)\s*\((?P<parameters>[^()]*)\)"
     r"(?P<directives>[^{;]*)(?P<end>[{;])"
 )
-_PARAMETER = re.compile(r"\.param\s+(?:\.align\s+(?P<align>\d+)\s+)?\.(?P<type>\w+)\s+(?P<name>[\w$]+)(?:\[(?P<count>\d+)\])?")
+_POINTER = r"(?:\.ptr\s+(?:\.(?:global|shared|local|const)\s+)?(?:\.align\s+\d+\s+)?)?"  # what newer compilers say of a parameter
+_PARAMETER = re.compile(
+    rf"\.param\s+(?:\.align\s+(?P<align>\d+)\s+)?\.(?P<type>\w+)\s+{_POINTER}(?P<name>[\w$]+)(?:\[(?P<count>\d+)\])?"
+)
 _SHARED = re.compile(r"(?P<extern>\.extern\s+)?\.shared\s+\.align\s+(?P<align>\d+)\s+\.b8\s+(?P<name>[\w$]+)\[(?P<bytes>\d*)\]")
 _LOCAL = re.compile(r"\.local\s+\.align\s+(?P<align>\d+)\s+\.b8\s+(?P<name>[\w$]+)\[(?P<bytes>\d+)\]")
 _REGISTERS = re.compile(r"\.reg\s+\.(?P<type>\w+)\s+(?P<name>%?[\w$]+)(?:<(?P<count>\d+)>)?")
@@ -145,6 +148,8 @@ def _statement(text: str) -> str:
 
 def _value(operand: str) -> str:
     """C++ for a register, a number, a special register or the address of a symbol."""
+    if operand == "_":
+        return "ptx::sink"
     if operand.startswith("!"):
         return f"!{_value(operand[1:])}"
     if operand.startswith("%"):

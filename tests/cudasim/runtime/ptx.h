@@ -80,6 +80,10 @@ template <class To, class... From> inline void pack(To& to, From... from) {
     ((all |= (static_cast<uint64_t>(from) & ((1ull << width) - 1)) << at, at += width), ...);
     to = static_cast<To>(all);
 }
+struct Sink {};  // "_": a half that nobody wants
+constexpr Sink sink;
+template <class A> inline void unpack(A& a, Sink, uint64_t from) { a = static_cast<A>(from); }
+template <class B> inline void unpack(Sink, B& b, uint64_t from) { b = static_cast<B>(from >> 8 * sizeof(B)); }
 template <class A, class B> inline void unpack(A& a, B& b, uint64_t from) {
     static_assert(sizeof(A) == sizeof(B));
     a = static_cast<A>(from);
@@ -108,7 +112,6 @@ template <class T> using wide = std::conditional_t<std::is_signed_v<T>, int64_t,
     }
 UNARY(mov, a)
 UNARY(neg, -W(a))
-UNARY(not, (std::is_same_v<T, bool> ? !a : ~a))
 UNARY(abs, std::abs(a))
 UNARY(sqrt, std::sqrt(a))
 UNARY(rcp, 1 / a)
@@ -127,6 +130,10 @@ BINARY(and, a & b)
 BINARY(or, a | b)
 BINARY(xor, a ^ b)
 
+template <class T, class D, class A> inline void not_(D& d, A a) {
+    if constexpr (std::is_same_v<T, bool>) d = !a;
+    else put<T>(d, static_cast<T>(~get<T>(a)));
+}
 template <class T, class D, class A, class B> inline void mul_wide_(D& d, A a, B b) { d = static_cast<D>(wide<T>(get<T>(a)) * wide<T>(get<T>(b))); }
 template <class T, class D, class A, class B, class C> inline void mad_(D& d, A a, B b, C c) {
     using W = wrapping<T>;

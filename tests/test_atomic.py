@@ -42,3 +42,22 @@ def test_the_longest_names_can_be_written(name: str, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="File name too long") as told:
         atomic.write_text(tmp_path / f"more{name}", "")
     assert ".tmp" not in str(told.value)
+
+
+def test_contents_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, fsync = [], os.fsync
+
+    def spy(file: int) -> None:
+        there.append((tmp_path / "a").exists())
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    atomic.write_text(tmp_path / "a", "x")
+    assert there[0] is False
+
+
+def test_names_with_brackets_are_no_patterns(tmp_path: Path) -> None:
+    for name in (".a[1].png.7.tmp", ".a1.png.7.tmp"):
+        (tmp_path / name).touch()
+    atomic.remove_unfinished(tmp_path / "a[1].png")
+    assert [path.name for path in tmp_path.iterdir()] == [".a1.png.7.tmp"]

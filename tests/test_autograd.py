@@ -628,3 +628,17 @@ def test_public_names_exist() -> None:
     for name in minidcnn.__all__:
         if name not in ("data", "interop", "models", "nn", "optim", "segmentation"):
             assert getattr(minidcnn, name) is not None
+
+
+def test_an_empty_result_needs_a_gradient_too() -> None:
+    x = Tensor(np.zeros((0, 3)), requires_grad=True)
+    with pytest.raises(RuntimeError, match="needs a grad argument"):
+        (x * 2).backward()
+
+
+def test_gradients_of_joined_tensors_do_not_keep_the_whole_one_alive() -> None:
+    x, y = (Tensor(np.ones((2, 3)), requires_grad=True) for _ in range(2))
+    z = F.cat([x, y], 0)
+    (z * z).sum().backward()
+    for gradient in (x.grad, y.grad):
+        assert gradient is not None and (gradient._array.base is None or gradient._array.base.size == gradient.size)

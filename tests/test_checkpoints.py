@@ -15,6 +15,7 @@ from cupy_stand_in import make_module
 import minidcnn
 from minidcnn.backend import random_state, switch
 from minidcnn.interop import Checkpoint, CheckpointError, atomic, load_checkpoint, model_of, save_checkpoint, save_weights
+from minidcnn.interop.checkpoints import _checksum
 from minidcnn.models import UNet
 
 INFO = {"classes": ["sky", "Straße"], "palette": [[0, 0, 0], [255, 1, 2]], "mean": [0.1], "std": [0.2], "mask_values": None, "scores": {}}
@@ -274,3 +275,8 @@ def test_a_model_on_the_gpu_saves_the_same_file(tmp_path: Path, monkeypatch: pyt
     assert all(p.backend == "cupy" for p in model_of(load_checkpoint(tmp_path / "gpu")).parameters())
     assert list(load_checkpoint(tmp_path / "gpu").training_tensors) == sorted(names)
     minidcnn.use("numpy")
+
+
+def test_a_checksum_knows_the_names() -> None:
+    a, b = np.zeros(2), np.ones(2)
+    assert _checksum({"a": a, "b": b}) != _checksum({"a": a, "c": b})

@@ -17,6 +17,7 @@ from minidcnn.data import (
     count_labels,
     median_frequency_weights,
 )
+from minidcnn.data.statistics import LabelCounts
 
 rng = np.random.default_rng(2)
 
@@ -186,3 +187,10 @@ def test_check_tells_what_stands_for_each_class_in_the_masks_and_which_occur_onc
 def test_of_many_absent_classes_only_some_are_listed() -> None:
     (warning,) = (text for text in check(arrays([[0, 1, 1]], classes=150)).warnings if "no pixel is" in text)
     assert warning.startswith("no pixel is class 2, class 3, class 4, class 5, class 6 and 143 more: from these images")
+
+
+def test_shares_of_what_is_ignored_are_of_the_images_that_have_some() -> None:
+    counts = LabelCounts.empty(2)
+    for mask in ([[0, 1, 255, 255]], [[0, 0, 0, 1]]):
+        counts.add(Sample(np.zeros((1, 1, 4), np.float32), np.array(mask), "a", 255))
+    assert (counts.ignored, counts.ignored_seen, counts.total) == (2, 4, 8)

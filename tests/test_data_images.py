@@ -375,3 +375,17 @@ def test_damaged_files_are_read_or_refused_but_never_crash(tmp_path: Path, suffi
                 refused += 1
                 assert path.name in str(error)
     assert refused > 50
+
+
+def test_the_alpha_of_a_palette(tmp_path: Path) -> None:
+    """It stands in a chunk of its own, not in the mode."""
+    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("P")
+    image.putpalette([255, 0, 0, 0, 255, 0] + [0] * 762)
+    image.save(tmp_path / "a.png", transparency=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png", 4)[3], [[1, 0]])
+
+
+def test_numbers_below_zero_have_no_known_range(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[-0.5, 0.5]], np.float32))
+    with pytest.raises(DataError, match="values from -0.5 to 0.5"):
+        read_image(tmp_path / "a.npy")

@@ -28,6 +28,8 @@ from minidcnn.data import (
     open_dataset,
     voc_palette,
 )
+from minidcnn.data.files import divide
+from minidcnn.data.folder import read_classes
 
 rng = np.random.default_rng(1)
 
@@ -599,3 +601,14 @@ def test_arrays() -> None:
 def test_importing_the_data_sets_does_not_import_scipy() -> None:
     code = "import sys, minidcnn.data; assert 'scipy' not in sys.modules and 'matplotlib' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize(("count", "fraction"), [(2, 0.9), (3, 0.9), (5, 0.95)])
+def test_one_image_is_always_left_to_train_on(count: int, fraction: float) -> None:
+    train, val = divide(count, fraction, 0, "Folder")
+    assert (len(train), len(val)) == (1, count - 1)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"\xef\xbb\xbfbackground 0\r\ncell 255\r\n")
+    assert read_classes(tmp_path / "classes.txt") == (("background", "cell"), (0, 255))

@@ -354,3 +354,16 @@ def test_random_apply() -> None:
 def test_wrong_parameters(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_without_contrast_all_is_the_mean_brightness() -> None:
+    """Not the mean of the numbers: blue is dark."""
+    image = np.zeros((3, 2, 2), np.float32)
+    image[2] = 0.5
+
+    class NoContrast:
+        def uniform(self, low: float, high: float, count: int) -> np.ndarray:
+            return np.array([0.0, -1.0, 0.0, 0.0])
+
+    out = ColorJitter(contrast=1.0)(Sample(image, np.zeros((2, 2), int), "a", 255), NoContrast())
+    np.testing.assert_allclose(out.image, 0.114 * 0.5, rtol=1e-5)

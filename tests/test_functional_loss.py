@@ -583,3 +583,16 @@ def test_scores_of_ignored_pixels_may_be_anything(loss: Callable[..., Tensor]) -
         assert value == results[0][0]
         np.testing.assert_array_equal(slope, results[0][1])
     assert not results[0][1][ignored].any()
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_pixels_weigh_as_much_where_targets_are_probabilities(reduction: str, rng: np.random.Generator) -> None:
+    x, weights, target = Tensor(rng.standard_normal((2, 3, 4))), Tensor(rng.random((2, 4))), rng.integers(0, 3, (2, 4))
+    certain = Tensor(np.moveaxis(np.eye(3)[target], -1, 1).copy())
+    losses = [F.cross_entropy(x, t, pixel_weights=weights, reduction=reduction).numpy() for t in (certain, Tensor(target))]
+    np.testing.assert_allclose(*losses, rtol=1e-12)
+
+
+def test_nan_is_no_probability() -> None:
+    with pytest.raises(ValueError, match="target must lie between 0 and 1"):
+        F.binary_cross_entropy_with_logits(Tensor(np.zeros(3)), Tensor(np.array([0.0, np.nan, 1.0])))

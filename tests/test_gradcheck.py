@@ -17,6 +17,7 @@ import minidcnn
 from minidcnn import Function, Tensor, check_adjoint, check_grads, no_grad
 from minidcnn import functional as F
 from minidcnn.backend import switch, to_backend
+from minidcnn.probe import close
 from minidcnn.recording import is_grad_enabled
 
 X = np.array([0.7, -1.2, 2.0])
@@ -486,3 +487,7 @@ def test_arrays_of_cupy_are_checked_where_they_lie(monkeypatch: pytest.MonkeyPat
         finally:
             minidcnn.use("numpy")
     assert set(where) == {("cupy", "cupy")}
+
+
+def test_infinity_is_close_to_no_number() -> None:
+    assert not close(np.array([np.inf]), np.array([1.0]), 1e-6)

@@ -167,3 +167,8 @@ def test_errors() -> None:
         init.uniform_(weight(3), 1, 0)
     with pytest.raises(ValueError, match="a weight without elements has no fan"):
         init.xavier_normal_(weight(0, 0))
+
+
+def test_float64_is_drawn_in_float64() -> None:
+    w = init.normal_(Tensor(np.zeros((4, 3)))).numpy()
+    assert (w != w.astype(np.float32)).any()

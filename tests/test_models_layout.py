@@ -372,3 +372,8 @@ def test_receptive_fields() -> None:
     unet = nn.summary(models.UNet(), (1, 1, 572, 572)).rows
     assert next(row for row in unet if row.name == "encoder.4.3").field.size == (140, 140)  # type: ignore[union-attr]
     assert unet[-1].field.size == (204, 204) and unet[-1].output_shape == (1, 2, 388, 388)  # type: ignore[union-attr]
+
+
+def test_maps_of_other_resolutions_are_not_matched_by_cropping() -> None:
+    with pytest.raises(ValueError, match="cannot be matched by cropping"):
+        Placement(Fraction(1), Fraction(1)).offset(Placement(Fraction(1, 2), Fraction(0)))

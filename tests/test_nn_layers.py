@@ -338,3 +338,18 @@ def test_every_layer_wants_a_tensor(nothing: Any) -> None:
     for layer, arguments in (*((layer, (nothing,)) for layer in layers), *((loss, (nothing, nothing)) for loss in losses)):
         with pytest.raises(TypeError, match=f"must be a Tensor, got {type(nothing).__name__}; wrap arrays as minidcnn.Tensor"):
             layer(*arguments)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_hook_before_a_layer_that_would_be_fused_runs(layer: int) -> None:
+    net, seen = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval(), []
+    net[layer].register_forward_pre_hook(lambda module, inputs: seen.append(module))
+    with no_grad():
+        net(Tensor(np.ones((1, 3, 5, 7), np.float32)))
+    assert seen == [net[layer]]
+
+
+def test_a_norm_of_other_channels_says_so_in_inference_too() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(1)).eval()
+    with no_grad(), pytest.raises(ValueError, match=r"BatchNorm2d: input must be \(N, 1, H, W\)"):
+        net(Tensor(np.ones((1, 3, 5, 7), np.float32)))

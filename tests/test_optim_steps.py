@@ -397,3 +397,16 @@ def test_settings_are_kept_as_numbers_of_python(number: Any) -> None:
         == stepped(optim.Adam, betas=np.array([0.25, 0.5]))
         == stepped(optim.Adam, betas=[0.25, 0.5])
     )
+
+
+def test_a_norm_that_is_no_number_spoils_all_gradients() -> None:
+    """As in PyTorch: a step with them is seen to be wrong, where one with the unlimited others would not be."""
+    p = [Tensor(np.zeros(2), requires_grad=True) for _ in range(2)]
+    p[0].grad, p[1].grad = Tensor(np.array([np.nan, 1.0])), Tensor(np.array([1e9, 1.0]))
+    assert np.isnan(optim.clip_grad_norm_(p, 1.0))
+    assert np.isnan(p[1].grad.numpy()).all()
+
+
+def test_nesterov_refuses_dampening() -> None:
+    with pytest.raises(ValueError, match="nesterov needs momentum above 0 and dampening 0"):
+        optim.SGD([Tensor(np.zeros(2), requires_grad=True)], momentum=0.9, dampening=0.1, nesterov=True)

@@ -17,6 +17,7 @@ import minidcnn
 from minidcnn import Function, Tensor, nn
 from minidcnn import functional as F
 from minidcnn.models import UNet
+from minidcnn.nn.receptive import Axis, Field
 
 
 class Unshuffle(nn.Module):
@@ -319,3 +320,9 @@ def test_each_output_of_a_function_sees_what_its_inputs_see() -> None:
 
     fields = [nn.summary(Second(which), (1, 1, 9, 14)).rows[-1].field for which in range(3)]
     assert [field and field.size for field in fields] == [(4, 5), (4, 5), None]
+
+
+def test_of_joined_branches_the_farther_seeing_one_counts() -> None:
+    near, far = Axis(((0, 0),), 1), Axis(((0, 4),), 2)
+    assert near.join(far).size == far.join(near).size == 5
+    assert Field().join(Field(whole=True)).whole and Field(whole=True).join(Field()).whole

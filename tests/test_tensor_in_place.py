@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidcnn import Tensor, check_grads, grad, no_grad
+from minidcnn import Tensor, check_grads, grad, no_grad, optim
 from minidcnn import functional as F
 
 OPERATORS = (operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow)
@@ -137,12 +137,36 @@ def test_what_is_no_number_is_refused_and_changes_nothing() -> None:
 def test_data_that_cannot_be_written_is_copied() -> None:
     q, p = Tensor(np.ones((2, 3))), Tensor(np.zeros((2, 3)), requires_grad=True)
     for values in (q.numpy(), np.broadcast_to(np.ones(3), (2, 3))):
-        p.data = values
-        with no_grad():
-            p -= 0.5
+        p.data, p.grad = values, Tensor(np.ones((2, 3)))
+        optim.SGD([p], lr=0.5).step()  # which writes into that memory
         p.data[0, 1] = 7
-        assert (p.numpy() == [[0.5, 7, 0.5], [0.5, 0.5, 0.5]]).all() and (q.numpy() == 1).all()
+        assert (p.numpy() == [[0.5, 7, 0.5], [0.5, 0.5, 0.5]]).all() and (q.numpy() == 1).all() and (values == 1).all()
     own = np.zeros((2, 3))
     p.data = own
     p.data[1, 2] = 3
     assert own[1, 2] == 3
+
+
+def test_numpy_gets_a_copy_where_it_asks_for_an_array_of_its_own() -> None:
+    """Writing into it must not change weights behind the back of the version counter."""
+    t = Tensor(np.zeros(3))
+    array = np.asarray(t)
+    array[0] = 1
+    assert t.numpy()[0] == 0
+
+
+def test_arithmetic_in_place_keeps_the_dtype_of_memory_that_cannot_be_written() -> None:
+    t = Tensor.wrap(np.broadcast_to(np.float32(1), (3,)))
+    t += Tensor(np.ones(3, np.float64))
+    assert t.dtype == np.float32 and (t.numpy() == 2).all()
+
+
+def test_a_gradient_that_a_graph_keeps_is_not_changed_behind_its_back() -> None:
+    """By another backward pass that adds to it, or by clipping."""
+    for change in (lambda x: (x * x).sum().backward(), lambda x: optim.clip_grad_value_([x], 1.0)):
+        x, w = (Tensor(np.array([v]), requires_grad=True) for v in (2.0, 3.0))
+        (x * x).sum().backward()
+        penalty = (x.grad * w * w).sum()
+        change(x)
+        with pytest.raises(RuntimeError, match="changed in place"):
+            penalty.backward()

@@ -104,6 +104,19 @@ def test_a_training_step() -> None:
     assert kernels.launched >= {"conv_forward", "conv_weight", "max_pool", "normalize_grad", "cross_entropy_grad", "sgd_step"}
 
 
+@pytest.mark.parametrize("arch", ["compute_80", "compute_100"])
+@pytest.mark.parametrize("dtype", [SINGLE, HALF])
+def test_taps_of_large_windows(dtype: Any, arch: str) -> None:
+    """Indices of two bytes lie in runs with the images', which newer compilers read by instructions of 32 bytes."""
+    kernels, window, size = simulated(ptx=arch, mode="check"), Window((17, 16), (2, 3)), (20, 23)
+    x = np.random.default_rng(0).integers(-9, 9, (2, *size, 8)).astype(dtype).transpose(0, 3, 1, 2)
+    out = window.positions(size)
+    y, taps = REFERENCE.max_pool2d(x, window, out)
+    same(kernels.max_pool2d(x, window, out), (y, taps))
+    same(kernels.pool_gather(x, taps, window), REFERENCE.pool_gather(x, taps, window))
+    same(kernels.pool_scatter(y, taps, window, size), REFERENCE.pool_scatter(y, taps, window, size))
+
+
 # -- planted bugs: each in assembly that no other simulation sees --------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from ..reference import Kernels
 from ..usable import TENSOR_CORES
 from .launcher import BLOCK, WGMMA, Launcher
 
-CHANNELS = 4  # of a thread, at most
+CHANNELS = 4  # of a thread, at most; or runs of them (runs.py)
 TENSOR = {"float32": 0, "tf32x3": 4, "tf32": 1, "bf16": 2, "float16": 0}  # of float32 factors, by precision
 ASYNC = (8, 0)  # the first compute capability that copies into shared memory by itself
 MULTIPROCESSORS = 132  # an H200's, among which work is shared out on any GPU: the bits of sums in parts depend on it
@@ -71,7 +71,7 @@ class CudaBase(Kernels):
     def over_rows(
         self, shape: tuple[int, int, int], file: str, kernel: str, dtype: Any, *arguments: Any, defines: tuple[str, ...] = ()
     ) -> None:
-        """Launch a kernel on a result of (rows, columns, channels): a block for each row, or part of one, threads on channels and columns."""
+        """Launch a kernel on a result of (rows, columns, channels or runs of them): a block for each row, or part of one, threads on channels and columns."""
         rows, columns, channels = shape
         across = min(32, 1 << (channels - 1).bit_length())
         down = BLOCK // across

@@ -144,6 +144,20 @@ def test_avg_pool2d_at_other_sizes(include: bool, ceil: bool) -> None:
     assert exported.open == (("batch",) if known else ("batch", "height", "width"))
 
 
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("ceil", [True, False])
+def test_padding_may_be_taken_into_the_average_behind_it(ceil: bool, include: bool, tmp_path: Path) -> None:
+    """As onnxruntime does it, several versions wrongly unless padding counts, and many not with as much padding as there are taps."""
+    layer = nn.AvgPool2d((3, 4), (2, 3), (1, 2), ceil_mode=ceil, count_include_pad=include)
+    export_onnx(layer, Tensor(np.ones((2, 3, 7, 9), np.float32)), tmp_path / "a.onnx")
+    graph = onnx.load(tmp_path / "a.onnx").graph
+    numbers = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}
+    for node in (node for node in graph.node if node.op_type == "AveragePool"):
+        assert {a.name: a.i for a in node.attribute}["count_include_pad"] == 1
+    for node in (node for node in graph.node if node.op_type == "Pad"):
+        assert (numbers[node.input[1]][[2, 3, 6, 7]] < [3, 4, 3, 4]).all()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (4, 9), (None, 2), (5, 7), (6, 11)])
 def test_adaptive_avg_pool2d(size: Any) -> None:
     exported = agree(nn.AdaptiveAvgPool2d(size), normal((2, 3, 5, 7)), others=[(normal((1, 3, 8, 4), 1),), (normal((3, 3, 3, 13), 2),)])

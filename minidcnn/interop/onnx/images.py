@@ -47,22 +47,13 @@ def conv_transpose2d(op: Op) -> str:
 
 
 def _roomy(op: Op, value: float, x: str | None = None) -> str:
-    """The input padded so far that no window hangs over."""
+    """The input padded so far that no window hangs over: with ceil_mode by a stride more, but not so far that one would begin behind the image."""
     window = op.same("window")
-    below, right = (p + (s - 1) * window.ceil_mode for p, s in zip(window.padding, window.stride, strict=True))
-    pads = op.graph.ints(0, 0, *window.padding, 0, 0, below, right)
+    ends = [
+        min(p + s - 1, span - 1) if window.ceil_mode else p for p, s, span in zip(window.padding, window.stride, window.span, strict=True)
+    ]
+    pads = op.graph.ints(0, 0, *window.padding, 0, 0, *ends)
     return op.graph.node("Pad", op.x() if x is None else x, pads, op.number(value))
-
-
-def _cut(op: Op, y: str) -> str:
-    """The windows that begin inside the image or the padding before it: with ceil_mode, `_roomy` has room for one more."""
-    g, window = op.graph, op.function.window
-    if not window.ceil_mode:
-        return y
-    ends: list[Size] = []
-    for axis, s, p in zip((2, 3), window.stride, window.padding, strict=True):
-        ends.append(g.compute("Div", g.compute("Add", op.size(op.lengths(axis)), p + s - 1), s))
-    return g.node("Slice", y, g.ints(0, 0), g.ints(*ends), g.ints(2, 3))
 
 
 @builds(pool.MaxPool2d)
@@ -77,7 +68,7 @@ def max_pool2d(op: Op) -> str:
         plane = g.node("Mod", at, g.once("Mul", height, width))
     else:
         x = _roomy(op, -np.inf)
-        y, at = (_cut(op, part) for part in g.several("MaxPool", x, outputs=2, **attributes))
+        y, at = g.several("MaxPool", x, outputs=2, **attributes)
         wide = g.length(x, 3)
         plane = g.node("Mod", at, g.once("Mul", g.length(x, 2), wide))
         rows = g.node("Sub", g.node("Div", plane, wide), g.ints(window.padding[0]))
@@ -119,11 +110,12 @@ def avg_pool2d(op: Op) -> str:
     g, window = op.graph, op.same("window")
     weights = [to_backend(f.weight, "numpy") for f in op.functions]
     factors = [weight * window.taps for weight in weights]
-    attributes = {"kernel_shape": window.kernel, "strides": window.stride}
+    # onnxruntime takes padding into the pooling behind it, where it has to count as it did
+    attributes = {"kernel_shape": window.kernel, "strides": window.stride, "count_include_pad": 1}
     if window.ceil_mode:
-        y = _cut(op, g.node("AveragePool", _roomy(op, 0), **attributes))
+        y = g.node("AveragePool", _roomy(op, 0), **attributes)
     else:
-        y = g.node("AveragePool", op.x(), **attributes, pads=(*window.padding, *window.padding), count_include_pad=1)
+        y = g.node("AveragePool", op.x(), **attributes, pads=(*window.padding, *window.padding))
     low, high = min(f.min() for f in factors), max(f.max() for f in factors)
     if low == high:
         return y if np.isclose(low, 1, rtol=1e-6) else g.node("Mul", y, op.number(low))
@@ -133,7 +125,7 @@ def avg_pool2d(op: Op) -> str:
         if not np.allclose(pool.AvgPool2d(window, weight, f.size).forward(np.ones((1, 1, *f.size))), 1):
             raise Fixed("an average pooling with ceil_mode counts padding, whose share at the border is known for the size given only")
     ones = g.node("Expand", op.number(1), g.ints(1, 1, g.length(op.x(), 2), g.length(op.x(), 3)))
-    return g.node("Div", y, _cut(op, g.node("AveragePool", _roomy(op, 0, ones), **attributes)))
+    return g.node("Div", y, g.node("AveragePool", _roomy(op, 0, ones), **attributes))
 
 
 # -- padding ------------------------------------------------------------------------------------------------------------------

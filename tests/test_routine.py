@@ -70,7 +70,8 @@ RUN = "from kernels import *\nfour_times(x, 1, 4)\nassert x.tolist() == [0, 4, 8
 
 
 def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(folder)}
+    # without .pyc files, which do not see a change within a second to as many characters
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache"), "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 

@@ -191,7 +191,8 @@ def grad(
     """Gradients of sum <outputs, grad_outputs> with respect to `inputs`, returned instead of collected in `.grad`.
 
     `inputs` may lie anywhere in the graph. `retain_graph` defaults to `create_graph`. An input that does not influence the outputs is a
-    RuntimeError, or with `allow_unused` gets zeros.
+    RuntimeError, or with `allow_unused` gets zeros. ValueError for another number of grad_outputs or for other shapes, TypeError for what is no
+    Tensor.
     """
     outs, ins = _tensors("output", outputs), _tensors("input", inputs)
     given: Any = grad_outputs

@@ -207,11 +207,12 @@ layouts = st.sampled_from(LAYOUTS)
 
 
 def lay_out(array: Array, layout: str) -> Array:
-    """An array equal to `array` that lies in memory as `layout` says; gaps hold NaN, so that reading one is noticed."""
+    """An array equal to `array` that lies in memory as `layout` says; gaps hold NaN, or of integers the least, so that reading one is noticed."""
     if layout == "channels-last":
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1) if array.ndim > 2 else np.asfortranarray(array)
     if layout == "sliced":  # every other element of a larger array, off its first one
-        gap = np.nan if array.dtype.kind == "f" else 0
+        kind = array.dtype.kind
+        gap = np.nan if kind in "fc" else np.iinfo(array.dtype).min if kind == "i" else np.iinfo(array.dtype).max if kind == "u" else 0
         larger = np.full([2 * n + 1 for n in array.shape], gap, array.dtype)
         view = larger[tuple(slice(1, 1 + 2 * n, 2) for n in array.shape)]
         view[...] = array

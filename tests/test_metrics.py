@@ -298,6 +298,8 @@ def test_boundary_f1_errors() -> None:
         boundary_f1(np.zeros((1, 2, 3), int), np.zeros((1, 2, 3), int), 2)
     with pytest.raises(ValueError, match=re.escape("must both be (H, W) or (N, H, W), got (4,) and (4,)")):
         BoundaryF1(2).update(np.zeros(4, int), np.zeros(4, int))
+    with pytest.raises(ValueError, match="boundary_f1: tolerance must not be negative, got -1"):
+        boundary_f1(np.zeros((2, 3), int), np.zeros((2, 3), int), 2, tolerance=-1)
     with pytest.raises(ValueError, match="tolerance must not be negative, got -1"):
         BoundaryF1(2, tolerance=-1)
 

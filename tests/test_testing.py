@@ -91,4 +91,6 @@ def test_every_layout_is_another() -> None:
 
 def test_the_gaps_of_a_sliced_array_hold_nan() -> None:
     array = lay_out(np.ones((2, 3)), "sliced")
+    for dtype, gap in ((np.int64, -(2**63)), (np.uint8, 255)):
+        assert lay_out(np.ones((2, 3), dtype), "sliced").base[0, 0] == gap
     assert array.base is not None and np.isnan(array.base).sum() == array.base.size - 6

@@ -89,7 +89,10 @@ def kernels_of(array: Array) -> Kernels:
 
 @contextlib.contextmanager
 def use_kernels(which: str | Kernels) -> Iterator[None]:
-    """Within a `with` block, work with the "reference" kernels (slow, obvious, for reading and debugging), the "fast" ones, or your own."""
+    """Within a `with` block, work with the "reference" kernels (slow, obvious, for reading and debugging), the "fast" ones, or your own.
+
+    ValueError for another name.
+    """
     global _which
     if which not in ("reference", "fast") and not isinstance(which, Kernels):
         raise ValueError(f'kernels "{which}" are unknown; use "reference" or "fast"')
@@ -103,7 +106,9 @@ def use_kernels(which: str | Kernels) -> Iterator[None]:
 def to_backend(array: Array, name: str | None = None) -> Array:
     """`array` on backend `name` (default: the current one), copied only if it lives elsewhere. The memory layout is kept.
 
-    On the way to "numpy" errors come to light that a GPU kept to itself, such as a label that is no class."""
+    On the way to "numpy" errors come to light that a GPU kept to itself, such as a label that is no class. ValueError for another name,
+    BackendError if cupy cannot be had.
+    """
     name = name or _current
     if name not in ("numpy", "cupy"):
         raise ValueError(f'backend "{name}" is unknown; use "numpy" or "cupy"')

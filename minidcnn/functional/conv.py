@@ -258,7 +258,7 @@ def conv2d_weight(
     """The third of the triple, the gradient of conv2d with respect to its weight, as torch.nn.grad.conv2d_weight.
 
     input: (N, C, H, W), grad_output: (N, O, H', W'), weight_size: (O, C/groups, KH, KW) -> (O, C/groups, KH, KW). It is bilinear and
-    differentiable itself. ValueError if the sizes do not belong together.
+    differentiable itself. ValueError if the sizes do not belong together, TypeError for mixed dtypes or backends.
     """
     size, groups = integers(weight_size, "conv2d_weight: weight_size"), integer(groups, "conv2d_weight: groups", 1)
     if len(size) != 4:

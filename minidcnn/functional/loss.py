@@ -99,9 +99,9 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     pixel_weights: Tensor | None = None,
 ) -> Tensor:
-    """input: logits (N, C, ...) or (C,); target: class indices (N, ...) or (), or probabilities of input's shape -> (), or target's shape.
+    """input: logits (N, C, ...) or (C,); target: class indices (N, ...) or (), or probabilities of input's shape -> (), or unreduced (N, ...).
 
-    -log(softmax(input)) at each pixel's class, times weight (C,) of that class and pixel_weights of the target's shape. "mean" is the weighted
+    -log(softmax(input)) at each pixel's class, times weight (C,) of that class and pixel_weights (N, ...), one of each pixel. "mean" is the weighted
     mean: the sum over that of all these weights, 0 if that is 0; so it does not change when all weights are doubled. label_smoothing e mixes
     the target with the uniform distribution, (1 - e) target + e / C. Probabilities are floating; their mean is over pixels, whatever `weight`,
     as in PyTorch, and ignore_index does not apply. Szegedy et al., "Rethinking the inception architecture", 2016, section 7 (smoothing);

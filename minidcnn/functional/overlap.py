@@ -49,7 +49,8 @@ def tversky_loss(
     """input: logits (N, C, ...); target: class indices (N, ...) -> (), or (C,) for reduction "none": one loss per class.
 
     1 - (hits + smooth) / (hits + alpha (predicted - hits) + beta (true - hits) + smooth): alpha weighs false positives, beta false
-    negatives. alpha = beta = 1/2 is Dice (with twice the smooth), alpha = beta = 1 Jaccard. Means, zeros and errors as in dice_loss.
+    negatives. alpha = beta = 1/2 is Dice (with twice the smooth), alpha = beta = 1 Jaccard. Means, zeros and errors as in dice_loss,
+    and ValueError for a negative alpha or beta.
     Salehi, Erdogmus & Gholipour, "Tversky loss function for image segmentation using 3D fully convolutional deep networks", 2017, section 2.
     """
     if alpha < 0 or beta < 0:

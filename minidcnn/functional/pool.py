@@ -175,8 +175,9 @@ def max_unpool2d(
 ) -> Tensor:
     """input and indices: (N, C, H, W) or (C, H, W) -> (N, C, H', W'), input put at its flat plane indices into zeros.
 
-    H' = (H - 1) stride - 2 padding + kernel unless `output_size` (its last two numbers) says more: say it where pooling rounded.
-    Repeated indices add, which makes this the adjoint of the gather; PyTorch overwrites. ValueError for indices outside the output.
+    H' = (H - 1) stride - 2 padding + kernel unless `output_size` (its last two numbers) says otherwise: say it where pooling rounded.
+    Repeated indices add, which makes this the adjoint of the gather; PyTorch overwrites. ValueError for indices outside the output, for other
+    shapes than input's and for an output_size a stride or more off; TypeError for indices that are no integers.
     """
     y, batched = images("max_unpool2d", input)
     check_backend("max_unpool2d", input, indices)
@@ -222,7 +223,8 @@ def avg_pool2d(
 ) -> Tensor:
     """input: (N, C, H, W) or (C, H, W) -> (N, C, H', W') or (C, H', W'), the mean of each window.
 
-    Padding counts as zeros, or with `count_include_pad=False` not at all; `divisor_override` replaces the number of pixels.
+    Padding counts as zeros, or with `count_include_pad=False` not at all; `divisor_override` replaces the number of pixels. ValueError if
+    padding exceeds half the window, the window does not fit or divisor_override is 0.
     """
     x, batched = images("avg_pool2d", input)
     floating("avg_pool2d", x)

@@ -94,7 +94,7 @@ def mean(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = Fals
 
 @of_tensor
 def var(x: Tensor, dim: int | Sequence[int] | None = None, correction: int = 1, keepdim: bool = False) -> Tensor:
-    """Variance over `dim`, with divisor (count - correction) as in PyTorch."""
+    """Variance over `dim`, with divisor (count - correction) as in PyTorch. ValueError if there are no more elements than `correction`."""
     axes = axes_of("var", dim, x.ndim)
     count = math.prod(x.shape[i] for i in axes)
     if count <= correction:

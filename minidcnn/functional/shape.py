@@ -139,7 +139,7 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def flatten(x: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """Axes start_dim .. end_dim joined into one, row-major."""
+    """Axes start_dim .. end_dim joined into one, row-major. ValueError if start_dim comes after end_dim."""
     check_backend("flatten", x)
     start, end = axis("flatten", start_dim, x.ndim), axis("flatten", end_dim, x.ndim)
     if start > end:
@@ -218,7 +218,7 @@ def cat(tensors: Iterable[Tensor], dim: int = 0) -> Tensor:
 
 
 def stack(tensors: Iterable[Tensor], dim: int = 0) -> Tensor:
-    """Equally shaped tensors side by side along a new axis `dim`."""
+    """Equally shaped tensors side by side along a new axis `dim`. ValueError for none, or for other shapes."""
     tensors = tuple(tensors)
     if not tensors:
         raise ValueError("stack: give at least one tensor")
@@ -231,7 +231,8 @@ def stack(tensors: Iterable[Tensor], dim: int = 0) -> Tensor:
 
 @of_tensor
 def split(x: Tensor, split_size: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """x cut along `dim` into parts of `split_size` (the last may be smaller) or of the sizes listed."""
+    """x cut along `dim` into parts of `split_size` (the last may be smaller) or of the sizes listed. ValueError for a size below 1 and for a
+    list that does not add up."""
     if not x.ndim:
         raise ValueError("split: a tensor without axes cannot be cut")
     i = axis("split", dim, x.ndim)

@@ -51,7 +51,10 @@ def unfold(
     padding: int | Sequence[int] = 0,
     stride: int | Sequence[int] = 1,
 ) -> Tensor:
-    """im2col: (N, C, H, W) or (C, H, W) -> (N, C KH KW, L) or (C KH KW, L), one column for each of the L = H' W' window positions."""
+    """im2col: (N, C, H, W) or (C, H, W) -> (N, C KH KW, L) or (C KH KW, L), one column for each of the L = H' W' window positions.
+
+    ValueError if the window does not fit.
+    """
     x, batched = images("unfold", input)
     window = window_of("unfold", kernel_size, stride, padding, dilation)
     n, c, h, w = x.shape

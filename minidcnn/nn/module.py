@@ -144,7 +144,7 @@ class Module:
             raise KeyError(f"{type(self).__name__}: attribute {name!r} exists already")
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
-        """Add a parameter by name; None reserves the name."""
+        """Add a parameter by name; None reserves the name. KeyError for a name that is empty, dotted or taken, TypeError for another kind."""
         self._claim("parameter", name)
         if parameter is not None and not isinstance(parameter, Parameter):
             raise TypeError(
@@ -153,7 +153,8 @@ class Module:
         self._put("_parameters", name, parameter)
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Add a tensor that belongs to the state but is not trained; it is saved unless persistent=False."""
+        """Add a tensor that belongs to the state but is not trained; it is saved unless persistent=False. Errors as
+        in register_parameter."""
         self._claim("buffer", name)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"{type(self).__name__}.{name} must be a Tensor or None, got {type(tensor).__name__}")
@@ -162,7 +163,7 @@ class Module:
             self._temporary.add(name)
 
     def add_module(self, name: str, module: Module | None) -> None:
-        """Add a child by name."""
+        """Add a child by name. Errors as in register_parameter."""
         self._claim("module", name)
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__}.{name} must be a Module or None, got {type(module).__name__}")

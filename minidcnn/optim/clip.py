@@ -45,7 +45,10 @@ def scale_all(gradients: Iterable[Tensor], factor: float, look: bool = False) ->
 
 
 def grad_norm(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> float:
-    """The norm of all gradients taken as one vector, summed in float64; NaN or infinite if one of them is. 0 without gradients."""
+    """The norm of all gradients taken as one vector, summed in float64; NaN or infinite if one of them is. 0 without gradients.
+
+    ValueError for a norm_type that is not above 0.
+    """
     total = power_sum(parameters, norm_type)
     if total is None:
         return 0.0
@@ -56,6 +59,7 @@ def power_sum(parameters: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> 
     """The same to the power `norm_type` (inf: as it is), as an array without axes that stays where the gradients are; None without any.
 
     Two launches on a GPU for all gradients of one dtype, and nothing is waited for. If they live on several backends, the sum is made on NumPy.
+    ValueError for a norm_type that is not above 0.
     """
     if not norm_type > 0:
         raise ValueError(f"grad_norm: norm_type must be above 0 (inf for the largest element), got {norm_type}")
@@ -73,7 +77,8 @@ def clip_grad_norm_(
     """Scale all gradients together, in place, so that their norm is at most `max_norm`. Returns the norm before.
 
     As torch.nn.utils.clip_grad_norm_: they are scaled by min(1, max_norm / (norm + 1e-6)). A norm that is not finite raises RuntimeError
-    with `error_if_nonfinite`, and otherwise spoils them all, as in PyTorch: look at what is returned.
+    with `error_if_nonfinite`, and otherwise spoils them all, as in PyTorch: look at what is returned. ValueError for a negative max_norm and for a
+    norm_type that is not above 0.
     """
     if not max_norm >= 0:
         raise ValueError(f"clip_grad_norm_: max_norm must not be negative, got {max_norm}")
@@ -93,7 +98,7 @@ def scale_grads_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm: f
 
 
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
-    """Limit every element of the gradients to [-clip_value, clip_value], in place."""
+    """Limit every element of the gradients to [-clip_value, clip_value], in place. ValueError for a negative clip_value."""
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must not be negative, got {clip_value}")
     for g in _gradients(parameters):

@@ -21,7 +21,9 @@ def boundary_f1(truth: Array, prediction: Array, classes: int, ignore_index: int
     below, left or right of it; the image's frame and ignored pixels make no boundary. Precision is the part of the prediction's boundary
     pixels with one of the truth within `tolerance` pixels (None: 0.75 % of the image's diagonal, as in the paper), recall the same the other
     way round. NaN where a class is in neither; where it is in both and neither has a boundary, 1 if they cover the same pixels, else 0.
+    ValueError for a negative tolerance, for anything but one image and for what is no class; TypeError for what holds no integers.
     """
+    _check_tolerance("boundary_f1", tolerance)
     truth, prediction = np.asarray(truth), np.asarray(prediction)
     ConfusionMatrix(classes, ignore_index).update(truth, prediction)  # says what does not fit
     if truth.ndim != 2:
@@ -44,8 +46,7 @@ class BoundaryF1:
     """boundary_f1 over many images: as the paper advises, scored image by image, then averaged. ValueError for a negative tolerance."""
 
     def __init__(self, classes: int, ignore_index: int | None = 255, tolerance: float | None = None) -> None:
-        if tolerance is not None and not tolerance >= 0:
-            raise ValueError(f"BoundaryF1: tolerance must not be negative, got {tolerance}; it is a number of pixels")
+        _check_tolerance("BoundaryF1", tolerance)
         self.classes, self.ignore_index, self.tolerance = classes, ignore_index, tolerance
         self.images: list[Array] = []
 
@@ -72,6 +73,11 @@ class BoundaryF1:
     def scores(self) -> dict[str, Any]:
         """All numbers as plain Python, ready for JSON: boundary_f1 (mean), boundary_f1s (a list, one per class), boundary_tolerance."""
         return {"boundary_f1": self.mean, "boundary_f1s": plain(self.per_class), "boundary_tolerance": self.tolerance}
+
+
+def _check_tolerance(name: str, tolerance: float | None) -> None:
+    if tolerance is not None and not tolerance >= 0:
+        raise ValueError(f"{name}: tolerance must not be negative, got {tolerance}; it is a number of pixels")
 
 
 def _mean(scores: Array) -> float:

@@ -37,7 +37,7 @@ class Trainer:
     """Trains `model` on `train`, validates it on `val` after each epoch and keeps everything in `folder`.
 
     Create it with the library's random numbers as they shall go on (`minidcnn.manual_seed`, then the model). `restore` takes up the state
-    of last.safetensors; `fit` trains to the end. What decides the result, and nothing else, is in the checkpoint: weights, optimizer, schedule,
+    of last.safetensors; `fit` trains to the end. What decides the result is in the checkpoint: weights, optimizer, schedule, loss scale,
     random numbers, how far the epoch has come, the best score.
     DataError for data that cannot be used, ValueError for options that do not fit together or sizes that the network does not take.
     """

@@ -36,9 +36,7 @@ _FUNCTION = re.compile(
     r"(?P<directives>[^{;]*)(?P<end>[{;])"
 )
 _POINTER = r"(?:\.ptr\s+(?:\.(?:global|shared|local|const)\s+)?(?:\.align\s+\d+\s+)?)?"  # what newer compilers say of a parameter
-_PARAMETER = re.compile(
-    rf"\.param\s+(?:\.align\s+(?P<align>\d+)\s+)?\.(?P<type>\w+)\s+{_POINTER}(?P<name>[\w$]+)(?:\[(?P<count>\d+)\])?"
-)
+_PARAMETER = re.compile(rf"\.param\s+(?:\.align\s+(?P<align>\d+)\s+)?\.(?P<type>\w+)\s+{_POINTER}(?P<name>[\w$]+)(?:\[(?P<count>\d+)\])?")
 _SHARED = re.compile(r"(?P<extern>\.extern\s+)?\.shared\s+\.align\s+(?P<align>\d+)\s+\.b8\s+(?P<name>[\w$]+)\[(?P<bytes>\d*)\]")
 _LOCAL = re.compile(r"\.local\s+\.align\s+(?P<align>\d+)\s+\.b8\s+(?P<name>[\w$]+)\[(?P<bytes>\d+)\]")
 _REGISTERS = re.compile(r"\.reg\s+\.(?P<type>\w+)\s+(?P<name>%?[\w$]+)(?:<(?P<count>\d+)>)?")

@@ -207,7 +207,7 @@ layouts = st.sampled_from(LAYOUTS)
 
 
 def lay_out(array: Array, layout: str) -> Array:
-    """An array equal to `array` that lies in memory as `layout` says; gaps hold NaN, or of integers the least, so that reading one is noticed."""
+    """An array equal to `array` that lies in memory as `layout` says; gaps hold NaN, or of integers an extreme, so that reading one is noticed."""
     if layout == "channels-last":
         return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1) if array.ndim > 2 else np.asfortranarray(array)
     if layout == "sliced":  # every other element of a larger array, off its first one

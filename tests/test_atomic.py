@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def test_contents_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "fsync", spy)
     atomic.write_text(tmp_path / "a", "x")
     assert there[0] is False
+
+
+def test_what_is_synced_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows refuses to sync a file that is open for reading only."""
+    modes, fsync = [], os.fsync
+
+    def spy(file: int) -> None:
+        modes.append(fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    atomic.write_text(tmp_path / "a", "x")
+    assert modes[0] == os.O_RDWR
 
 
 def test_names_with_brackets_are_no_patterns(tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         mode = stat.S_IMODE(temporary.stat().st_mode)  # of new files here; some writers make private ones
         try:
             yield temporary
-            temporary.chmod(mode)
-            with temporary.open("rb") as written:
+            with temporary.open("r+b") as written:  # Windows syncs only what may be written
                 os.fsync(written.fileno())  # the contents reach the disk before the name does
+            temporary.chmod(mode)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)

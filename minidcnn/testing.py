@@ -207,9 +207,9 @@ layouts = st.sampled_from(LAYOUTS)
 
 
 def lay_out(array: Array, layout: str) -> Array:
-    """An array equal to `array` that lies in memory as `layout` says; gaps hold NaN, or of integers an extreme, so that reading one is noticed."""
+    """A copy of `array` that lies in memory as `layout` says; gaps hold NaN, or of integers an extreme, so that reading one is noticed."""
     if layout == "channels-last":
-        return np.moveaxis(np.ascontiguousarray(np.moveaxis(array, 1, -1)), -1, 1) if array.ndim > 2 else np.asfortranarray(array)
+        return np.moveaxis(np.array(np.moveaxis(array, 1, -1), order="C"), -1, 1) if array.ndim > 2 else np.array(array, order="F")
     if layout == "sliced":  # every other element of a larger array, off its first one
         kind = array.dtype.kind
         gap = np.nan if kind in "fc" else np.iinfo(array.dtype).min if kind == "i" else np.iinfo(array.dtype).max if kind == "u" else 0
@@ -219,9 +219,9 @@ def lay_out(array: Array, layout: str) -> Array:
         return view
     if layout == "reversed":
         backwards = (slice(None, None, -1),) * array.ndim
-        return np.ascontiguousarray(array[backwards])[backwards]
+        return np.array(array[backwards], order="C")[backwards]
     if layout == "permuted":
-        return np.ascontiguousarray(array.T).T
+        return np.array(array.T, order="C").T
     result = np.array(array, order="C")
     result.flags.writeable = layout != "read-only"
     return result

@@ -83,6 +83,13 @@ def test_a_layout_changes_memory_and_nothing_else(shape: tuple[int, ...], seed: 
         assert y.base is not None and np.isnan(y.base).sum() == y.base.size - y.size
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 3, 4), (2, 3, 1, 1), (1, 1, 1, 1), (5,), (3, 1)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_a_copy_also_of_what_lies_so_already(shape: tuple[int, ...], layout: str) -> None:
+    x = np.zeros(shape)
+    assert not np.shares_memory(x, lay_out(x, layout))
+
+
 def test_every_layout_is_another() -> None:
     x = integers((2, 3, 4, 5))
     strides = {layout: lay_out(x, layout).strides for layout in LAYOUTS}

@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser(prog=f"{program} {name}", description=command.__doc__)
     command.arguments(parser)
     args = parser.parse_args(rest)
+    os.environ["MPLBACKEND"] = "agg"  # pictures need no screen, and a notebook's backend may not be installed here
     try:
         with compiling_said():
             return int(command.run(args))

@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from ..segmentation.boundary import BoundaryF1
     from ..segmentation.evaluate import evaluate
     from ..segmentation.metrics import constant_prediction
+    from ..segmentation.progress import on_terminal
     from .white import Watched, doubtful_white
 
     if args.confusion is not None:
@@ -81,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         raise DataError(f"{data.name} is empty")
     boundary = None if args.boundary is False else BoundaryF1(len(classes), data.ignore_index, args.boundary)
     watched = Watched(data)
-    bar = tqdm(total=len(data), unit="image", leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
+    bar = tqdm(total=len(data), unit="image", leave=False, file=sys.stderr, disable=not on_terminal())
     with bar, constant_weights(model, len(data) // BATCH * (4 if args.flips else 1)):
         result = evaluate(
             model, watched, mean=checkpoint.info["mean"], std=checkpoint.info["std"], batch_size=BATCH, tile=tile, flips=args.flips, boundary=boundary,

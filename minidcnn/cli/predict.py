@@ -101,6 +101,7 @@ def predict(
     from ..data import read_image
     from ..segmentation.paint import as_palette, as_rgb, index_png, overlay, rgb_png
     from ..segmentation.predict import predict_mask
+    from ..segmentation.progress import on_terminal
 
     classes, palette = checkpoint.info["classes"], checkpoint.info.get("palette")
     image = read_image(job.source, model.in_channels, args.white)
@@ -108,7 +109,7 @@ def predict(
     shown = as_rgb(image).transpose(2, 0, 1)  # a quarter of the bytes
     image -= np.array(checkpoint.info["mean"], np.float32)[:, None, None]
     image /= np.array(checkpoint.info["std"], np.float32)[:, None, None]
-    with tqdm(desc=f"{label} {job.name}", unit="tile", leave=False, delay=1, file=sys.stderr, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(desc=f"{label} {job.name}", unit="tile", leave=False, delay=1, file=sys.stderr, disable=not on_terminal()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,7 @@ def main(
     diverged or ran out of memory, 130 after Ctrl-C.
     """
     any_name_printable()
+    os.environ["MPLBACKEND"] = "agg"  # pictures need no screen, and a notebook's backend may not be installed here
     with one_sentence_errors(), ExitStack() as claim:
         with mendable():
             request = read_options(network, argv, description=description, add_options=add_options, adjust=adjust)

@@ -15,6 +15,11 @@ from ..backend.compiling import on_compile
 _BAR = "{desc} {percentage:3.0f}%|{bar}|"
 
 
+def on_terminal() -> bool:
+    """Whether stderr is a terminal. A program without a console has none, and some streams cannot tell."""
+    return bool(getattr(sys.stderr, "isatty", bool)())
+
+
 class Progress:
     """A bar over all steps of a run with loss, images per second and time left, on stderr; quiet when that is no terminal.
 
@@ -27,7 +32,7 @@ class Progress:
         self.total, self.first, self.done = total, done, done
         self.started = self.after_first = time.perf_counter()
         self.images, self.seconds = 0, 0.0  # of training steps, without validation
-        self.shown = sys.stderr.isatty() if shown is None else shown
+        self.shown = on_terminal() if shown is None else shown
         self.bar: Any = tqdm(
             total=total, initial=done, disable=not self.shown, leave=False, dynamic_ncols=True, file=sys.stderr, bar_format=_BAR
         )
@@ -99,7 +104,7 @@ def compiling_said(shown: bool | None = None) -> Iterator[None]:
     """Within it, a line on stderr says so when the first kernel must be compiled: a bar that stands still looks broken. Quiet as the bar is."""
     from tqdm import tqdm
 
-    said = not (sys.stderr.isatty() if shown is None else shown)
+    said = not (on_terminal() if shown is None else shown)
 
     def say() -> None:
         nonlocal said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from pathlib import Path
 
@@ -59,6 +58,7 @@ def test_contents_reach_the_disk_before_the_name(tmp_path: Path, monkeypatch: py
 
 def test_what_is_synced_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows refuses to sync a file that is open for reading only."""
+    fcntl = pytest.importorskip("fcntl")
     modes, fsync = [], os.fsync
 
     def spy(file: int) -> None:

@@ -249,6 +249,24 @@ def test_a_run_that_cannot_begin_leaves_a_folder_that_was_there_and_says_why(
     assert (tmp_path / "before").is_dir() and not list((tmp_path / "before").iterdir())
 
 
+def test_programs_draw_and_speak_wherever_they_run(tmp_path: Path, rng: np.random.Generator) -> None:
+    """In a notebook, whose backend of Matplotlib is not installed here; and with stderr closed, as services have it."""
+    make_folder(tmp_path / "mydata", rng)
+    example, data = ROOT / "examples/train_unet.py", ("--data", "folder", "--root", "mydata")
+    environment = os.environ | {"MPLBACKEND": "module://nowhere.at_all"}
+    for how, program in (
+        ('"$@"', [example, *data, *TINY, "--out", "run"]),
+        ('"$@"', ["-m", "minidcnn", "show", *data, "--out", "shown.png"]),
+        ('"$@" 2>&-', [example, *data, *TINY, "--out", "quiet"]),
+        ('"$@" 2>&-', ["-m", "minidcnn", "check", *data]),
+        ('"$@" 2>&-', ["-m", "minidcnn", "predict", "quiet/best.safetensors", "mydata/images", "--out", "predicted"]),
+    ):
+        words = ["sh", "-c", how, "sh", sys.executable, *map(str, program)]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (program, done.stderr)
+    assert (tmp_path / "run/curves.png").exists() and (tmp_path / "shown.png").exists() and list((tmp_path / "predicted").iterdir())
+
+
 def test_an_option_that_does_not_exist(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     assert script("segnet", "--colour") == 2
     assert "unrecognized arguments: --colour" in capsys.readouterr().err

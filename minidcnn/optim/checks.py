@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,14 @@ def numbers(optimizer: str, group: Mapping[str, Any], *names: str) -> None:
     for name in names:
         if not isinstance(group[name], int | float):
             raise TypeError(f"{optimizer}: {name} must be a number, got {group[name]!r}")
+
+
+def number(value: Any, name: str, least: float = -math.inf) -> None:
+    """TypeError unless `value` is a number, ValueError unless it is at least `least`."""
+    if not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not value >= least:
+        raise ValueError(f"{name} must be {'a number' if least == -math.inf else f'at least {least:g}'}, got {value}")
 
 
 def not_negative(optimizer: str, group: Mapping[str, Any], *names: str) -> None:

@@ -107,6 +107,6 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
 
 
 def grads_finite(parameters: Tensor | Iterable[Tensor]) -> bool:
-    """Whether no gradient holds NaN or an infinity."""
+    """Whether no gradient holds NaN or an infinity. TypeError unless `parameters` are tensors."""
     together = _together(_gradients(parameters))
     return all(bool(kernels.all_finite([g._array for g in some])) for kernels, some in together.items())

@@ -69,7 +69,7 @@ class GradScaler:
         self._stages: dict[int, _Stage] = {}  # by the id of the optimizer
 
     def scale(self, outputs: Any) -> Any:
-        """A tensor, or each one in (nested) lists and tuples, times the scale."""
+        """A tensor, or each one in (nested) lists and tuples, times the scale. TypeError for anything else."""
         if not self._enabled:
             return outputs
         if isinstance(outputs, Tensor):
@@ -121,7 +121,7 @@ class GradScaler:
     def update(self, new_scale: float | None = None) -> None:
         """End the step: lower the scale if an optimizer's gradients were not finite, raise it after enough that were; or set it to `new_scale`.
 
-        RuntimeError if no gradients were looked at since the last time.
+        RuntimeError if no gradients were looked at since the last time, ValueError for a new_scale that is no positive number of float32.
         """
         if not self._enabled:
             return

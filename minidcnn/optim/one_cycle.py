@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from ..window import fraction, integer
+from .checks import number
 from .optimizer import Optimizer
 from .schedule import LRScheduler, each
 
@@ -14,7 +15,7 @@ class OneCycleLR(LRScheduler):
 
     Smith & Topin, "Super-convergence", 2018. total_steps (or epochs x steps_per_epoch) steps in all, of which the share pct_start goes
     up; "cos" or "linear" in between; three_phase comes down in two equal parts first to the start, then to the end. ValueError for
-    settings that do not fit and for steps beyond the end.
+    settings that do not fit, for steps beyond the end, and for a step after add_param_group.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class OneCycleLR(LRScheduler):
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("OneCycleLR: give total_steps, or both epochs and steps_per_epoch")
-            total_steps = epochs * steps_per_epoch
+            total_steps = integer(epochs, "OneCycleLR: epochs", 1) * integer(steps_per_epoch, "OneCycleLR: steps_per_epoch", 1)
         self.total_steps = integer(total_steps, "OneCycleLR: total_steps", 1)
         fraction(pct_start, "OneCycleLR: pct_start")
         if anneal_strategy not in ("cos", "linear"):
@@ -46,6 +47,12 @@ class OneCycleLR(LRScheduler):
         self.linear = anneal_strategy == "linear"
         rise = pct_start * total_steps - 1
         tops = each("OneCycleLR: max_lr", optimizer, max_lr)
+        for top in tops:
+            number(top, "OneCycleLR: max_lr", 0)
+        for name, divisor in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+            number(divisor, f"OneCycleLR: {name}")
+            if divisor <= 0:
+                raise ValueError(f"OneCycleLR: {name} must be above 0, got {divisor}; rates are divided by it")
         self.lr_marks = [(top / div_factor, top, top / div_factor / final_div_factor) for top in tops]
         # (last step, mark at its start, mark at its end) of each phase; marks 0, 1, 2 are the first, the highest and the last rate
         self.phases = [(rise, 0, 1), (total_steps - 1, 1, 2)]

@@ -17,7 +17,8 @@ class Optimizer:
     """Base class: subclasses name their settings in `defaults`, check them in `check` and update parameters in `update`.
 
     `params`: tensors, or dicts {"params": tensors, "lr": ..., ...} whose settings override the defaults, as torch.optim.
-    ValueError for no parameters, settings out of range, or a parameter given twice; TypeError for what is no leaf tensor.
+    ValueError for no parameters, settings that are unknown or out of range, a tensor that is no floating-point leaf, or one given twice;
+    TypeError for what is no tensor, for parameters without an order, and for settings that are no numbers.
     """
 
     newer: ClassVar[tuple[str, ...]] = ()  # settings that states of older versions lack
@@ -40,17 +41,17 @@ class Optimizer:
         return type(self).__name__
 
     def check(self, group: Mapping[str, Any]) -> None:
-        """ValueError for settings out of range."""
+        """ValueError for settings out of range, TypeError for settings that are no numbers."""
 
     def update(self, kernels: Kernels, todo: Sequence[tuple[Tensor, Array, dict[str, Any], Mapping[str, Any]]]) -> None:
         """For each (parameter, gradient, state, group) change parameter._array in place, and `state`, which starts as an empty dict.
 
-        All of them live where `kernels` work.
+        All of them live where `kernels` work. NotImplementedError where a subclass lacks it.
         """
         raise NotImplementedError(f"{self._name} does not define update")
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add parameters with settings of their own; settings left out are the defaults."""
+        """Add parameters with settings of their own; settings left out are the defaults. Errors as of the optimizer itself."""
         if not isinstance(group, Mapping) or "params" not in group:
             raise TypeError(f'{self._name}: a parameter group must be a dict with the key "params", got {type(group).__name__}')
         params = [group["params"]] if isinstance(group["params"], Tensor) else iterated(f"{self._name}: params", group["params"])

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..window import integer
+from .checks import number
 from .optimizer import Optimizer
 from .schedule import LRScheduler, each, present
 
@@ -14,7 +16,7 @@ class ReduceLROnPlateau(LRScheduler):
     """lr x factor, not below min_lr, once the metric has not improved for more than `patience` steps: step(metric).
 
     mode "min" or "max"; better means by the share ("rel") or the amount ("abs") `threshold`; then `cooldown` steps are not counted.
-    NaN never counts as better.
+    NaN never counts as better. ValueError for settings out of range, TypeError for settings of another kind and for jump(): there is no formula.
     """
 
     def __init__(
@@ -30,14 +32,19 @@ class ReduceLROnPlateau(LRScheduler):
         eps: float = 1e-8,
     ) -> None:
         self._attach(optimizer)
+        number(factor, "ReduceLROnPlateau: factor", 0)
+        number(threshold, "ReduceLROnPlateau: threshold")
         if not factor < 1:
             raise ValueError(f"ReduceLROnPlateau: factor must be below 1, got {factor}")
         if mode not in ("min", "max") or threshold_mode not in ("rel", "abs"):
             raise ValueError(
                 f'ReduceLROnPlateau: mode must be "min" or "max" and threshold_mode "rel" or "abs", got "{mode}", "{threshold_mode}"'
             )
-        self.mode, self.factor, self.patience, self.threshold, self.threshold_mode = mode, factor, patience, threshold, threshold_mode
-        self.cooldown, self.eps = cooldown, eps
+        self.mode, self.factor, self.threshold, self.threshold_mode = mode, factor, threshold, threshold_mode
+        self.patience, self.cooldown = (
+            integer(n, f"ReduceLROnPlateau: {name}", 0) for n, name in ((patience, "patience"), (cooldown, "cooldown"))
+        )
+        self.eps = eps
         self.min_lr = min_lr
         self._least()
         self.best: float | None = None

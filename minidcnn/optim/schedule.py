@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..window import listed
+from ..window import integer, listed
 from .checks import complete
 from .optimizer import Optimizer
 
@@ -18,10 +18,14 @@ class LRScheduler:
 
     A rate that nobody else has changed is set by the formula. One that was changed, by hand or by another schedule, is multiplied by what
     the formula grew by in this step: schedules that are stepped side by side multiply, as torch's do. Groups added later follow, too.
+
+    Every schedule raises TypeError for what is no Optimizer and for settings of another kind, ValueError for settings out of range, and
+    KeyError where `last_epoch` is not -1 but a group has no "initial_lr".
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         self._attach(optimizer)
+        last_epoch = integer(last_epoch, f"{type(self).__name__}: last_epoch", -1)
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
                 group.setdefault("initial_lr", group["lr"])
@@ -45,7 +49,7 @@ class LRScheduler:
             self.jump(last_epoch + 1)
 
     def rate(self, base: float, epoch: int) -> float:
-        """The learning rate after `epoch` steps for a group whose base rate is `base`."""
+        """The learning rate after `epoch` steps for a group whose base rate is `base`. NotImplementedError where a subclass lacks it."""
         raise NotImplementedError(f"{type(self).__name__} does not define rate")
 
     def get_lr(self) -> list[float]:
@@ -137,7 +141,7 @@ def present(optimizer: Optimizer) -> list[float]:
 
 
 def each(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
-    """One value for each parameter group: a list as it is, anything else repeated."""
+    """One value for each parameter group: a list as it is, anything else repeated. ValueError for a list of another length."""
     n = len(optimizer.param_groups)
     several = listed(value)
     values = [value] * n if several is None else list(several)

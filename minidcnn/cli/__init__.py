@@ -6,6 +6,7 @@ was asked for is done and something in it is wrong. Wrong use is one sentence on
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import sys
@@ -14,6 +15,7 @@ from difflib import get_close_matches
 
 from .. import __version__
 from ..backend import BackendError
+from ..segmentation.output import written_out
 from ..segmentation.progress import any_name_printable, compiling_said, sentence
 from .common import Parser, fail
 
@@ -31,7 +33,23 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` is what follows the program's name. Returns the exit code."""
     any_name_printable()
-    argv = list(sys.argv[1:] if argv is None else argv)
+    args = argparse.Namespace()
+    try:
+        with written_out():
+            return _run(list(sys.argv[1:] if argv is None else argv), args)
+    except BrokenPipeError:  # the reader, such as `| head`, has seen enough
+        return 1
+    except KeyboardInterrupt as error:
+        return fail(sentence(error), 130)
+    except MemoryError as error:
+        way_out = "; a smaller --tile needs less" if hasattr(args, "tile") else ""
+        return fail(f"{sentence(error)}{way_out}")
+    except (OSError, ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences
+        return fail(sentence(error))
+
+
+def _run(argv: list[str], args: argparse.Namespace) -> int:
+    """Parse and run one command, whose options come into `args`; errors are the caller's."""
     program = "python -m minidcnn" if os.path.basename(sys.argv[0]) in ("__main__.py", "-m") else "minidcnn"
     if not argv or argv[0] in ("-h", "--help"):
         print(_help(program))
@@ -46,21 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"{__name__}.{name}")
     parser = Parser(prog=f"{program} {name}", description=command.__doc__)
     command.arguments(parser)
-    args = parser.parse_args(rest)
+    parser.parse_args(rest, args)
     os.environ["MPLBACKEND"] = "agg"  # pictures need no screen, and a notebook's backend may not be installed here
-    try:
-        with compiling_said():
-            return int(command.run(args))
-    except BrokenPipeError:  # the reader, such as `| head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt as error:
-        return fail(sentence(error), 130)
-    except MemoryError as error:
-        way_out = "; a smaller --tile needs less" if hasattr(args, "tile") else ""
-        return fail(f"{sentence(error)}{way_out}")
-    except (OSError, ValueError, ArithmeticError, BackendError) as error:  # the library's own sentences
-        return fail(sentence(error))
+    with compiling_said():
+        return int(command.run(args))
 
 
 def _help(program: str) -> str:

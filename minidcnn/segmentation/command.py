@@ -17,6 +17,7 @@ from .diagnose import TrainingError, out_of_memory
 from .interrupt import Stopped
 from .metrics import score_table
 from .options import AddOptions, Request, read_options
+from .output import written_out
 from .prepare import open_data
 from .progress import any_name_printable, sentence
 from .start import start_from
@@ -41,11 +42,11 @@ def main(
 
     network: the name of runs. add_options(group): adds the network's own options, which `build` gets as a dict. adjust: see `config.defaults`.
     Ends the program with status 2 and one sentence for what a user can mend (data, options, checkpoints, backend), 1 for a training that
-    diverged or ran out of memory, 130 after Ctrl-C.
+    diverged, ran out of memory or printed what nobody reads any more, 130 after Ctrl-C.
     """
     any_name_printable()
     os.environ["MPLBACKEND"] = "agg"  # pictures need no screen, and a notebook's backend may not be installed here
-    with one_sentence_errors(), ExitStack() as claim:
+    with one_sentence_errors(), written_out(), ExitStack() as claim:
         with mendable():
             request = read_options(network, argv, description=description, add_options=add_options, adjust=adjust)
             claim.enter_context(request.folder.claimed(request.resume))
@@ -97,6 +98,8 @@ def run(trainer: Trainer, request: Request) -> None:
         raise Stopped(f"stopped in epoch {trainer.epoch + 1} of {epochs} after step {trainer.step}; go on with: python {again}") from None
     except KeyboardInterrupt:  # asked twice
         raise Stopped(f"interrupted; {trainer.kept()}") from None
+    except BrokenPipeError as error:
+        raise TrainingError(f"nobody reads the output any more; {trainer.kept()}") from error
     except (DataError, OSError) as error:  # an image is gone, or the disk is full
         raise type(error)(f"{error}; {trainer.kept()}") from error
     except ValueError as error:
@@ -125,6 +128,8 @@ def one_sentence_errors() -> Iterator[None]:
     """What a user can mend ends the program with a sentence on stderr instead of a traceback."""
     try:
         yield
+    except BrokenPipeError:  # before training or after it, as `| head` has seen enough
+        sys.exit(1)
     except (_Mendable, DataError, CheckpointError, BackendError, OSError) as error:
         _leave(f"error: {sentence(error)}", 2)
     except (TrainingError, MemoryError) as error:  # of memory before or after training; of that in it, `run` has more to say

@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from minidcnn import Tensor, optim
+from minidcnn.data import (
+    Arrays,
+    Cells,
+    ColorJitter,
+    DataError,
+    ElasticDeformation,
+    Folder,
+    LabelTable,
+    Loader,
+    Normalize,
+    RandomApply,
+    RandomRotation,
+    Subset,
+    collate,
+    count_labels,
+    read_image,
+    unet_weight_map,
+)
 from minidcnn.optim import lr_scheduler as S
 
 
@@ -56,3 +75,67 @@ def test_settings_of_schedules(make: Callable[[Any], Any], kind: type[Exception]
     o = optim.SGD([Tensor(np.ones(3, np.float32), requires_grad=True)], lr=0.5, momentum=0.9)
     assert said(kind, lambda: make(o)) == sentence
     assert o.param_groups[0]["lr"] == 0.5  # as it was
+
+
+# -- data ----------------------------------------------------------------------------------------------------------------------------------
+
+IMAGES, MASKS = np.zeros((3, 1, 4, 6), np.float32), np.zeros((3, 4, 6), np.int64)
+SAMPLES = Arrays(IMAGES, MASKS, 2)
+
+# fmt: off
+DATA: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: Loader(SAMPLES, 2.5), TypeError, "Loader: batch_size must be an int, got 2.5"),
+    (lambda: Loader(SAMPLES, 2, prefetch=1.5), TypeError, "Loader: prefetch must be an int, got 1.5"),
+    (lambda: Loader(SAMPLES, 2, seed="a"), TypeError, "Loader: seed must be an int, got 'a'"),
+    (lambda: Loader(SAMPLES, 2, transform=3), TypeError, "Loader: transform must be a function, got 3"),
+    (lambda: Loader(SAMPLES, 2, then="gpu"), TypeError, "Loader: then must be a function, got 'gpu'"),
+    (lambda: Loader(SAMPLES, 2).order(0.5), TypeError, "Loader: epoch must be an int, got 0.5"),
+    (lambda: Loader(SAMPLES, 2).batches(0, -1), ValueError, "Loader: start must be at least 0, got -1"),
+    (lambda: collate([]), DataError, "collate: got no samples; a batch needs at least one"),
+    (lambda: SAMPLES[1.5], TypeError, "arrays: an index must be an int, got 1.5"),
+    (lambda: Subset(SAMPLES, [0, 3]), IndexError, "Subset: index 3 is out of range: arrays has 3 images"),
+    (lambda: Subset(SAMPLES, [0.5]), TypeError, "Subset: an index must be an int, got 0.5"),
+    (lambda: Arrays(IMAGES, MASKS, 0), DataError, "Arrays: classes must be names or a number of at least 1, got 0"),
+    (lambda: Arrays(IMAGES, MASKS, []), DataError, "Arrays: classes must be names or a number of at least 1, got []"),
+    (lambda: Arrays(IMAGES, MASKS, 2.5), TypeError, "Arrays: classes must be an int, got 2.5"),
+    (lambda: Arrays(IMAGES, MASKS, 2, palette=np.zeros((3, 2))), DataError, "Arrays: palette must have shape (2, 3), a colour for each class, got (3, 2)"),
+    (lambda: Cells(count=2.5), TypeError, "Cells: count must be an int, got 2.5"),
+    (lambda: Cells(seed=0.5), TypeError, "Cells: seed must be an int, got 0.5"),
+    (lambda: LabelTable(()), DataError, "LabelTable: values is empty; name the mask value of each class"),
+    (lambda: count_labels(list(SAMPLES)), TypeError, "count_labels: a plain sequence of samples does not say how many classes there are; pass classes=..."),
+    (lambda: unet_weight_map(MASKS[0], sigma=float("nan")), DataError,
+     "unet_weight_map: sigma must be positive and w0 not negative, both finite, got sigma=nan and w0=10.0"),
+    (lambda: RandomApply(3), TypeError, "RandomApply takes a transform, got 3"),
+    (lambda: RandomRotation((1, 2, 3)), ValueError, "RandomRotation: degrees must be a number or a pair, got (1, 2, 3)"),
+    (lambda: ColorJitter((0.8, 1.2)), ValueError, "ColorJitter: brightness must lie between 0 and 1.0, got (0.8, 1.2)"),
+    (lambda: ElasticDeformation(grid=2.5), TypeError, "ElasticDeformation: grid must be an int, got 2.5"),
+    (lambda: ElasticDeformation(float("nan")), ValueError,
+     "ElasticDeformation: sigma must not be negative and grid be at least 2, got ElasticDeformation(sigma=nan, grid=3, p=1.0)"),
+    (lambda: Normalize([0.5, float("inf")], [1, 1]), ValueError, "Normalize: mean must be finite numbers, one per channel, got [0.5, inf]"),
+    (lambda: Normalize(0.5, np.ones((2, 1))), ValueError, "Normalize: std must be finite numbers, one per channel, got array([[1.],\n       [1.]])"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("call", "kind", "sentence"), DATA, ids=[sentence for *_, sentence in DATA])
+def test_settings_of_data(call: Callable[[], Any], kind: type[Exception], sentence: str) -> None:
+    assert said(kind, call) == sentence
+
+
+@pytest.mark.parametrize("white", [0, -4095, float("nan"), float("inf"), "a"])
+def test_a_white_that_is_none(tmp_path: Path, white: Any) -> None:
+    np.save(tmp_path / "a.npy", np.ones((4, 6), np.uint16))
+    assert said(DataError, lambda: read_image(tmp_path / "a.npy", white=white)) == (
+        f"read_image: white=... (--white) must be a positive number, got {white!r}"
+    )
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
+    """A count of classes may come from masks.max() + 1, an index from a permutation."""
+    assert Arrays(IMAGES, MASKS, np.int64(2)).classes == ("class 0", "class 1")
+    assert SAMPLES[np.int64(-1)].name == "0002"
+    assert len(Loader(SAMPLES, np.int64(2), seed=np.uint8(3))) == 2
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "a.npy", np.arange(24).reshape(4, 6) % 3 / (2 if folder == "images" else 1))
+    assert Folder(tmp_path, "all", classes=np.int64(3)).classes == ("background", "class 1", "class 2")

@@ -36,6 +36,7 @@ class CamVid(FileDataset):
     train.txt, val.txt, test.txt of lines "image label", whose paths may begin with any folders (as the official "/SegNet/CamVid/train/...")
     and end in another suffix than the files. Labels are 8-bit PNGs of class indices.
     strict: False leaves out what has no partner, for `check` to report.
+    DataError for another layout or split, for a list that cannot be read, and for images or labels without a partner.
     """
 
     def __init__(self, root: str | Path, split: str = "train", *, strict: bool = True) -> None:

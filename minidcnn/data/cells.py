@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..window import pair
+from ..window import integer, pair
 from .dataset import Dataset
 from .sample import Array, DataError, Sample, random_generator
 
@@ -21,6 +21,7 @@ class Cells(Dataset):
     split: "train" or "val"; independent draws. count: number of images (240 or 60). size: (height, width) or an int. seed: another set.
     Membranes between touching cells are background, as in the U-Net paper (section 3), so that a good mask keeps the cells apart.
     Images are quantised to 8 bits, as a camera does. An image is drawn when first asked for (some 5 ms) and then kept.
+    DataError for another split and for a negative count or seed, ValueError for a size below 16, TypeError for numbers that are no integers.
     """
 
     classes = ("background", "cell")
@@ -30,9 +31,9 @@ class Cells(Dataset):
         if split not in _SPLITS:
             raise DataError(f"Cells: split must be one of {', '.join(_SPLITS)}, got {split!r}")
         self.split, self.seed = split, seed
-        self._count = _SPLITS[split] if count is None else count
+        self._count = _SPLITS[split] if count is None else integer(count, "Cells: count")
         self.size = pair(size, "Cells: size", 16)
-        if self._count < 0 or seed < 0:
+        if self._count < 0 or integer(seed, "Cells: seed") < 0:
             raise DataError(f"Cells: count and seed must not be negative, got count {self._count} and seed {seed}")
         self.name = f"cells {split}"
         self.palette = np.array([[24, 26, 48], [255, 170, 60]], np.uint8)
@@ -50,7 +51,7 @@ class Cells(Dataset):
         return f"cells-{self.split}-{index:04d}"
 
     def instances(self, index: int) -> Array:
-        """(H, W) int32: 0 for background, 1, 2, ... for the cells, as `unet_weight_map(..., instances=True)` takes it."""
+        """(H, W) int32: 0 for background, 1, 2, ... for the cells, as `unet_weight_map(..., instances=True)` takes it. IndexError for others."""
         return self._draw(range(self._count)[index])[1].astype(np.int32)
 
     def _draw(self, index: int) -> tuple[Array, Array]:

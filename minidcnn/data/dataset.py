@@ -8,6 +8,7 @@ from typing import overload
 
 import numpy as np
 
+from ..window import integer
 from ..words import counted
 from .palette import default_palette
 from .sample import IGNORE, Array, DataError, Sample, Value, validate
@@ -24,7 +25,8 @@ class Dataset(ABC):
     mask_ignored: what stands there for pixels that count nowhere.
     divided: whether it is a part that the class chose itself, so that images which come or go move others to another part.
 
-    A subclass sets these and implements `__len__` and `load(index)`. Negative indices and slices work everywhere.
+    A subclass sets these and implements `__len__` and `load(index)`. Negative indices and slices work everywhere. IndexError for an index
+    out of range, TypeError for one that is no integer, DataError for a sample that cannot be read.
     """
 
     name: str = "data set"
@@ -43,7 +45,7 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, index: int) -> Sample:
-        """The sample at 0 <= index < len(self)."""
+        """The sample at 0 <= index < len(self). DataError if it cannot be read, or image and mask do not fit together."""
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -54,9 +56,10 @@ class Dataset(ABC):
     def __getitem__(self, index: int | slice) -> Sample | Dataset:
         if isinstance(index, slice):
             return Subset(self, range(len(self))[index])
+        index = integer(index, f"{self.name}: an index")
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} is out of range: {self.name} has {counted(len(self), 'image')}")
-        return self.load(int(index) % len(self))
+        return self.load(index % len(self))
 
     def __iter__(self) -> Iterator[Sample]:
         return (self.load(i) for i in range(len(self)))
@@ -71,10 +74,13 @@ class Dataset(ABC):
 
 
 class Subset(Dataset):
-    """Some samples of another data set, in the given order."""
+    """Some samples of another data set, in the given order. IndexError where it lacks one, TypeError for what is no integer."""
 
     def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
-        self.dataset, self.indices = dataset, tuple(int(i) for i in indices)
+        self.dataset, self.indices = dataset, tuple(integer(i, "Subset: an index") for i in indices)
+        for i in self.indices:
+            if not -len(dataset) <= i < len(dataset):
+                raise IndexError(f"Subset: index {i} is out of range: {dataset.name} has {counted(len(dataset), 'image')}")
         self.name, self.classes, self.channels = dataset.name, dataset.classes, dataset.channels
         self.palette, self.ignore_index = dataset.palette, dataset.ignore_index
         self.problems, self.unused = dataset.problems, dataset.unused
@@ -94,8 +100,9 @@ class Arrays(Dataset):
     """Images and masks that are in memory already.
 
     images: sequence of (C, H, W) or (H, W) arrays, floating point in [0, 1], or uint8/uint16, which are divided by 255 or 65535.
-    masks: sequence of (H, W) integer arrays of class indices. classes: names, or their number.
-    Sizes may differ from image to image, channels may not. DataError where something does not fit.
+    masks: sequence of (H, W) integer arrays of class indices. classes: names, or their number. palette: (K, 3) uint8.
+    Sizes may differ from image to image, channels may not. DataError where something does not fit, TypeError for a number of classes that is
+    no integer.
     """
 
     name = "arrays"
@@ -116,8 +123,13 @@ class Arrays(Dataset):
             raise DataError(f"every image needs one name, got {len(images)} images and {len(names)} names")
         self.names = tuple(names) if names is not None else tuple(f"{i:04d}" for i in range(len(images)))
         self.images, self.masks = images, masks
-        self.classes = tuple(classes) if not isinstance(classes, int) else tuple(f"class {i}" for i in range(classes))
+        number = integer(classes, "Arrays: classes") if isinstance(classes, int | float | np.generic) else None
+        self.classes = tuple(classes) if number is None else tuple(f"class {i}" for i in range(number))  # type: ignore[arg-type]
+        if not self.classes:
+            raise DataError(f"Arrays: classes must be names or a number of at least 1, got {classes!r}")
         self.palette = default_palette(len(self.classes)) if palette is None else np.asarray(palette, np.uint8)
+        if self.palette.shape != (len(self.classes), 3):
+            raise DataError(f"Arrays: palette must have shape ({len(self.classes)}, 3), a colour for each class, got {self.palette.shape}")
         self.ignore_index = ignore_index
         channels = {1 if np.ndim(x) == 2 else int(np.shape(x)[0]) for x in images}
         if len(channels) > 1:

@@ -33,7 +33,12 @@ class Entry:
 
 
 class FileDataset(Dataset):
-    """Reads entries on demand. white: see `read_image`; table: what the values in mask files mean."""
+    """Reads entries on demand. white: see `read_image`; table: what the values in mask files mean.
+
+    channels: of every image; None looks at all of them. palette: (K, 3) uint8. problems: see `Dataset`. DataError if images differ in their
+    channels and cannot be given the same, or none can be read; load() and indexing raise it for a file that cannot be read, an image and a mask of
+    different sizes, and a mask value that is no class.
+    """
 
     def __init__(
         self,
@@ -129,7 +134,10 @@ def choose_split(split: str, known: Sequence[str], owner: str, way_out: str = ""
 
 
 def divide(count: int, fraction: float, seed: int, owner: str) -> tuple[list[int], list[int]]:
-    """Indices for training and for validation: a random choice that depends on (count, fraction, seed) alone; both in ascending order."""
+    """Indices for training and for validation: a random choice that depends on (count, fraction, seed) alone; both in ascending order.
+
+    DataError for a fraction that is not between 0 and 1, and for fewer than 2 images.
+    """
     if not 0 < fraction < 1:
         raise DataError(f"{owner}: val_fraction must lie between 0 and 1, got {fraction} (--val-fraction)")
     if count < 2:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..window import integer
 from ..words import some
 from .files import Entry, FileDataset, choose_split, complain, divide, existing_folder, pair_folders, read_lines, split_name
 from .images import Source, in_sub_folders, list_images
@@ -43,9 +44,11 @@ class Folder(FileDataset):
     wanted, its gray value or three numbers of its colour); else "background", "class 1", ... Background is a class, too.
     values: the gray value or colour (r, g, b) of each class. ignored: values whose pixels don't count (255 beside indices 0, 1, ... does so
     anyway, beside 0 and 1 if a mask holds all three).
-    channels, white: see `read_image`. suffix: the masks' ending. strict: False leaves incomplete pairs out, for `check` to report.
+    channels, white: see `read_image`, whose errors come when a sample is loaded. suffix: the masks' ending. strict: False leaves incomplete
+    pairs out, for `check` to report.
     `guessed` holds those of classes, values, ignored and suffix that were found out or invented; `transparent` is the first mask found to have
     transparent pixels, which count as black, and `inverted` the first that stores white as 0; `shown` has the colours of palette indices.
+    DataError for a folder, a split, classes, values or masks that do not fit together, and unless `strict` is False for files without a partner.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class Folder(FileDataset):
         strict: bool = True,
     ) -> None:
         root = existing_folder(root, "Folder")
+        if isinstance(classes, float | np.generic):
+            classes = integer(classes, "Folder: classes")
         folders = _find_layout(root)
         undivided = "all" in folders
         known = ("train", "val", *(part for part in folders if part != "all"), "all") if undivided else (*folders, "all")

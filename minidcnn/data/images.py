@@ -141,10 +141,12 @@ def read_image(source: Source | Path | str, channels: int | None = None, white: 
     black-and-white and CMYK files of 8 bits are understood, gray ones of 16 bits and of floating-point numbers, too; a photograph is turned
     upright as its EXIF tag says.
     channels: None takes what the file has (colour without alpha); 1 turns colour into luminance, 3 repeats gray, 4 keeps alpha.
-    white: the value that becomes 1.0. None means 255 for 8-bit, 65535 for 16-bit files; other files must then lie in [0, 1].
+    white: the value that becomes 1.0, above 0. None means 255 for 8-bit, 65535 for 16-bit files; other files must then lie in [0, 1].
     DataError if the file cannot be read, or not all of it (16-bit colours, animations), does not have the channels asked for, holds NaN or
-    infinity, or has no known range.
+    infinity, or has no known range, and for a white that is no positive number.
     """
+    if white is not None and not (hasattr(white, "__float__") and 0 < white < np.inf):
+        raise DataError(f"read_image: white=... (--white) must be a positive number, got {white!r}")
     source = source if isinstance(source, Source) else Source(Path(source))
     raw = load_npy(source.path) if source.path.suffix.lower() == ".npy" else _load_pixels(source, alpha=channels == 4)
     return _with_channels(_in_range(raw, white, source), channels, source)

@@ -21,6 +21,7 @@ class ISBI(FileDataset):
     training, the others for validation, so that neighbours in the tissue are not torn apart at random.
     Layouts: root/images/*.png and root/labels/*.png, or the official stacks root/train-volume.tif and root/train-labels.tif.
     strict: False leaves out what has no partner, for `check` to report.
+    DataError for another layout or split, for train_sections that leave nothing on one side, and for sections without a partner.
     """
 
     def __init__(self, root: str | Path, split: str = "train", *, train_sections: int = 20, strict: bool = True) -> None:

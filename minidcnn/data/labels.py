@@ -32,6 +32,7 @@ class LabelTable:
 
     values: the stored value of every class in class order, gray values or colours, all of one kind. ignored: values to ignore.
     way_out: what to do about a value that is neither, for the sentence that complains of it, if values are the user's to choose.
+    DataError for no class or more than 255, for gray values beside colours, and for a value named twice.
     """
 
     values: tuple[Value, ...]
@@ -46,6 +47,8 @@ class LabelTable:
             raise DataError(
                 f"mask values must be all gray values or all colours, got {both}; mend values=... or ignored=... (--values, --ignored)"
             )
+        if not self.values:
+            raise DataError("LabelTable: values is empty; name the mask value of each class")
         _demand_few(len(self.values))
         if len(set(self.values + self.ignored)) < len(self.values) + len(self.ignored):
             raise DataError(f"every mask value can mean one class only, or be ignored, got {both}; name each once{_COLOURS}")
@@ -88,7 +91,7 @@ class LabelTable:
         return mask
 
     def read(self, source: Source) -> Array:
-        """A mask file -> (H, W) int64 class indices."""
+        """A mask file -> (H, W) int64 class indices. DataError if it cannot be read exactly, or holds what is no class."""
         return self.encode(read_raw(source, self.colour), source)
 
 

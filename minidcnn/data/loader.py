@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ..window import integer
 from .dataset import Dataset
 from .sample import Array, Batch, DataError, Sample, random_generator, size_text, validate
 
@@ -28,6 +29,7 @@ class Loader:
 
     The order of an epoch depends on (seed, epoch), the transform of a sample on (seed, epoch, its index in the data set): a resumed run
     draws the same as an uninterrupted one, and a sample is augmented alike in whatever batch it is.
+    ValueError for numbers out of range, TypeError for what is no integer or cannot be called, DataError where there is no batch to make.
     """
 
     def __init__(
@@ -42,6 +44,11 @@ class Loader:
         prefetch: int = 0,
         then: Callable[[Batch], Any] | None = None,
     ) -> None:
+        for name, number in (("batch_size", batch_size), ("prefetch", prefetch), ("seed", seed)):
+            integer(number, f"Loader: {name}")
+        for name, function in (("transform", transform), ("then", then)):
+            if function is not None and not callable(function):
+                raise TypeError(f"Loader: {name} must be a function, got {function!r}")
         if batch_size < 1 or prefetch < 0 or seed < 0:
             raise ValueError(
                 f"Loader: batch_size must be at least 1, prefetch and seed at least 0, got {batch_size=}, {prefetch=}, {seed=}"
@@ -62,21 +69,25 @@ class Loader:
         return full + (rest > 0 and not self.drop_last)
 
     def order(self, epoch: int) -> Array:
-        """(len(dataset),) the indices of the samples in the order of `epoch`."""
-        if epoch < 0:
+        """(len(dataset),) int64: the indices of the samples in the order of `epoch`. ValueError for a negative one."""
+        if integer(epoch, "Loader: epoch") < 0:
             raise ValueError(f"Loader: epoch must not be negative, got {epoch}")
         count = len(self.dataset)
         return random_generator(self.seed, epoch, _ORDER).permutation(count) if self.shuffle else np.arange(count)
 
     def sample(self, epoch: int, index: int) -> Sample:
-        """Sample `index` of the data set as it is in `epoch`, transformed."""
+        """Sample `index` of the data set as it is in `epoch`, transformed. IndexError if it has none, DataError if it cannot be read."""
         sample = self.dataset[index]
         if self.transform is not None:
             sample = self.transform(sample, random_generator(self.seed, epoch, _TRANSFORM, index))
         return sample
 
     def batches(self, epoch: int = 0, start: int = 0) -> Iterator[Any]:
-        """The batches of `epoch`, from batch `start` on, or what `then` makes of them. DataError if the samples of a batch don't fit together."""
+        """The batches of `epoch`, from batch `start` on, or what `then` makes of them.
+
+        ValueError if either is negative; DataError, when it comes to that, for a sample that cannot be read or does not fit those beside it.
+        """
+        start = integer(start, "Loader: start", 0)
         order = self.order(epoch)
         pieces = [order[i * self.batch_size : (i + 1) * self.batch_size].tolist() for i in range(start, len(self))]
         if not self.prefetch:
@@ -108,7 +119,9 @@ class Loader:
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Stacks samples into a batch. DataError that names two samples which differ in size, in channels, or in having weights."""
+    """Stacks samples into a batch. DataError for none, and one that names two which differ in size, in channels, or in having weights."""
+    if not samples:
+        raise DataError("collate: got no samples; a batch needs at least one")
     first = samples[0]
     for sample in samples:
         validate(sample)

@@ -22,6 +22,7 @@ class OxfordPet(FileDataset):
     root: holds images/*.jpg, annotations/trimaps/*.png and annotations/trainval.txt and test.txt, or list.txt alone.
     split: "train" (trainval.txt), "val" (test.txt) or "all" (both). With list.txt alone, "train" and "val" are a random choice by
     `val_fraction` and `seed`. strict: False leaves out what is missing, for `check` to report.
+    DataError for another layout, split, border or val_fraction, and for images or trimaps that a list names and that are not there.
     """
 
     def __init__(

@@ -28,7 +28,8 @@ DATASETS: dict[str, type[Dataset]] = {
 def open_dataset(name: str, root: str | Path | None = None, split: str = "train", **options: Any) -> Dataset:
     """The data set called `name` (case, "-" and "_" don't matter), which lies in `root`; `cells` is generated and needs none.
 
-    options: as its class takes them. DataError lists the known names if `name` is none of them; TypeError for unknown options.
+    options: as its class takes them. DataError lists the known names if `name` is none of them, and says where `root` is missing or too much; TypeError
+    for unknown options. Errors of the data set itself as its class says.
     """
     known = {key.replace("_", ""): cls for key, cls in DATASETS.items()}
     cls = known.get(name.lower().replace("-", "").replace("_", ""))

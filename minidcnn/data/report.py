@@ -73,7 +73,7 @@ class Report:
 def check(dataset: Dataset) -> Report:
     """Reads every sample once and reports sizes, channels, class frequencies and everything that is wrong. Raises nothing for bad data.
 
-    Incomplete pairs are reported if the data set was opened with `strict=False`.
+    Incomplete pairs are reported if the data set was opened with `strict=False`; otherwise opening it raised DataError already.
     """
     errors, warnings, notes = list(dataset.problems), list(dataset.unused), []
     counts = LabelCounts.empty(len(dataset.classes))

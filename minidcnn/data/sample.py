@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..window import integer
+
 Array: TypeAlias = NDArray[Any]
 Value: TypeAlias = int | tuple[int, int, int]  #: what a mask file stores: a gray value, a palette index or a colour
 
@@ -20,7 +22,7 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One image and its labels.
+    """One image and its labels. What it holds is checked where it is used: by `collate` and `check`.
 
     image: (C, H, W) float32 in [0, 1].
     mask: (H, W) int64 of class indices; `ignore_index` marks pixels without a label.
@@ -83,5 +85,9 @@ def size_text(size: tuple[int, ...]) -> str:
 
 
 def random_generator(seed: int, *key: int) -> np.random.Generator:
-    """The generator of one place in a run: the same (seed, key) gives the same numbers, different keys independent ones."""
+    """The generator of one place in a run: the same (seed, key) gives the same numbers, different keys independent ones.
+
+    TypeError for a seed that is no integer, ValueError for a negative one.
+    """
+    seed = integer(seed, "seed", 0)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key)))

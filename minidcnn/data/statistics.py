@@ -71,7 +71,12 @@ class LabelCounts:
 
 
 def count_labels(dataset: Dataset | Sequence[Sample], classes: int | None = None) -> LabelCounts:
-    """Counts the labels of all samples. classes: their number, if `dataset` is a plain sequence of samples."""
+    """Counts the labels of all samples. classes: their number, if `dataset` is a plain sequence of samples: TypeError without it.
+
+    DataError for a sample that cannot be read, and for a label that is neither a class nor the ignore index.
+    """
+    if classes is None and not hasattr(dataset, "classes"):
+        raise TypeError("count_labels: a plain sequence of samples does not say how many classes there are; pass classes=...")
     counts = LabelCounts.empty(len(dataset.classes) if classes is None else classes)  # type: ignore[union-attr]
     for sample in _samples(dataset):
         counts.add(sample)
@@ -79,7 +84,7 @@ def count_labels(dataset: Dataset | Sequence[Sample], classes: int | None = None
 
 
 def class_frequencies(dataset: Dataset) -> Array:
-    """(K,) float64: the share of each class in all labelled pixels. A class that does not occur has 0."""
+    """(K,) float64: the share of each class in all labelled pixels. A class that does not occur has 0. DataError as of count_labels."""
     return count_labels(dataset).frequencies
 
 
@@ -89,7 +94,7 @@ def median_frequency_weights(dataset: Dataset, *, ignored_as_class: bool = False
     freq(c) is the number of pixels of class c divided by the number of all pixels of the images where c occurs (Badrinarayanan, Kendall,
     Cipolla, "SegNet", section 4, after Eigen and Fergus). The median is over the classes that occur; a class that does not has weight 0,
     since no pixel could ever use it. `ignored_as_class` counts the ignored pixels as one class more when the median is taken: SegNet's
-    published weights for CamVid come out so (see `CAMVID_CLASS_WEIGHTS`). It changes all weights by one factor.
+    published weights for CamVid come out so (see `CAMVID_CLASS_WEIGHTS`). It changes all weights by one factor. DataError as of count_labels.
     """
     return count_labels(dataset).median_weights(ignored_as_class)
 
@@ -102,7 +107,10 @@ class ChannelStatistics(NamedTuple):
 
 
 def channel_statistics(dataset: Dataset) -> ChannelStatistics:
-    """Mean and standard deviation of each channel in one pass: images are merged by mean and squared deviation, so that nothing cancels."""
+    """Mean and standard deviation of each channel in one pass: images are merged by mean and squared deviation, so that nothing cancels.
+
+    DataError if there are no pixels, or an image cannot be read.
+    """
     count, mean, squares = 0, np.zeros(dataset.channels), np.zeros(dataset.channels)
     for sample in _samples(dataset):
         pixels = sample.image.reshape(len(sample.image), -1).astype(np.float64)

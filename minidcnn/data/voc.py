@@ -25,6 +25,7 @@ class VOC(FileDataset):
     root: the folder that holds JPEGImages, SegmentationClass and ImageSets/Segmentation, or one above it (VOCdevkit, VOCdevkit/VOC2012).
     split: the name of any list in ImageSets/Segmentation ("train", "val", "trainval", ...). labels: the folder of masks, also for
     SegmentationClassAug. Masks are palette PNGs of indices, or the same in colours. strict: False leaves out what is missing.
+    DataError for another layout, for a split without a list, and for images or masks that a list names and that are not there.
     """
 
     def __init__(self, root: str | Path, split: str = "train", *, labels: str = "SegmentationClass", strict: bool = True) -> None:

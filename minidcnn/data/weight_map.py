@@ -26,14 +26,15 @@ def unet_weight_map(
     two cells, the second term is 0. It is left out, too, where d1 or d2 is over 6 sigma, where it is below 2e-8 w0.
     class_weights: w_c of background and of cells; None means 1 and 1. Of a mask of more classes, one weight for each class.
     Returns (H, W) float32. Pixels of `ignore_index` (not in a map of instances) weigh 0 and belong to no cell.
+    DataError for labels of another shape or kind or below 0, for sigma and w0 out of range, and for too few class_weights.
     """
     from scipy import ndimage
 
     labels = np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "iub":
         raise DataError(f"unet_weight_map: labels must be integers of shape (height, width), got {labels.dtype} {labels.shape}")
-    if sigma <= 0 or w0 < 0:
-        raise DataError(f"unet_weight_map: sigma must be positive and w0 not negative, got sigma={sigma} and w0={w0}")
+    if not (0 < sigma < np.inf and 0 <= w0 < np.inf):
+        raise DataError(f"unet_weight_map: sigma must be positive and w0 not negative, both finite, got sigma={sigma} and w0={w0}")
     labels = labels.astype(np.int64)
     ignored = np.zeros(labels.shape, bool) if instances else labels == ignore_index
     if labels.min(initial=0) < 0:

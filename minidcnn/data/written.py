@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from argparse import ArgumentTypeError
@@ -30,10 +31,13 @@ def option_text(name: str, value: Any) -> str:
     return f"{option_name(name)}{between}{shell_text(text)}"
 
 
-def shell_text(text: str) -> str:
-    """`text` as one word of a shell."""
-    if re.fullmatch(r"[\w./,:+-]+", text):
+def shell_text(text: str, windows: bool = os.name == "nt") -> str:
+    """`text` as one word of a shell; on Windows its paths hold backslashes, and only double quotes quote."""
+    if re.fullmatch(r"[\w./,:+\\-]+" if windows else r"[\w./,:+-]+", text):
         return text
+    if windows:  # a backslash stands for itself except before a quote
+        escaped = re.sub(r'(\\*)("|\Z)', lambda found: 2 * found[1] + found[2].replace('"', r"\""), text)
+        return f'"{escaped}"'
     return (
         f'"{text}"' if re.fullmatch(r"[\w./,:+ -]*", text) else shlex.quote(text)
     )  # double quotes are understood everywhere, but not around all

@@ -15,14 +15,14 @@ from ..sample import Sample
 
 
 class Transform(Protocol):
-    """(sample, rng) -> sample."""
+    """(sample, rng) -> sample. Those here raise ValueError or TypeError for settings that make no sense when they are made."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class Compose:
-    """One transform after the other: Compose(RandomCrop(256), RandomHorizontalFlip()), or a list of them."""
+    """One transform after the other: Compose(RandomCrop(256), RandomHorizontalFlip()), or a list of them. TypeError for what cannot be called."""
 
     transforms: tuple[Transform, ...]
 
@@ -44,13 +44,15 @@ class Compose:
 
 @dataclass(frozen=True)
 class RandomApply:
-    """Another transform, with probability p."""
+    """Another transform, with probability p. ValueError unless 0 <= p <= 1, TypeError for what cannot be called."""
 
     transform: Transform
     p: float = 0.5
 
     def __post_init__(self) -> None:
         probability(self.p, self)
+        if not callable(self.transform):
+            raise TypeError(f"RandomApply takes a transform, got {self.transform!r}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         return self.transform(sample, rng) if rng.random() < self.p else sample

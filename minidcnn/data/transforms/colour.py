@@ -19,7 +19,7 @@ class ColorJitter:
 
     brightness b: all values times a factor in [1 - b, 1 + b]. contrast, saturation alike, for the distance from the image's mean gray and
     from each pixel's gray. hue h: a turn of the colours by a part of the full circle in [-h, h], h <= 0.5.
-    Saturation and hue leave images alone that don't have 3 channels.
+    Saturation and hue leave images alone that don't have 3 channels. ValueError for what is not one number from 0 to 1, of hue to 0.5.
     """
 
     brightness: float = 0.0
@@ -30,7 +30,7 @@ class ColorJitter:
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation", "hue"):
             most, value = 0.5 if name == "hue" else 1.0, getattr(self, name)
-            if not 0 <= value <= most:
+            if not hasattr(value, "__float__") or not 0 <= value <= most:
                 raise ValueError(f"ColorJitter: {name} must lie between 0 and {most}, got {value}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
@@ -48,7 +48,7 @@ class ColorJitter:
 
 @dataclass(frozen=True)
 class RandomGamma:
-    """Values to a power between low and high; 1/2 is as likely as 2. Above 1 darkens."""
+    """Values to a power between low and high; 1/2 is as likely as 2. Above 1 darkens. ValueError unless 0 < low <= high."""
 
     low: float = 0.7
     high: float = 1.4
@@ -63,14 +63,20 @@ class RandomGamma:
 
 @dataclass(frozen=True, init=False)
 class Normalize:
-    """(image - mean) / std per channel, as `channel_statistics` finds them: Normalize(*channel_statistics(dataset)). Put it last."""
+    """(image - mean) / std per channel, as `channel_statistics` finds them: Normalize(*channel_statistics(dataset)). Put it last.
+
+    ValueError unless there is one number of each for every channel, std above 0; DataError for an image of other channels.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __init__(self, mean: float | Sequence[float] | Array, std: float | Sequence[float] | Array) -> None:
-        object.__setattr__(self, "mean", tuple(float(m) for m in np.atleast_1d(mean)))
-        object.__setattr__(self, "std", tuple(float(s) for s in np.atleast_1d(std)))
+        for name, value in (("mean", mean), ("std", std)):
+            numbers = np.atleast_1d(value)
+            if numbers.ndim > 1 or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
+                raise ValueError(f"Normalize: {name} must be finite numbers, one per channel, got {value!r}")
+            object.__setattr__(self, name, tuple(map(float, numbers)))
         if len(self.mean) != len(self.std):
             raise ValueError(f"Normalize: mean and std must have one number per channel each, got {len(self.mean)} and {len(self.std)}")
         if not all(s > 0 for s in self.std):
@@ -80,7 +86,7 @@ class Normalize:
         return replace(sample, image=self.image(sample.image, sample.name))
 
     def image(self, image: Array, name: str = "the image") -> Array:
-        """(C, H, W) -> the same, normalised. One mean serves any number of channels."""
+        """(C, H, W) -> the same, normalised. One mean serves any number of channels; DataError for another number of them."""
         if len(self.mean) not in (1, len(image)):
             raise DataError(f"Normalize: mean has {len(self.mean)} channels, but {name} has {len(image)}")
         mean, std = (np.array(v, np.float32)[:, None, None] for v in (self.mean, self.std))
@@ -89,7 +95,10 @@ class Normalize:
 
 @dataclass(frozen=True)
 class UNetWeights:
-    """Gives the sample the U-Net paper's weight map, computed from its mask (see `unet_weight_map`). Put it after what moves pixels."""
+    """Gives the sample the U-Net paper's weight map, computed from its mask (see `unet_weight_map`). Put it after what moves pixels.
+
+    DataError, when it is called, for settings out of range.
+    """
 
     w0: float = 10.0
     sigma: float = 5.0

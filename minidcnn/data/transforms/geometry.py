@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ...window import pair
+from ...window import integer, pair
 from ..sample import Array, Sample
 from .base import probability, span
 
 
 @dataclass(frozen=True)
 class RandomHorizontalFlip:
-    """Left becomes right, with probability p."""
+    """Left becomes right, with probability p. ValueError unless 0 <= p <= 1."""
 
     p: float = 0.5
 
@@ -32,7 +32,7 @@ class RandomHorizontalFlip:
 
 @dataclass(frozen=True)
 class RandomVerticalFlip:
-    """Top becomes bottom, with probability p."""
+    """Top becomes bottom, with probability p. ValueError unless 0 <= p <= 1."""
 
     p: float = 0.5
 
@@ -58,7 +58,7 @@ class RandomQuarterTurn:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A random part of `size` (height, width). Smaller images are padded evenly on both sides first."""
+    """A random part of `size` (height, width). Smaller images are padded evenly on both sides first. ValueError for a size below 1."""
 
     size: int | Sequence[int]
 
@@ -74,7 +74,7 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The middle part of `size` (height, width). Smaller images are padded evenly on both sides first."""
+    """The middle part of `size` (height, width). Smaller images are padded evenly on both sides first. ValueError for a size below 1."""
 
     size: int | Sequence[int]
 
@@ -90,7 +90,7 @@ class CenterCrop:
 
 @dataclass(frozen=True)
 class PadToMultiple:
-    """Pads below and on the right until both sides are multiples of `multiple`, as networks of that stride need."""
+    """Pads below and on the right until both sides are multiples of `multiple`, as networks of that stride need. ValueError below 1."""
 
     multiple: int | Sequence[int]
 
@@ -104,7 +104,7 @@ class PadToMultiple:
 
 @dataclass(frozen=True)
 class Resize:
-    """Every image to `size` (height, width), whatever its proportions."""
+    """Every image to `size` (height, width), whatever its proportions. ValueError for a size below 1."""
 
     size: int | Sequence[int]
 
@@ -117,7 +117,10 @@ class Resize:
 
 @dataclass(frozen=True)
 class RandomScale:
-    """Both sides times a factor between low and high; halving is as likely as doubling. The size changes: crop afterwards."""
+    """Both sides times a factor between low and high; halving is as likely as doubling. The size changes: crop afterwards.
+
+    ValueError unless 0 < low <= high.
+    """
 
     low: float = 0.5
     high: float = 2.0
@@ -133,11 +136,16 @@ class RandomScale:
 
 @dataclass(frozen=True)
 class RandomRotation:
-    """A turn about the centre by an angle between -degrees and +degrees, or between a pair of angles; counter-clockwise, size kept."""
+    """A turn about the centre by an angle between -degrees and +degrees, or between a pair of angles; counter-clockwise, size kept.
+
+    ValueError for a pair that falls, and for a negative number.
+    """
 
     degrees: float | tuple[float, float]
 
     def __post_init__(self) -> None:
+        if isinstance(self.degrees, Sequence) and len(self.degrees) != 2:
+            raise ValueError(f"RandomRotation: degrees must be a number or a pair, got {self.degrees!r}")
         low, high = self.degrees if isinstance(self.degrees, Sequence) else (-self.degrees, self.degrees)
         span(low, high, self)
         object.__setattr__(self, "degrees", (float(low), float(high)))
@@ -156,6 +164,7 @@ class ElasticDeformation:
 
     Displacements on a coarse `grid` x `grid` of points that spans the image are drawn from a normal distribution with a deviation of
     `sigma` pixels; those of the pixels are computed by bicubic interpolation. Applied with probability p.
+    ValueError for a negative sigma, a grid below 2 and a p outside [0, 1]; TypeError for a grid that is no integer.
     """
 
     sigma: float = 10.0
@@ -164,7 +173,7 @@ class ElasticDeformation:
 
     def __post_init__(self) -> None:
         probability(self.p, self)
-        if self.sigma < 0 or self.grid < 2:
+        if not 0 <= self.sigma < np.inf or integer(self.grid, "ElasticDeformation: grid") < 2:
             raise ValueError(f"ElasticDeformation: sigma must not be negative and grid be at least 2, got {self}")
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:

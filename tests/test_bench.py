@@ -105,6 +105,12 @@ def test_memory_is_that_of_a_process_of_its_own() -> None:
     assert "most memory: " in text(result)
 
 
+def test_memory_cannot_be_asked_for_on_windows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert main(["bench", "--what", "memory"]) == 2
+    assert capsys.readouterr().err.startswith("error: --what memory asks the system by Python's module resource, which Windows lacks: ")
+
+
 def test_recomputing_takes_less_memory_and_is_said() -> None:
     """Of arrays, as Python counts them: how much of it is resident is the allocator's business."""
 

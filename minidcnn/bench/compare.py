@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import math
 import os
@@ -125,6 +126,8 @@ def measure(job: Job, peer: str | None = None, rounds: int = 7, progress: Progre
         raise ValueError(f"--graph launches a training step as one; --what {job.what} has none: leave it out")
     if job.graph and job.what == "memory":
         raise ValueError("--what memory does not see what a recorded step takes, which has memory of its own: leave out --graph")
+    if job.what == "memory" and job.backend == "numpy" and importlib.util.find_spec("resource") is None:
+        raise ValueError("--what memory asks the system by Python's module resource, which Windows lacks: measure memory on Linux or macOS")
     if peer:
         _script(peer)  # before anything is measured
     result: dict[str, Any] = {**job.told(), "peer": peer, "rounds": rounds}

@@ -191,7 +191,7 @@ def layer(item: dict[str, Any]) -> Run:
 
 def peak_memory() -> int:
     """The most bytes that this process ever had resident."""
-    import resource  # not on Windows
+    import resource  # which `measure` has looked for
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)

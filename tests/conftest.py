@@ -12,6 +12,7 @@ os.environ.setdefault("MINIDCNN_NUM_THREADS", "2")
 os.environ["MPLBACKEND"] = "Agg"
 
 import importlib.util
+import signal
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,8 @@ settings.register_profile("exhaustive", settings.get_profile("ci"), derandomize=
 
 def pytest_configure(config: pytest.Config) -> None:
     """Choose how long Hypothesis searches, and refuse to start where something is missing that this run must not do without."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a script's background: Ctrl-C is what some tests are about
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.getoption("--hypothesis-profile", None):
         settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("exhaustive" if _exhaustive(config) else "ci"))
     present = {

@@ -171,6 +171,18 @@ def test_the_first_signal_asks_the_second_breaks_off(number: signal.Signals, cap
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """A shell has the background processes of a script ignore Ctrl-C, which is meant for others."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            signal.raise_signal(signal.SIGINT)
+            interrupt.check()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_curves_are_drawn_when_somebody_stops(tmp_path: Path) -> None:
     trainer = training.make(tmp_path, draw=True)
     stop_when(trainer, lambda n, _: n == 0)

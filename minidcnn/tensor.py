@@ -40,7 +40,7 @@ class Tensor:
 
     `data`: an array, a number or nested lists; it is copied, and moved to the current backend (`minidcnn.use`) unless it is a CuPy array
     already. Arrays keep their dtype, also in lists, Python floats become float32, ints int64. `requires_grad`: collect a gradient in `.grad` during
-    `backward`; needs a floating dtype (TypeError otherwise).
+    `backward`; needs a floating dtype. TypeError without one, and for what holds no real numbers; ValueError for a number that `dtype` cannot hold.
 
     `x += y`, `-=`, `*=`, `/=` and `**=` keep shape and dtype. Where nothing is recorded (within `no_grad`, or if neither requires
     gradients) they write into the array, as `p -= lr * p.grad` is meant; where a graph is recorded, the name gets a new tensor, as of
@@ -87,7 +87,10 @@ class Tensor:
 
     @property
     def data(self) -> Array:
-        """The array itself, not a copy. Read-only (NumPy) while a backward pass still needs it, since a change would falsify gradients."""
+        """The array itself, not a copy. Read-only (NumPy) while a backward pass still needs it, since a change would falsify gradients.
+
+        What is assigned is cast to this tensor's dtype: ValueError for another shape, TypeError for what holds no real numbers.
+        """
         if self._storage.needed and not is_cupy(self._array):
             view = self._array.view()
             view.flags.writeable = False
@@ -139,7 +142,7 @@ class Tensor:
         return Tensor.wrap(self._array, storage=self._storage)
 
     def astype(self, dtype: Any) -> Tensor:
-        """This tensor in another dtype; differentiable between floating dtypes."""
+        """This tensor in another dtype; differentiable between floating dtypes. TypeError for one that is not of real numbers."""
         return registered("cast")(self, dtype)
 
     @property
@@ -364,23 +367,23 @@ class Tensor:
     # -- methods that are functions of the same name --------------------------------------------------------------------------
 
     def sum(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-        """Sum over `dim` (all axes if None)."""
+        """Sum over `dim` (all axes if None). ValueError if one is out of range."""
         return registered("sum")(self, dim, keepdim)
 
     def mean(self, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-        """Mean over `dim` (all axes if None)."""
+        """Mean over `dim` (all axes if None). ValueError if one is out of range, or there is nothing to average."""
         return registered("mean")(self, dim, keepdim)
 
     def reshape(self, *shape: int | Sequence[int]) -> Tensor:
-        """The same elements, in row-major order, in another shape; one entry may be -1."""
+        """The same elements, in row-major order, in another shape; one entry may be -1. ValueError if the counts differ."""
         return registered("reshape")(self, shape[0] if len(shape) == 1 else shape)
 
     def permute(self, *dims: int | Sequence[int]) -> Tensor:
-        """The axes in the order `dims`."""
+        """The axes in the order `dims`. ValueError if they are not each named once."""
         return registered("permute")(self, dims[0] if len(dims) == 1 else dims)
 
     def transpose(self, dim0: int, dim1: int) -> Tensor:
-        """Axes `dim0` and `dim1` exchanged."""
+        """Axes `dim0` and `dim1` exchanged. ValueError if one is out of range."""
         return registered("transpose")(self, dim0, dim1)
 
     def exp(self) -> Tensor:
@@ -396,7 +399,7 @@ class Tensor:
         return registered("sqrt")(self)
 
     def argmax(self, dim: int | None = None, keepdim: bool = False) -> Tensor:
-        """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient."""
+        """Index of the (first) largest element along `dim`, of the flattened tensor if None; int64, without gradient. ValueError if there is none."""
         return registered("argmax")(self, dim, keepdim)
 
 

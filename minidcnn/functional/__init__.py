@@ -1,6 +1,7 @@
 """Differentiable functions, with torch.nn.functional's names, signatures and meaning; one file per family.
 
-Those that lie in torch itself there, such as sum, call their tensors x, or a and b: give them by position.
+Those that lie in torch itself there, such as sum, call their tensors x, or a and b: give them by position. Every one raises TypeError for what
+is no Tensor where only a Tensor will do, and for tensors of different backends; what else it raises it says itself.
 """
 
 from __future__ import annotations

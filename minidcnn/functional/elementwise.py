@@ -237,12 +237,12 @@ class Where(Elementwise):
 
 
 def add(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
-    """a + alpha b, broadcast."""
+    """a + alpha b, broadcast. ValueError if the shapes do not broadcast, or a number does not fit an integer dtype."""
     return Add()(*operands("add", a, b if alpha == 1 else alpha * as_tensor(b, a if isinstance(a, Tensor) else None)))
 
 
 def sub(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
-    """a - alpha b, broadcast. TypeError for two booleans, which have no difference."""
+    """a - alpha b, broadcast. ValueError as of add, TypeError for two booleans, which have no difference."""
     a, b = operands("sub", a, b if alpha == 1 else alpha * as_tensor(b, a if isinstance(a, Tensor) else None))
     if a.dtype.kind == "b":
         raise TypeError("sub: booleans have no difference; compare them with !=, or cast them with .astype()")
@@ -250,7 +250,7 @@ def sub(a: Operand, b: Operand, *, alpha: float = 1) -> Tensor:
 
 
 def mul(a: Operand, b: Operand) -> Tensor:
-    """a b, broadcast."""
+    """a b, broadcast. ValueError as of add."""
     if isinstance(a, NUMBER) and isinstance(b, Tensor):
         a, b = b, a
     if isinstance(a, Tensor) and isinstance(b, NUMBER) and a.dtype.kind == "f":
@@ -259,7 +259,7 @@ def mul(a: Operand, b: Operand) -> Tensor:
 
 
 def div(a: Operand, b: Operand) -> Tensor:
-    """a / b, broadcast; true division, float32 for integers."""
+    """a / b, broadcast; true division, float32 for integers. ValueError if the shapes do not broadcast."""
     if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f" and 2**-14 <= b <= 2**14 and math.frexp(b)[0] == 0.5:
         return Scale(1 / b)(a)  # exact for powers of two only
     for x, number in ((a, b), (b, a)):
@@ -282,7 +282,7 @@ def neg(x: Operand) -> Tensor:
 
 
 def pow(a: Operand, b: Operand) -> Tensor:
-    """a ** b, broadcast. TypeError for two booleans, which have no power."""
+    """a ** b, broadcast. ValueError as of add, TypeError for two booleans, which have no power."""
     if isinstance(a, Tensor) and isinstance(b, int | float) and a.dtype.kind == "f":
         return Power(float(b))(a)
     a, b = operands("pow", a, b)
@@ -351,17 +351,17 @@ def clamp(x: Tensor, min: float | None = None, max: float | None = None) -> Tens
 
 
 def maximum(a: Operand, b: Operand) -> Tensor:
-    """The larger of a and b, broadcast; equal elements share the gradient."""
+    """The larger of a and b, broadcast; equal elements share the gradient. ValueError as of add."""
     return Maximum()(*operands("maximum", a, b))
 
 
 def minimum(a: Operand, b: Operand) -> Tensor:
-    """The smaller of a and b, broadcast; equal elements share the gradient."""
+    """The smaller of a and b, broadcast; equal elements share the gradient. ValueError as of add."""
     return Minimum()(*operands("minimum", a, b))
 
 
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
-    """a where `condition` is true, else b, broadcast."""
+    """a where `condition` is true, else b, broadcast. ValueError as of add, for all three."""
     mask = cast(as_tensor(condition), bool)
     a, b = operands("where", a, b)
     check_backend("where", mask, a)

@@ -77,7 +77,7 @@ def _without(x: Tensor, axes: tuple[int, ...], keepdim: bool) -> Tensor:
 
 @of_tensor
 def sum(x: Tensor, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Tensor:
-    """Sum over `dim` (all axes if None). Integers and booleans are summed as int64."""
+    """Sum over `dim` (all axes if None). Integers and booleans are summed as int64. ValueError for a dim out of range or named twice."""
     axes = axes_of("sum", dim, x.ndim)
     return Sum(axes, x.shape, keepdim)(x)
 

@@ -158,7 +158,7 @@ def permute(x: Tensor, dims: Sequence[int]) -> Tensor:
 
 @of_tensor
 def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
-    """Axes dim0 and dim1 exchanged."""
+    """Axes dim0 and dim1 exchanged. ValueError if one is out of range."""
     order = list(range(x.ndim))
     i, j = axis("transpose", dim0, x.ndim), axis("transpose", dim1, x.ndim)
     if i != j:
@@ -168,21 +168,21 @@ def transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
 
 @of_tensor
 def squeeze(x: Tensor, dim: int | Sequence[int] | None = None) -> Tensor:
-    """Without axes of size 1: all of them, or those among `dim`."""
+    """Without axes of size 1: all of them, or those among `dim`. ValueError if one is out of range or named twice."""
     drop = axes_of("squeeze", dim, x.ndim)
     return reshape(x, tuple(n for i, n in enumerate(x.shape) if not (i in drop and n == 1)))
 
 
 @of_tensor
 def unsqueeze(x: Tensor, dim: int) -> Tensor:
-    """With a new axis of size 1 at position `dim`."""
+    """With a new axis of size 1 at position `dim`. ValueError if it is out of range."""
     i = axis("unsqueeze", dim, x.ndim + 1)
     return reshape(x, (*x.shape[:i], 1, *x.shape[i:]))
 
 
 @of_tensor
 def flip(x: Tensor, dims: int | Sequence[int]) -> Tensor:
-    """Reversed along `dims`; its own adjoint."""
+    """Reversed along `dims`; its own adjoint. ValueError if one is out of range or named twice."""
     axes = axes_of("flip", dims, x.ndim)
     return Index(tuple(slice(None, None, -1) if i in axes else slice(None) for i in range(x.ndim)), x.shape)(x)
 

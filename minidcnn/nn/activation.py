@@ -9,7 +9,7 @@ from .module import Module
 
 
 class ReLU(Module):
-    """max(x, 0), any shape."""
+    """max(x, 0), any shape. TypeError for what is no Tensor."""
 
     def __init__(self, inplace: bool = False) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class ReLU(Module):
 
 
 class LeakyReLU(Module):
-    """x where x > 0, else negative_slope x."""
+    """x where x > 0, else negative_slope x. TypeError for integers."""
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__()
@@ -37,14 +37,14 @@ class LeakyReLU(Module):
 
 
 class Sigmoid(Module):
-    """1 / (1 + exp(-x))."""
+    """1 / (1 + exp(-x)). TypeError for integers."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.sigmoid(input)
 
 
 class Tanh(Module):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent. TypeError for integers."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.tanh(input)
@@ -60,14 +60,14 @@ class _OverDim(Module):
 
 
 class Softmax(_OverDim):
-    """exp(x) / sum(exp(x)) over `dim`, the class axis 1 unless said otherwise."""
+    """exp(x) / sum(exp(x)) over `dim`, the class axis 1 unless said otherwise. ValueError for a dim out of range, TypeError for integers."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.softmax(input, self.dim)
 
 
 class LogSoftmax(_OverDim):
-    """The logarithm of softmax over `dim`, without overflow."""
+    """The logarithm of softmax over `dim`, without overflow. Errors as of Softmax."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.log_softmax(input, self.dim)
@@ -84,14 +84,17 @@ class _Drop(Module):
 
 
 class Dropout(_Drop):
-    """While training, each element is 0 with probability p, else scaled by 1 / (1 - p); in eval() the identity (Srivastava et al., 2014)."""
+    """While training, each element is 0 with probability p, else scaled by 1 / (1 - p); in eval() the identity (Srivastava et al., 2014).
+
+    ValueError unless 0 <= p <= 1, TypeError for integers while training.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout(input, self.p, self.training)
 
 
 class Dropout2d(_Drop):
-    """Dropout of whole channels of (N, C, H, W)."""
+    """Dropout of whole channels of (N, C, H, W). ValueError unless 0 <= p <= 1, and for inputs without channels."""
 
     def forward(self, input: Tensor) -> Tensor:
         return F.dropout2d(input, self.p, self.training)

@@ -64,7 +64,7 @@ class _Listed(Module):
             self._replace(self._modules.values())
 
     def append(self, module: Module) -> Self:
-        """Add a module at the end, under the first free number from its position on. Returns this container."""
+        """Add a module at the end, under the first free number from its position on. Returns this container. TypeError if it is none."""
         number = len(self)
         while str(number) in self._modules:  # a slice and a dict keep their names
             number += 1
@@ -72,13 +72,13 @@ class _Listed(Module):
         return self
 
     def extend(self, modules: Iterable[Module]) -> Self:
-        """Add modules at the end. Returns this container."""
+        """Add modules at the end. Returns this container. TypeError for what is none."""
         for module in list(modules):
             self.append(module)
         return self
 
     def insert(self, index: int, module: Module) -> Self:
-        """Put a module before position `index`; the names of those behind move up. Returns this container."""
+        """Put a module before position `index`; the names of those behind move up. Returns this container. TypeError if it is none."""
         if not isinstance(module, Module):
             raise TypeError(f"{type(self).__name__}: insert needs a Module, got {type(module).__name__}")
         modules: list[Module | None] = list(self._modules.values())
@@ -88,7 +88,10 @@ class _Listed(Module):
 
 
 class Sequential(_Listed):
-    """Modules run one after the other: Sequential(conv, relu, ...) or Sequential({"conv": conv, "relu": relu})."""
+    """Modules run one after the other: Sequential(conv, relu, ...) or Sequential({"conv": conv, "relu": relu}).
+
+    TypeError for what is no Module, IndexError for an index out of range, KeyError for a name that is empty, dotted or taken.
+    """
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
         super().__init__()
@@ -106,7 +109,7 @@ class Sequential(_Listed):
 
 
 class ModuleList(_Listed):
-    """A list of modules; the module that holds it calls them in its own forward."""
+    """A list of modules; the module that holds it calls them in its own forward. Errors as of Sequential."""
 
     _counted = True
 
@@ -127,14 +130,17 @@ class ModuleList(_Listed):
 
 
 class ModuleDict(Module):
-    """Modules by name; the module that holds it calls them in its own forward."""
+    """Modules by name; the module that holds it calls them in its own forward.
+
+    TypeError for what is no Module, KeyError for a name that is empty, dotted or taken, and for one that is asked for and not there.
+    """
 
     def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] = ()) -> None:
         super().__init__()
         self.update(modules)
 
     def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace modules."""
+        """Add or replace modules. Errors as of ModuleDict itself."""
         for name, module in modules.items() if isinstance(modules, Mapping) else modules:
             self[name] = module
 
@@ -169,7 +175,7 @@ class ModuleDict(Module):
         return self._modules.items()
 
     def pop(self, name: str) -> Any:
-        """Take a module out and return it."""
+        """Take a module out and return it. KeyError if there is none of that name."""
         module = self._modules[name]
         del self._modules[name]
         return module

@@ -95,7 +95,7 @@ def ones_(tensor: Tensor) -> Tensor:
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
-    """Uniform on [a, b)."""
+    """Uniform on [a, b). ValueError if a exceeds b."""
     if not a <= b:
         raise ValueError(f"uniform_: the interval [{a}, {b}) is empty; a must not exceed b")
     if _skipping:
@@ -107,7 +107,7 @@ def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0) -> Tensor:
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0) -> Tensor:
-    """Normal with `mean` and standard deviation `std`."""
+    """Normal with `mean` and standard deviation `std`. ValueError if that is negative."""
     if std < 0:
         raise ValueError(f"normal_: std must not be negative, got {std}")
     if _skipping:
@@ -125,23 +125,27 @@ def kaiming_normal_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlin
     """N(0, gain^2 / fan) (He et al., "Delving deep into rectifiers", 2015, section 2.2); `a` is the slope of a leaky ReLU (0: ReLU).
 
     By default as U-Net advises (Ronneberger et al., 2015, section 3): standard deviation sqrt(2 / N) for N incoming nodes of a neuron.
+    ValueError for a weight of fewer than 2 axes or without elements, and for another mode or nonlinearity.
     """
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_positive(_fan(tensor, mode))))
 
 
 def kaiming_uniform_(tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Tensor:
-    """Uniform with the variance of kaiming_normal_: bounds +- gain sqrt(3 / fan)."""
+    """Uniform with the variance of kaiming_normal_: bounds +- gain sqrt(3 / fan). ValueError as there."""
     bound = calculate_gain(nonlinearity, a) * math.sqrt(3 / _positive(_fan(tensor, mode)))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """N(0, gain^2 2 / (fan_in + fan_out)) (Glorot & Bengio, "Understanding the difficulty of training deep feedforward networks", 2010)."""
+    """N(0, gain^2 2 / (fan_in + fan_out)) (Glorot & Bengio, "Understanding the difficulty of training deep feedforward networks", 2010).
+
+    ValueError for a weight of fewer than 2 axes or without elements, and for a negative gain.
+    """
     return normal_(tensor, 0.0, gain * math.sqrt(2 / _positive(sum(calculate_fans(tensor)))))
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0) -> Tensor:
-    """Uniform with the variance of xavier_normal_: bounds +- gain sqrt(6 / (fan_in + fan_out))."""
+    """Uniform with the variance of xavier_normal_: bounds +- gain sqrt(6 / (fan_in + fan_out)). ValueError as there."""
     bound = gain * math.sqrt(6 / _positive(sum(calculate_fans(tensor))))
     return uniform_(tensor, -bound, bound)
 

@@ -23,7 +23,10 @@ class Identity(Module):
 
 
 class Linear(Module):
-    """(..., in_features) -> (..., out_features): y = x weight^T + bias, weight (out_features, in_features)."""
+    """(..., in_features) -> (..., out_features): y = x weight^T + bias, weight (out_features, in_features).
+
+    ValueError for fewer than 1 feature and for inputs of other features, TypeError for numbers that are no integers.
+    """
 
     weight: Parameter
     bias: Parameter | None
@@ -48,7 +51,7 @@ class Linear(Module):
 
 
 class Flatten(Module):
-    """Axes start_dim .. end_dim joined into one: (N, C, H, W) -> (N, C H W)."""
+    """Axes start_dim .. end_dim joined into one: (N, C, H, W) -> (N, C H W). ValueError as functional.flatten."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()

@@ -20,7 +20,10 @@ class _Loss(Module):
 
 
 class CrossEntropyLoss(_Loss):
-    """Logits (N, C, ...) and class indices (N, ...), or probabilities (N, C, ...): F.cross_entropy. Call it with pixel_weights if you have some."""
+    """Logits (N, C, ...) and class indices (N, ...), or probabilities (N, C, ...): F.cross_entropy, with its errors.
+
+    Call it with pixel_weights if you have some. ValueError for another reduction, TypeError for a weight that is no Tensor.
+    """
 
     weight: Tensor | None
 
@@ -35,7 +38,10 @@ class CrossEntropyLoss(_Loss):
 
 
 class NLLLoss(_Loss):
-    """Log-probabilities (N, C, ...) and class indices (N, ...): F.nll_loss."""
+    """Log-probabilities (N, C, ...) and class indices (N, ...): F.nll_loss, with its errors.
+
+    ValueError for another reduction, TypeError for a weight that is no Tensor.
+    """
 
     weight: Tensor | None
 
@@ -48,7 +54,10 @@ class NLLLoss(_Loss):
 
 
 class FocalLoss(_Loss):
-    """Logits (N, C, ...) and class indices (N, ...): F.focal_loss."""
+    """Logits (N, C, ...) and class indices (N, ...): F.focal_loss, with its errors.
+
+    ValueError for another reduction, TypeError for a weight that is no Tensor.
+    """
 
     weight: Tensor | None
 
@@ -61,7 +70,10 @@ class FocalLoss(_Loss):
 
 
 class DiceLoss(_Loss):
-    """Logits (N, C, ...) and class indices (N, ...): F.dice_loss."""
+    """Logits (N, C, ...) and class indices (N, ...): F.dice_loss, with its errors.
+
+    ValueError for another reduction, TypeError for a weight that is no Tensor.
+    """
 
     weight: Tensor | None
 
@@ -76,7 +88,10 @@ class DiceLoss(_Loss):
 
 
 class TverskyLoss(_Loss):
-    """Logits (N, C, ...) and class indices (N, ...): F.tversky_loss."""
+    """Logits (N, C, ...) and class indices (N, ...): F.tversky_loss, with its errors.
+
+    ValueError for another reduction, TypeError for a weight that is no Tensor.
+    """
 
     weight: Tensor | None
 
@@ -97,7 +112,10 @@ class TverskyLoss(_Loss):
 
 
 class BCEWithLogitsLoss(_Loss):
-    """Logits and targets in [0, 1] of one shape: F.binary_cross_entropy_with_logits."""
+    """Logits and targets in [0, 1] of one shape: F.binary_cross_entropy_with_logits, with its errors.
+
+    ValueError for another reduction, TypeError for a weight that is no Tensor.
+    """
 
     weight: Tensor | None
     pos_weight: Tensor | None
@@ -110,7 +128,7 @@ class BCEWithLogitsLoss(_Loss):
 
 
 class MSELoss(_Loss):
-    """Squared differences: F.mse_loss."""
+    """Squared differences: F.mse_loss, with its errors; ValueError for another reduction."""
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)
@@ -120,7 +138,7 @@ class MSELoss(_Loss):
 
 
 class L1Loss(_Loss):
-    """Absolute differences: F.l1_loss."""
+    """Absolute differences: F.l1_loss, with its errors; ValueError for another reduction."""
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__(reduction)

@@ -34,7 +34,7 @@ class Module:
     """Base class of layers and networks, as torch.nn.Module: subclass it, make layers in __init__, compute in forward.
 
     Parameters, buffers (tensors that are saved but not trained) and child modules are found by assigning them to attributes; call
-    `super().__init__()` first. `training` tells dropout and batch norm how to behave: see train() and eval().
+    `super().__init__()` first, else AttributeError; TypeError for what replaces one and is of another kind. `training`: see train(), eval().
     """
 
     training: bool
@@ -54,7 +54,7 @@ class Module:
     # -- calling -----------------------------------------------------------------------------------------------------
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """What the module computes; subclasses define it."""
+        """What the module computes; subclasses define it, else NotImplementedError."""
         raise NotImplementedError(f"{type(self).__name__} does not define forward(self, ...)")
 
     def __call__(self, *inputs: Any, **kwargs: Any) -> Any:
@@ -268,7 +268,7 @@ class Module:
     # -- switching ---------------------------------------------------------------------------------------------------------
 
     def train(self, mode: bool = True) -> Self:
-        """Training behaviour of dropout and batch norm, here and below. Returns this module."""
+        """Training behaviour of dropout and batch norm, here and below. Returns this module. TypeError unless mode is a bool."""
         if not isinstance(mode, bool):
             raise TypeError(f"train: mode must be True or False, got {type(mode).__name__}")
         self.training = mode

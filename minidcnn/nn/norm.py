@@ -21,6 +21,8 @@ class BatchNorm2d(Module):
     Ioffe & Szegedy, "Batch normalization", 2015. While training, running_mean and running_var (unbiased) follow the batches' statistics,
     new = (1 - momentum) old + momentum batch, or with momentum=None their plain average; eval() normalises by them. With
     track_running_stats=False the batch's own statistics are always used.
+    ValueError for settings out of range and for inputs of another shape, else as functional.batch_norm; TypeError for a num_features that is
+    no integer.
     """
 
     weight: Parameter | None
@@ -105,6 +107,7 @@ class LocalResponseNorm(Module):
     """(N, C, H, W) -> the same shape: x / (k + alpha mean(x^2 over `size` neighbouring channels))^beta.
 
     Krizhevsky et al., "ImageNet classification", 2012, section 3.3, with PyTorch's and Caffe's convention that alpha is divided by size.
+    ValueError for a size below 1 and for inputs without channels, TypeError for a size that is no integer.
     """
 
     def __init__(self, size: int, alpha: float = 0.0001, beta: float = 0.75, k: float = 1.0) -> None:

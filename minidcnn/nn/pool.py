@@ -14,7 +14,10 @@ Size = int | Sequence[int]
 
 
 class MaxPool2d(Module):
-    """(N, C, H, W) -> (N, C, H', W'), the maximum of each window; with return_indices a pair of it and the flat plane indices."""
+    """(N, C, H, W) -> (N, C, H', W'), the maximum of each window; with return_indices a pair of it and the flat plane indices.
+
+    Errors as of functional.max_pool2d, when it is called.
+    """
 
     def __init__(
         self,
@@ -38,7 +41,10 @@ class MaxPool2d(Module):
 
 
 class MaxUnpool2d(Module):
-    """forward(input, indices, output_size=None): (N, C, H, W) -> (N, C, H', W'), input put at its indices into zeros, repeats added."""
+    """forward(input, indices, output_size=None): (N, C, H, W) -> (N, C, H', W'), input put at its indices into zeros, repeats added.
+
+    ValueError and TypeError as of functional.max_unpool2d; those for the window, when it is made.
+    """
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
         super().__init__()
@@ -52,7 +58,7 @@ class MaxUnpool2d(Module):
 
 
 class AvgPool2d(Module):
-    """(N, C, H, W) -> (N, C, H', W'), the mean of each window."""
+    """(N, C, H, W) -> (N, C, H', W'), the mean of each window. Errors as of functional.avg_pool2d, when it is called."""
 
     def __init__(
         self,
@@ -77,7 +83,10 @@ class AvgPool2d(Module):
 
 
 class AdaptiveAvgPool2d(Module):
-    """(N, C, H, W) -> (N, C, *output_size), means over windows that divide the image as evenly as they can; None keeps an axis."""
+    """(N, C, H, W) -> (N, C, *output_size), means over windows that divide the image as evenly as they can; None keeps an axis.
+
+    Errors as of functional.adaptive_avg_pool2d, when it is called.
+    """
 
     def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
         super().__init__()

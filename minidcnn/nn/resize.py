@@ -12,7 +12,10 @@ from .module import Module
 
 
 class Upsample(Module):
-    """(N, C, H, W) -> (N, C, H', W') with H' = size or floor(H scale_factor); mode "nearest" or "bilinear"; see functional.interpolate."""
+    """(N, C, H, W) -> (N, C, H', W') with H' = size or floor(H scale_factor); mode "nearest" or "bilinear"; see functional.interpolate.
+
+    ValueError unless one of size and scale_factor is given; called, errors as there.
+    """
 
     def __init__(
         self,
@@ -41,21 +44,24 @@ class Upsample(Module):
 
 
 class UpsamplingNearest2d(Upsample):
-    """Upsample by repeating the nearest pixel."""
+    """Upsample by repeating the nearest pixel. Errors as of Upsample."""
 
     def __init__(self, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None) -> None:
         super().__init__(size, scale_factor, "nearest")
 
 
 class UpsamplingBilinear2d(Upsample):
-    """Upsample bilinearly with the corner pixels aligned."""
+    """Upsample bilinearly with the corner pixels aligned. Errors as of Upsample."""
 
     def __init__(self, size: int | Sequence[int] | None = None, scale_factor: float | Sequence[float] | None = None) -> None:
         super().__init__(size, scale_factor, "bilinear", align_corners=True)
 
 
 class PixelShuffle(Module):
-    """(N, C r^2, H, W) -> (N, C, H r, W r): channels become sub-pixels (Shi et al., "Real-time single image super-resolution", 2016)."""
+    """(N, C r^2, H, W) -> (N, C, H r, W r): channels become sub-pixels (Shi et al., "Real-time single image super-resolution", 2016).
+
+    Errors as of functional.pixel_shuffle, when it is called.
+    """
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
@@ -69,7 +75,10 @@ class PixelShuffle(Module):
 
 
 class _Pad(Module):
-    """padding: one number, or (left, right, top, bottom); negative numbers crop where the mode allows it."""
+    """padding: one number, or (left, right, top, bottom); negative numbers crop where the mode allows it.
+
+    ValueError for another count of numbers, TypeError for what is no integer; called, errors as of functional.pad.
+    """
 
     mode = "constant"
 
@@ -88,11 +97,11 @@ class _Pad(Module):
 
 
 class ZeroPad2d(_Pad):
-    """(N, C, H, W) with zeros around it: padding a number or (left, right, top, bottom)."""
+    """(N, C, H, W) with zeros around it: padding a number or (left, right, top, bottom), else ValueError."""
 
 
 class ConstantPad2d(_Pad):
-    """(N, C, H, W) with `value` around it."""
+    """(N, C, H, W) with `value` around it. ValueError unless padding is a number or (left, right, top, bottom)."""
 
     def __init__(self, padding: int | Sequence[int], value: float) -> None:
         super().__init__(padding)
@@ -106,18 +115,18 @@ class ConstantPad2d(_Pad):
 
 
 class ReflectionPad2d(_Pad):
-    """(N, C, H, W) mirrored at its border pixels, which are not repeated."""
+    """(N, C, H, W) mirrored at its border pixels, which are not repeated. ValueError for padding of a whole side or more."""
 
     mode = "reflect"
 
 
 class ReplicationPad2d(_Pad):
-    """(N, C, H, W) with its border pixels repeated."""
+    """(N, C, H, W) with its border pixels repeated. ValueError for an image without pixels."""
 
     mode = "replicate"
 
 
 class CircularPad2d(_Pad):
-    """(N, C, H, W) repeated periodically."""
+    """(N, C, H, W) repeated periodically. ValueError for padding of more than a side."""
 
     mode = "circular"

@@ -72,7 +72,8 @@ def summary(module: Module, input_size: Sequence[int] | Sequence[Sequence[int]])
     """Run `module` once on inputs of `input_size`, (N, C, H, W) or several of them, and describe each layer that ran.
 
     Only shapes are computed, so that a network of any size takes milliseconds and no memory; the module runs as in eval(), and neither
-    it nor the random numbers are changed. Whatever a wrong size makes the module raise is raised here.
+    it nor the random numbers are changed. Whatever a wrong size makes the module raise is raised here;
+    TypeError for sizes that are no integers, ValueError for negative ones.
     """
     first_size = next(iter(listed(input_size) or ()), None)
     several: Any = [input_size] if listed(first_size) is None else input_size

@@ -63,7 +63,10 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay: p is first scaled by 1 - lr weight_decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW."""
+    """Adam with decoupled weight decay: p is first scaled by 1 - lr weight_decay (Loshchilov & Hutter, 2019), as torch.optim.AdamW.
+
+    ValueError for settings out of range.
+    """
 
     def __init__(
         self,

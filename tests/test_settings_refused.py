@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minidcnn import Tensor, optim
+from minidcnn import Tensor, models, nn, optim
 from minidcnn.data import (
     Arrays,
     Cells,
@@ -28,7 +28,9 @@ from minidcnn.data import (
     read_image,
     unet_weight_map,
 )
+from minidcnn.interop import Checkpoint, export_checkpoint, export_onnx, model_of, save_checkpoint, save_weights
 from minidcnn.optim import lr_scheduler as S
+from minidcnn.segmentation import BoundaryF1, ConfusionMatrix
 
 
 def said(kind: type[Exception], call: Callable[[], Any]) -> str:
@@ -139,3 +141,40 @@ def test_numbers_of_numpy_are_numbers(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         np.save(tmp_path / folder / "a.npy", np.arange(24).reshape(4, 6) % 3 / (2 if folder == "images" else 1))
     assert Folder(tmp_path, "all", classes=np.int64(3)).classes == ("background", "class 1", "class 2")
+
+
+# -- networks, files, scores -----------------------------------------------------------------------------------------------------------------
+
+CHECKPOINT = Checkpoint("unet", {}, {})
+
+# fmt: off
+NETWORKS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: nn.ConvTranspose2d(3, 4, 3, padding="same"), ValueError,
+     'ConvTranspose2d: padding must be an int or a pair, got "same"; choose the size with output_size instead'),
+    (lambda: models.VGG(16), TypeError, "VGG: how many layers it has is not said; use VGG11, VGG13, VGG16 or VGG19"),
+    (lambda: models.AlexNet(3, width=1)(np.ones((1, 3, 65, 67))), TypeError,
+     "AlexNet: input must be a Tensor, got ndarray; wrap arrays as minidcnn.Tensor(array)"),
+    (lambda: models.FCN32s(3, width=1).load_trunk("vgg16"), TypeError, "load_trunk: FCN32s takes the weights of a classifier, got str"),
+    (lambda: models.SegNet(width=1).load_trunk(nn.ReLU()), TypeError, "load_trunk: SegNet takes the weights of a VGG16, got ReLU"),
+    (lambda: export_onnx(CHECKPOINT, (1, 1, 20, 22), "a.onnx"), TypeError,
+     "export_onnx: model must be a Module, got Checkpoint; export_checkpoint takes a checkpoint"),
+    (lambda: export_checkpoint("best.safetensors", "a.onnx"), TypeError,
+     "model_of: checkpoint must be a Checkpoint, got str; load_checkpoint reads one from a file"),
+    (lambda: model_of("best.safetensors"), TypeError, "model_of: checkpoint must be a Checkpoint, got str; load_checkpoint reads one from a file"),
+    (lambda: save_checkpoint("a.safetensors", nn.ReLU()), TypeError,
+     "save_checkpoint: checkpoint must be a Checkpoint, got ReLU; save_weights writes a network alone"),
+    (lambda: save_weights("a.npz", CHECKPOINT), TypeError, "save_weights: model must be a Module, got Checkpoint; save_checkpoint writes a checkpoint"),
+    (lambda: ConfusionMatrix(2.5), TypeError, "ConfusionMatrix: classes must be an int, got 2.5"),
+    (lambda: ConfusionMatrix(2, 1.5), TypeError, "ConfusionMatrix: ignore_index must be an int, got 1.5"),
+    (lambda: BoundaryF1(0), ValueError, "BoundaryF1: classes must be at least 1, got 0"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("call", "kind", "sentence"), NETWORKS, ids=[sentence for *_, sentence in NETWORKS])
+def test_what_is_no_network_or_does_not_fit_one(
+    call: Callable[[], Any], kind: type[Exception], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said(kind, call) == sentence
+    assert not list(tmp_path.iterdir())  # nothing was written

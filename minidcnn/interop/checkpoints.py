@@ -56,8 +56,10 @@ class Checkpoint:
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically: a crash leaves the file that was there before. The same checkpoint gives the same bytes.
 
-    ValueError if `config`, `info` or `training` hold NaN or infinity, TypeError if they hold what JSON cannot, OSError if the disk is full.
+    ValueError if `config`, `info` or `training` hold NaN or infinity, TypeError if they hold what JSON cannot and for what is no Checkpoint,
+    OSError if the disk is full.
     """
+    _demand("save_checkpoint", checkpoint, "; save_weights writes a network alone")
     arrays = _plain(checkpoint.tensors) | {_TRAINING + name: array for name, array in _plain(checkpoint.training_tensors).items()}
     about = {
         "format": FORMAT,
@@ -93,10 +95,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 def model_of(checkpoint: Checkpoint) -> Segmenter:
     """The network of a checkpoint with its weights, on the current backend and in eval mode. The library's random numbers go on as before.
 
-    CheckpointError if there is no such network, or its weights do not fit; it names the tensors and both shapes.
+    CheckpointError if there is no such network, or its weights do not fit; it names the tensors and both shapes. TypeError for what is no
+    Checkpoint.
     """
     from ..models import create_model
 
+    _demand("model_of", checkpoint, "; load_checkpoint reads one from a file")
     try:
         with init.skipped():
             model = create_model(checkpoint.model, **checkpoint.config)
@@ -115,6 +119,12 @@ def load_weights(model: Segmenter, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"the checkpoint's weights do not fit the network {model.name}: {reason}; it was trained as {checkpoint.model} with {_settings(checkpoint.config)}"
         ) from error
+
+
+def _demand(name: str, checkpoint: Any, way: str) -> None:
+    """TypeError unless `checkpoint` is one."""
+    if not isinstance(checkpoint, Checkpoint):
+        raise TypeError(f"{name}: checkpoint must be a Checkpoint, got {type(checkpoint).__name__}{way}")
 
 
 def _plain(tensors: Mapping[str, Any]) -> dict[str, Array]:

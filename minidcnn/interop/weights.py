@@ -122,8 +122,10 @@ def _load(model: Module, where: str, tensors: Mapping[str, Any], strict: bool = 
 def save_weights(path: str | os.PathLike[str], model: Module) -> None:
     """Write a network's parameters and buffers under their names, in torch's layout, to a .safetensors or .npz file, atomically.
 
-    WeightsError for any other ending, OSError if the disk is full.
+    WeightsError for any other ending, OSError if the disk is full, TypeError for what is no Module.
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"save_weights: model must be a Module, got {type(model).__name__}; save_checkpoint writes a checkpoint")
     path = Path(path)
     arrays = model.state_dict()
     if path.suffix not in (".safetensors", ".npz"):

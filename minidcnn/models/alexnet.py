@@ -12,6 +12,7 @@ class AlexNet(Classifier):
 
     The one-column network of Krizhevsky ("One weird trick for parallelizing convolutional neural networks", 2014): 64, 192, 384, 256, 256
     channels for width=64, no groups, no normalisation. padded=False leaves out all padding, for which convolutionalize is exact.
+    Errors as of Classifier.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class CaffeNet(Classifier):
 
     Two groups in the second, fourth and fifth convolution, as in the paper (section 3.2), and local response normalisation (3.3) behind
     the pooling instead of before it; poolings round up. 96, 256, 384, 384, 256 channels for width=96, which must be a multiple of 6.
-    padded=False leaves out all padding, for which convolutionalize is exact.
+    padded=False leaves out all padding, for which convolutionalize is exact. ValueError for another width, else as Classifier.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class CaffeNet(Classifier):
 
 
 def caffenet_features(in_channels: int, width: int, pad: int, padded: bool = True) -> nn.Sequential:
-    """The convolutions of CaffeNet, `pad` pixels around the image."""
+    """The convolutions of CaffeNet, `pad` pixels around the image. ValueError unless 6 divides the width."""
     if width % 6:
         raise ValueError(f"CaffeNet: width must be a multiple of 6 (channels are 3 : 8 : 12, in two groups), got {width}")
     unit, by = width // 3, int(padded)

@@ -9,7 +9,7 @@ from itertools import count
 from .. import functional as F
 from .. import nn
 from ..nn import init
-from ..tensor import Tensor
+from ..tensor import Tensor, not_a_tensor
 from ..window import pair
 from .common import positive, probability
 from .geometry import size_behind
@@ -19,6 +19,7 @@ class Classifier(nn.Module):
     """(N, in_channels, H, W) -> (N, classes) scores: features, a mean to a fixed size, linear layers; named as torchvision's classifiers.
 
     `features`, `avgpool` and `classifier` are set by the subclass. Images of any size from `smallest` pixels on work.
+    ValueError for settings out of range, for smaller images and for those of other channels; TypeError for what is no Tensor.
     """
 
     features: nn.Sequential
@@ -39,6 +40,8 @@ class Classifier(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         name = type(self).__name__
+        if not isinstance(input, Tensor):
+            raise not_a_tensor(name, input)
         if input.ndim != 4 or input.shape[1] != self.in_channels:
             raise ValueError(f"{name}: input must be (N, {self.in_channels}, H, W), got shape {input.shape}")
         if not all(size_behind(self.features, n) for n in input.shape[2:]):

@@ -29,6 +29,7 @@ class FCN(Segmenter):
 
     width: channels of the first stage (the paper's by default; hidden layers grow with it). fc_kernel=1 with pad=1 makes a light network
     for small images: the first layer of the classifier sees one pixel of its map, and nearly nothing is computed outside the image.
+    ValueError for settings out of range, for a pad and fc_kernel with which the output would not cover the image, and for images of other channels.
     """
 
     upsampling: ClassVar[tuple[tuple[str, int, int], ...]]  # name, kernel and stride of each step; behind all but the last comes a skip
@@ -146,8 +147,10 @@ class FCN(Segmenter):
     def load_trunk(self, classifier: Classifier) -> Self:
         """Take the weights of a classifier (VGG16, or CaffeNet for FCN-AlexNet), all but its last layer. Returns this network.
 
-        ValueError if it has other layers or another width; nothing has been changed then.
+        ValueError if it has other layers or another width, TypeError for what is no network; nothing has been changed then.
         """
+        if not isinstance(classifier, nn.Module):
+            raise TypeError(f"load_trunk: {type(self).__name__} takes the weights of a classifier, got {type(classifier).__name__}")
         theirs = classifier.state_dict()
         state = {}
         for key, value in self.state_dict().items():
@@ -201,14 +204,14 @@ class _VGG16FCN(FCN):
 
 
 class FCN32s(_VGG16FCN):
-    """FCN-32s: one upsampling by 32. 136,152,917 parameters for 21 classes, 134,346,581 of them learned."""
+    """FCN-32s: one upsampling by 32. 136,152,917 parameters for 21 classes, 134,346,581 of them learned. Errors as of FCN."""
 
     name = "fcn32s"
     upsampling = (("upscore", 64, 32),)
 
 
 class FCN16s(_VGG16FCN):
-    """FCN-16s: by 2, plus the scores of pool4, by 16. 134,815,994 parameters for 21 classes, 134,357,354 of them learned."""
+    """FCN-16s: by 2, plus the scores of pool4, by 16. 134,815,994 parameters for 21 classes, 134,357,354 of them learned. Errors as of FCN."""
 
     name = "fcn16s"
     coarser = ("fcn32s",)
@@ -217,7 +220,7 @@ class FCN16s(_VGG16FCN):
 
 
 class FCN8s(_VGG16FCN):
-    """FCN-8s: by 2, plus pool4, by 2, plus pool3, by 8. 134,489,759 parameters for 21 classes, 134,362,751 of them learned."""
+    """FCN-8s: by 2, plus pool4, by 2, plus pool3, by 8. 134,489,759 parameters for 21 classes, 134,362,751 of them learned. Errors as of FCN."""
 
     name = "fcn8s"
     coarser: ClassVar[tuple[str, ...]] = ("fcn32s", "fcn16s")
@@ -226,7 +229,10 @@ class FCN8s(_VGG16FCN):
 
 
 class FCN8sAtOnce(FCN8s):
-    """FCN-8s trained in one go: pool4 and pool3 are multiplied by 0.01 and 0.0001 before their scores, by 768 more frozen numbers."""
+    """FCN-8s trained in one go: pool4 and pool3 are multiplied by 0.01 and 0.0001 before their scores, by 768 more frozen numbers.
+
+    Errors as of FCN.
+    """
 
     name = "fcn8s_at_once"
     coarser = ()
@@ -237,6 +243,7 @@ class FCNAlexNet(FCN):
     """FCN-AlexNet: CaffeNet as the trunk, one upsampling by 32. 58,704,590 parameters for 21 classes, 56,954,261 of them learned.
 
     96, 256, 384, 384, 256 channels and 4096 hidden ones for width=96, which must be a multiple of 6.
+    ValueError for another width, else errors as of FCN.
     """
 
     name = "fcn_alexnet"

@@ -21,7 +21,7 @@ class Segmenter(nn.Module):
 
     Subclasses set `name`, which enters them in MODELS, pass all their constructor's arguments on to this one, and say in `takes` which
     sizes they take. `config` holds those arguments: create_model(model.name, **model.config) builds the same network again.
-    ValueError if in_channels or classes is below 1.
+    ValueError if in_channels or classes is below 1, and for images that do not fit (see check and output_size); TypeError for what is no Tensor.
 
     Set `recompute` to True to train in less memory and more time: of the layers' results only those between stages are kept, the others
     are computed again in the backward pass (`functional.checkpoint`). Gradients have the same bits.
@@ -49,7 +49,10 @@ class Segmenter(nn.Module):
         self.in_channels, self.classes = self.config["in_channels"], self.config["classes"]
 
     def stage(self, function: Callable[..., Any], *inputs: Tensor) -> Any:
-        """function(*inputs), one of the stages between which results are kept while `recompute` is set."""
+        """function(*inputs), one of the stages between which results are kept while `recompute` is set.
+
+        Errors as of the function itself and of functional.checkpoint.
+        """
         return F.checkpoint(function, *inputs) if self.recompute and self.training else function(*inputs)
 
     def takes(self, n: int) -> bool:
@@ -57,7 +60,7 @@ class Segmenter(nn.Module):
         return n >= 1
 
     def output_size(self, size: Pair) -> Pair:
-        """The output's (height, width) for an input of `size`. ValueError names the nearest sizes that the network takes."""
+        """The output's (height, width) for an input of `size`. ValueError names the nearest sizes that the network takes, TypeError is for no integers."""
         size = pair(size, f"{type(self).__name__}: size")
         if not all(map(self.takes, size)):
             smaller = [next((m for m in range(n, 0, -1) if self.takes(m)), 0) for n in size]
@@ -71,7 +74,7 @@ class Segmenter(nn.Module):
         return size[0] - 2 * self.margin, size[1] - 2 * self.margin
 
     def suitable_size(self, size: Pair) -> Pair:
-        """The smallest input (height, width) that suits the network and whose output covers `size`: what to pad an image to."""
+        """The smallest input (height, width) that suits the network and whose output covers `size`: what to pad an image to. ValueError below 1."""
         height, width = pair(size, f"{type(self).__name__}: size", 1)
         return self._fitting(height + 2 * self.margin), self._fitting(width + 2 * self.margin)
 
@@ -80,7 +83,10 @@ class Segmenter(nn.Module):
         return next(m for m in count(n) if self.takes(m))
 
     def check(self, input: Tensor) -> Pair:
-        """The (height, width) of an input. ValueError if it is not (N, in_channels, H, W) or of a size that the network does not take."""
+        """The (height, width) of an input. ValueError if it is not (N, in_channels, H, W) or of a size that the network does not take.
+
+        TypeError if it is no Tensor.
+        """
         if not isinstance(input, Tensor):
             raise not_a_tensor(type(self).__name__, input)
         if input.ndim != 4 or input.shape[1] != self.in_channels:
@@ -101,7 +107,10 @@ def smallest_and_period(suitable: Callable[[int], int], margin: int) -> tuple[in
 
 
 def create_model(name: str, **config: Any) -> Segmenter:
-    """The network of MODELS called `name`, built with its constructor's keyword arguments. ValueError for a name that is not there."""
+    """The network of MODELS called `name`, built with its constructor's keyword arguments. ValueError for a name that is not there.
+
+    TypeError for arguments that it does not take; ValueError as its class says.
+    """
     if name not in MODELS:
         raise ValueError(f'create_model: there is no model "{name}"; known are {", ".join(sorted(MODELS))}')
     return MODELS[name](**config)

@@ -22,6 +22,7 @@ class _SegNet(Segmenter):
 
     Poolings round up, and each unpooling is told the size before its pooling: 360x480 goes by 45x60, 23x30 and 12x15 and back. With
     bayesian=True dropout stands behind the deepest poolings and the first stages of the decoder, and monte_carlo keeps it on.
+    ValueError for a width below 1 and a dropout outside [0, 1), else as Segmenter.
     """
 
     features: nn.Sequential
@@ -96,7 +97,7 @@ class SegNet(_SegNet):
     (N, in_channels, H, W) -> (N, classes, H, W) for any size. `features` is named as VGG16's with norm="batch" (load_trunk takes its
     weights); the last convolution scores the classes, without batch norm and ReLU. width=64: channels of the first stage.
     bayesian=True: dropout behind the three deepest poolings and the three first decoder stages. eps is batch norm's, as the authors
-    set it. Weights are He's.
+    set it. Weights are He's. ValueError for settings out of range and images of other channels, TypeError for what is no Tensor.
     """
 
     name = "segnet"
@@ -127,8 +128,10 @@ class SegNet(_SegNet):
     def load_trunk(self, classifier: VGG) -> SegNet:
         """Take the convolutions of a VGG16, with or without batch norm. Returns this network.
 
-        ValueError if it has other layers or another width; nothing has been changed then.
+        ValueError if it has other layers or another width, TypeError for what is no such network; nothing has been changed then.
         """
+        if not isinstance(getattr(classifier, "features", None), nn.Sequential):
+            raise TypeError(f"load_trunk: {type(self).__name__} takes the weights of a VGG16, got {type(classifier).__name__}")
         state: dict[str, Any] = {k: v for k, v in classifier.state_dict().items() if k.startswith("features.")}
         ours, theirs = ([i for i, layer in enumerate(net.features) if isinstance(layer, nn.Conv2d)] for net in (self, classifier))
         if len(ours) != len(theirs):
@@ -151,6 +154,7 @@ class SegNetBasic(_SegNet):
     (N, in_channels, H, W) -> (N, classes, H, W) for any size. The image is normalised over its channels first; every convolution has
     batch norm, those of the encoder a ReLU too; a 1x1 convolution scores the classes. width=64: channels of all layers. bayesian=True:
     dropout behind the two deepest poolings and the two first decoder stages. eps is batch norm's, as the authors set it. Weights are He's.
+    Errors as of SegNet.
     """
 
     name = "segnet_basic"

@@ -20,7 +20,7 @@ class VGG(Classifier):
     The subclasses VGG11, VGG13, VGG16 and VGG19 say how many layers have weights. width=64: channels of the first stage; `hidden`, the
     linear layers, has 64 width unless said otherwise. norm="batch" puts batch norm behind each convolution. padded=False leaves out all
     padding, for which convolutionalize is exact. Initial weights are He's, with which the deep ones train without the paper's detour over
-    the shallow ones.
+    the shallow ones. ValueError as Classifier, and for another norm; TypeError for VGG itself, which has no layers.
     """
 
     layers: ClassVar[int]
@@ -35,6 +35,8 @@ class VGG(Classifier):
         hidden: int | None = None,
         padded: bool = True,
     ) -> None:
+        if not hasattr(self, "layers"):
+            raise TypeError("VGG: how many layers it has is not said; use VGG11, VGG13, VGG16 or VGG19")
         super().__init__(classes, in_channels, width, dropout)
         one_of(type(self).__name__, "norm", norm, (None, "batch"))
         with init.skipped():

@@ -99,7 +99,7 @@ class Conv2d(_Conv):
     """(N, C, H, W) -> (N, O, H', W'), H' = floor((H + 2 padding - dilation (KH - 1) - 1) / stride) + 1; weight (O, C/groups, KH, KW).
 
     padding may be an int, a pair, "valid" or "same"; padding_mode says what is padded: "zeros", "reflect", "replicate" or "circular".
-    Images without a batch axis work too. ValueError for parameters or inputs that do not fit.
+    Images without a batch axis work too. ValueError for parameters or inputs that do not fit, TypeError for sizes that are no integers.
     """
 
     def __init__(
@@ -121,7 +121,10 @@ class Conv2d(_Conv):
         return F.conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def affine(self, input: Tensor, scale: Tensor, offset: Tensor, relu: bool) -> Tensor:
-        """scale (this convolution without its bias) + offset, by channel, then ReLU if `relu`: for inference (see F.conv2d_affine)."""
+        """scale (this convolution without its bias) + offset, by channel, then ReLU if `relu`: for inference (see F.conv2d_affine).
+
+        Errors as there.
+        """
         input, padding = self._padded(input)
         return F.conv2d_affine(input, self.weight, scale, offset, self.stride, padding, self.dilation, self.groups, relu)
 
@@ -144,6 +147,7 @@ class ConvTranspose2d(_Conv):
     """(N, C, H, W) -> (N, O, H', W'), H' = (H - 1) stride - 2 padding + dilation (KH - 1) + 1 + output_padding; weight (C, O/groups, KH, KW).
 
     The adjoint of Conv2d with the same weight. `forward(input, output_size)` chooses the output size among those possible.
+    ValueError for parameters, inputs or an output_size that do not fit, TypeError for sizes that are no integers.
     """
 
     def __init__(
@@ -161,6 +165,10 @@ class ConvTranspose2d(_Conv):
     ) -> None:
         if padding_mode != "zeros":
             raise ValueError(f'ConvTranspose2d: padding_mode must be "zeros", got "{padding_mode}"; its padding crops the output')
+        if isinstance(padding, str):
+            raise ValueError(
+                f'ConvTranspose2d: padding must be an int or a pair, got "{padding}"; choose the size with output_size instead'
+            )
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding, groups, bias, padding_mode, True
         )

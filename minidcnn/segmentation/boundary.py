@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
+from ..window import integer
 from .metrics import ConfusionMatrix, mean_present, plain
 
 SHARE = 0.0075  # of the image's diagonal: the tolerance of Csurka et al.
@@ -43,15 +44,19 @@ def boundary_f1(truth: Array, prediction: Array, classes: int, ignore_index: int
 
 
 class BoundaryF1:
-    """boundary_f1 over many images: as the paper advises, scored image by image, then averaged. ValueError for a negative tolerance."""
+    """boundary_f1 over many images: as the paper advises, scored image by image, then averaged.
+
+    ValueError for a negative tolerance and for less than 1 class, TypeError for what is no integer.
+    """
 
     def __init__(self, classes: int, ignore_index: int | None = 255, tolerance: float | None = None) -> None:
         _check_tolerance("BoundaryF1", tolerance)
+        classes = integer(classes, "BoundaryF1: classes", 1)
         self.classes, self.ignore_index, self.tolerance = classes, ignore_index, tolerance
         self.images: list[Array] = []
 
     def update(self, truth: Array, prediction: Array) -> None:
-        """Score images (H, W) or (N, H, W)."""
+        """Score integer images (H, W) or (N, H, W). ValueError and TypeError as boundary_f1."""
         for t, p in _images(np.asarray(truth), np.asarray(prediction)):
             self.images.append(boundary_f1(t, p, self.classes, self.ignore_index, self.tolerance))
 

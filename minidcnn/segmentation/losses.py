@@ -16,7 +16,7 @@ class Loss:
     """logits (N, K, H, W), masks (N, H, W) -> the mean loss, a tensor without axes; ignored pixels count nowhere.
 
     name: one of config.LOSSES. weights: (K,) float32, of the classes, or None; they scale the cross-entropy, the focal loss, and each class's
-    part in Dice and Tversky alike. ignore_index: the label of pixels that do not count.
+    part in Dice and Tversky alike. ignore_index: the label of pixels that do not count. Errors as of the function in functional.
     """
 
     name: str

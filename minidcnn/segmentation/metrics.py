@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..backend import Array, is_cupy, kernels_of, to_backend
+from ..window import integer
 
 if TYPE_CHECKING:
     from .boundary import BoundaryF1
@@ -23,12 +24,15 @@ class ConfusionMatrix:
 
     With n_ij pixels of class i predicted as j, t_i = sum_j n_ij and p_j = sum_i n_ij (Long, Shelhamer & Darrell, "Fully convolutional
     networks for semantic segmentation", 2015, section 5), per class: accuracy n_ii / t_i, IoU n_ii / (t_i + p_i - n_ii), Dice 2 n_ii / (t_i + p_i).
+
+    classes: K, their number. ignore_index: the label of the truth that counts nowhere; None counts every pixel. ValueError for less than 1 class,
+    TypeError for what is no integer. After pixels that hold no class were counted on a GPU, each number raises the ValueError of `update`.
     """
 
     def __init__(self, classes: int, ignore_index: int | None = 255) -> None:
-        if classes < 1:
-            raise ValueError(f"ConfusionMatrix: classes must be at least 1, got {classes}")
-        self.classes, self.ignore_index = classes, ignore_index
+        classes = integer(classes, "ConfusionMatrix: classes", 1)
+        self.classes = classes
+        self.ignore_index = None if ignore_index is None else integer(ignore_index, "ConfusionMatrix: ignore_index")
         self._here: Array = np.zeros((classes, classes), np.int64)
         self._there: Array | None = None  # what was counted on a GPU and has not been read yet
 
@@ -147,7 +151,7 @@ class ConfusionMatrix:
     def table(self, names: Sequence[str] | None = None, boundary: BoundaryF1 | None = None) -> str:
         """A table to print: a line per class with its share of the truth and its scores, then the means; - where there is no score.
 
-        boundary: the scores of the last column, if there is one.
+        boundary: the scores of the last column, if there is one. ValueError unless there is a name for each class.
         """
         return score_table(_names(names, self.classes), self.true / max(self.matrix.sum(), 1), self.scores(), boundary)
 
@@ -201,6 +205,7 @@ def constant_prediction(matrix: ConfusionMatrix | Array, names: Sequence[str] | 
     """A warning, one sentence, if (almost) every pixel is predicted as one class though the truth holds others; else None.
 
     matrix: a ConfusionMatrix or its (K, K) counts, rows = truth. share: the part of all pixels from which on a prediction is constant.
+    ValueError unless there is a name for each class.
     """
     counts = matrix.matrix if isinstance(matrix, ConfusionMatrix) else np.asarray(matrix)
     total, predicted, true = int(counts.sum()), counts.sum(axis=0), counts.sum(axis=1)

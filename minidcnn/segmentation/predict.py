@@ -52,7 +52,7 @@ def scores(model: Segmenter, images: Array, *, tile: int | None = None, flips: b
 def whole_scores(model: Segmenter, images: Array) -> Array:
     """`scores` of images that go through the network whole and once: the same numbers, but left on the network's backend.
 
-    On a GPU, FloatingPointError comes when a value is next read from there.
+    Errors as there; on a GPU, FloatingPointError comes when a value is next read from there.
     """
     images = _checked(model, images)
     if not images.size:
@@ -70,6 +70,7 @@ def predict_mask(
     """The most probable class at each pixel: (C, H, W) -> (H, W) int64. See `scores`; of equal classes the first wins.
 
     With `tile`, no more than a few rows of tiles is kept in probabilities, so that an image of any size needs little more than itself.
+    ValueError for anything but one image, else errors as of `scores`.
     """
     if np.ndim(image) != 3:
         raise ValueError(f"predict_mask takes one image (channels, height, width), got {np.shape(image)}; scores takes several")
@@ -173,6 +174,7 @@ def _answer(model: Segmenter, images: Array) -> Tensor:
 
 
 def _checked(model: Segmenter, images: Array) -> Array:
+    """`images` as an array. ValueError unless they are floating (N, C, H, W) with pixels, and of the network's channels."""
     images = np.asarray(images)
     if images.ndim != 4:
         raise ValueError(f"scores takes images (N, channels, height, width), got {images.shape}")

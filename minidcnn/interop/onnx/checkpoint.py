@@ -43,8 +43,9 @@ def export_checkpoint(checkpoint: Checkpoint, path: str | os.PathLike[str], outp
     says of "classes", "palette", "channels", "mean", "std", "white", "epoch" and "scores", and the network's "config"; "model", its name;
     and "input", a sentence about how to prepare an image.
 
-    CheckpointError if the checkpoint does not say how its images are normalised; ValueError for another `output`; ImportError without the
-    package onnx.
+    CheckpointError if the checkpoint does not say how its images are normalised, or its network cannot be built; ExportError if that takes
+    images of one size only or has no form in ONNX; ValueError for another `output`; TypeError for what is no Checkpoint; ImportError without
+    the package onnx.
     """
     if output not in OUTPUTS:
         raise ValueError(f"export_checkpoint: output must be {', '.join(OUTPUTS)}, got {output!r}")

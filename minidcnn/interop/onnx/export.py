@@ -42,9 +42,12 @@ def export_onnx(
     Parameters become initializers with their names in the state dict. Dtypes are kept; where float32 weights meet float16 images, they
     are rounded in the model, too. The file is replaced only when all is done. ExportError, a ValueError, if the model applies a function
     that has no form in ONNX, decides by values of the input (comparisons and argmax are not recorded), or is larger than 2 GiB;
-    ImportError without the package onnx. Whatever a wrong example makes the model raise is raised here. Other threads must not compute with
+    ValueError for other names in `dynamic`, and for names that are not as many as the inputs or outputs; TypeError for what is no Module or no
+    example; ImportError without the package onnx. Whatever a wrong example makes the model raise is raised here. Other threads must not compute with
     minidcnn meanwhile: the kernels that compute shapes only are chosen for all of them.
     """
+    if not isinstance(model, Module):
+        raise TypeError(f"export_onnx: model must be a Module, got {type(model).__name__}; export_checkpoint takes a checkpoint")
     if wrong := [name for name in dynamic if name not in SYMBOLS]:
         raise ValueError(f"export_onnx: dynamic may name {', '.join(SYMBOLS)}, got {wrong[0]!r}")
     examples = _examples(model, example)

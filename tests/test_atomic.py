@@ -75,3 +75,23 @@ def test_names_with_brackets_are_no_patterns(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     atomic.remove_unfinished(tmp_path / "a[1].png")
     assert [path.name for path in tmp_path.iterdir()] == [".a1.png.7.tmp"]
+
+
+def test_nothing_else_is_taken_for_what_was_left_behind(tmp_path: Path) -> None:
+    """Somebody's own hidden files, those of longer names, and whatever lies in sub-folders."""
+    (tmp_path / "sub").mkdir()
+    others = [".a.png.7.bak", ".a.png.old.7.txt", ".a.pngx.7.tmp", "sub/.a.png.7.tmp"]
+    for name in (*others, ".a.png.7.tmp"):
+        (tmp_path / name).touch()
+    atomic.remove_unfinished(tmp_path / "a.png")
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")) == sorted(others)
+
+
+def test_two_processes_do_not_write_into_one_temporary_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with atomic.replacing(tmp_path / "a") as ours:
+        ours.write_text("ours")
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 4711)
+            atomic.write_text(tmp_path / "a", "theirs")
+        assert (tmp_path / "a").read_text() == "theirs" and ours.read_text() == "ours"
+    assert (tmp_path / "a").read_text() == "ours"

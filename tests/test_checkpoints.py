@@ -151,9 +151,10 @@ def test_missing_files_and_folders(tmp_path: Path, rng: np.random.Generator) -> 
         load_checkpoint(tmp_path / "nowhere.safetensors")
     with pytest.raises(CheckpointError, match=r"is a folder, not a checkpoint file$"):
         load_checkpoint(tmp_path)
-    save_checkpoint(tmp_path / "best.safetensors", checkpoint(rng))
-    with pytest.raises(CheckpointError, match=r"is a folder.*did you mean .*best\.safetensors\?"):
-        load_checkpoint(tmp_path)
+    for name in ("last", "best"):  # the best one, where both are there
+        save_checkpoint(tmp_path / f"{name}.safetensors", checkpoint(rng))
+        with pytest.raises(CheckpointError, match=rf"is a folder.*did you mean .*{name}\.safetensors\?"):
+            load_checkpoint(tmp_path)
 
 
 def test_every_cut_and_every_flipped_byte_is_noticed(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -187,11 +188,25 @@ def test_flipped_bytes_of_the_header_are_errors_of_checkpoints(tmp_path: Path, r
     assert noticed > len(places) // 2
 
 
-@pytest.mark.parametrize("about", ["{", "[]", "null", "{}", '{"format": "1"}', '{"format": 1, "checksum": 0, "model": "unet"}'])
+@pytest.mark.parametrize("about", ["{", "[]", "[1]", "null", "{}", '{"format": "1"}', '{"format": 1, "checksum": 0, "model": "unet"}'])
 def test_metadata_that_is_not_ours(tmp_path: Path, about: str) -> None:
     from safetensors.numpy import save_file
 
     save_file({}, tmp_path / "a.safetensors", {"minidcnn": about})
+    with pytest.raises(CheckpointError, match="is damaged: its metadata cannot be read"):
+        load_checkpoint(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("key", ["model", "config", "info", "training", "checksum"])
+@pytest.mark.parametrize("value", [None, [1], 0.5])
+def test_metadata_of_another_kind(key: str, value: object, tmp_path: Path) -> None:
+    """A number of the right format vouches for nothing else."""
+    from safetensors.numpy import save_file
+
+    about: dict[str, object] = {"format": 1, "model": "unet", "config": {}, "info": {}, "training": {}, "checksum": 0}
+    save_file({}, tmp_path / "a.safetensors", {"minidcnn": json.dumps(about)})
+    assert load_checkpoint(tmp_path / "a.safetensors").model == "unet"
+    save_file({}, tmp_path / "a.safetensors", {"minidcnn": json.dumps(about | {key: value})})
     with pytest.raises(CheckpointError, match="is damaged: its metadata cannot be read"):
         load_checkpoint(tmp_path / "a.safetensors")
 
@@ -216,9 +231,10 @@ def test_other_files(tmp_path: Path, content: bytes) -> None:
 def test_safetensors_of_others(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
-    save_file({"x": np.zeros(3, np.float32)}, tmp_path / "a.safetensors", {"format": "pt"})
-    with pytest.raises(CheckpointError, match="no checkpoint of minidcnn"):
-        load_checkpoint(tmp_path / "a.safetensors")
+    for metadata in ({"format": "pt"}, None):
+        save_file({"x": np.zeros(3, np.float32)}, tmp_path / "a.safetensors", metadata)
+        with pytest.raises(CheckpointError, match="no checkpoint of minidcnn"):
+            load_checkpoint(tmp_path / "a.safetensors")
 
 
 def test_files_of_a_newer_version(tmp_path: Path) -> None:
@@ -246,6 +262,8 @@ def test_missing_and_surplus_weights_are_named(rng: np.random.Generator) -> None
     fewer = {name: array for name, array in before.tensors.items() if name != "head.bias"}
     with pytest.raises(CheckpointError, match=r"1 key missing: head\.bias; it was trained as unet with"):
         model_of(Checkpoint("unet", before.config, fewer))
+    with pytest.raises(CheckpointError, match="it was trained as unet with its defaults$"):
+        model_of(Checkpoint("unet", {}, {}))
     with pytest.raises(CheckpointError, match="1 key unexpected: tail; it was trained"):
         model_of(Checkpoint("unet", before.config, {**before.tensors, "tail": np.zeros(1)}))
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import optim
 from ..backend import HALF, Array, backend, image_dtype, kernels, random_state, set_random_state
-from ..data import Batch, Dataset, Loader, channel_statistics
+from ..data import Batch, Compose, Dataset, Loader, channel_statistics
 from ..interop.checkpoints import Checkpoint, load_checkpoint, load_weights, model_of, save_checkpoint
 from ..tensor import Tensor
 from ..words import counted
@@ -60,7 +60,7 @@ class Trainer:
             batch,
             shuffle=True,
             seed=config.seed,
-            transform=prepare.training_transform(config, model, train.channels, self.mean, self.std),
+            transform=self._transform(),
             drop_last=True,  # a new order each epoch leaves out others each time
             prefetch=config.prefetch,
             then=self._send,
@@ -79,6 +79,9 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.saved = ""  # what last.safetensors holds, in words
         self.started = ""  # what the weights were taken from, in words; at random if empty
+
+    def _transform(self) -> Compose:
+        return prepare.training_transform(self.config, self.model, self.train.channels, self.mean, self.std)
 
     # -- the whole run -----------------------------------------------------------------------------------------------------
 
@@ -304,6 +307,7 @@ class Trainer:
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
         self.loss_sum, self.loss_size, self.best = state["loss_sum"], state["loss_size"], state["best"]
         self.mean, self.std = checkpoint.info["mean"], checkpoint.info["std"]
+        self.loader.transform = self._transform()  # the network knows images normalised so, even if some are others now
         self.history = [entry for entry in self.folder.read_metrics() if entry["epoch"] <= self.epoch]
         self.folder.write_metrics(self.history)
         set_random_state(state["random_state"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..usable import BackendError
 from .algorithm import forced_algorithm
 from .conv import CpuConv
 from .elementwise import CpuElementwise
-from .jit import forced_lanes
+from .jit import demand_compiler, forced_lanes
 from .loss import CpuLoss
 from .memory import keep_memory
 from .norm import CpuNorm
@@ -17,7 +18,7 @@ from .threads import num_threads
 
 
 class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
-    """Kernels for NumPy arrays. ValueError if MINIDCNN_NUM_THREADS, MINIDCNN_CONV or MINIDCNN_LANES is set to what it cannot be.
+    """Kernels for NumPy arrays. BackendError if MINIDCNN_NUM_THREADS, MINIDCNN_CONV, MINIDCNN_LANES or NUMBA_DISABLE_JIT is set to what it cannot be.
 
     precision: "bf16" rounds the factors of float32 convolutions; any other leaves them as they are. Sums are float32 in any case.
     """
@@ -27,9 +28,13 @@ class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
     def __init__(self, precision: str = "float32") -> None:
         super().__init__(np)
         self.bf16 = precision == "bf16"
-        num_threads()  # what the environment says wrongly is told now, not in the middle of a training
-        forced_algorithm()
-        forced_lanes()
+        try:  # what the environment says wrongly is told now, not in the middle of a training, and not as a ValueError of whoever comes first
+            num_threads()
+            forced_algorithm()
+            forced_lanes()
+            demand_compiler()
+        except ValueError as error:
+            raise BackendError(str(error)) from error
         keep_memory()
 
 

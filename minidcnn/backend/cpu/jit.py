@@ -18,7 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LANES = "MINIDCNN_LANES"
+LANES, DISABLED = "MINIDCNN_LANES", "NUMBA_DISABLE_JIT"
 OPTIONS = {
     "nogil": True,
     "fastmath": {"contract"},  # fused multiply-add only: infinities and NaN mean what they mean in NumPy
@@ -35,6 +35,16 @@ def forced_lanes() -> int:
     if forced not in ("", "4", "8", "16"):
         raise ValueError(f"{LANES} must be 4, 8 or 16, got {forced!r}; unset it to use what the processor has")
     return int(forced or 0)
+
+
+def demand_compiler() -> None:
+    """ValueError if NUMBA_DISABLE_JIT keeps numba from compiling: intrinsics, which kernels are made of, do not run as Python."""
+    text = os.environ.get(DISABLED, "").strip()
+    if text.isdecimal() and int(text):
+        raise ValueError(
+            f'{DISABLED} is {text}, and the CPU kernels are compiled by numba: unset it, or work within minidcnn.use_kernels("reference"), '
+            "whose kernels are slow and need no numba"
+        )
 
 
 class Compiled(Generic[P, R]):
@@ -67,7 +77,6 @@ def _dispatcher(function: Callable[P, R], **options: bool) -> Callable[P, R]:
 
     numba: Any = importlib.import_module("numba")
     dispatcher: Any = numba.njit(**OPTIONS, **options)(function)
-    if not numba.config.DISABLE_JIT:
-        with contextlib.suppress(RuntimeError):  # no folder can be written
-            dispatcher._cache = KernelCache(function)
+    with contextlib.suppress(RuntimeError):  # no folder can be written
+        dispatcher._cache = KernelCache(function)
     return dispatcher  # type: ignore[no-any-return]

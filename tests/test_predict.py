@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tracemalloc
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from minidcnn import functional as F
 from minidcnn import models, nn
 from minidcnn.backend import switch
 from minidcnn.segmentation import predict_mask, scores
-from minidcnn.segmentation.predict import smallest_tile
-from minidcnn.segmentation.tiles import cut, mirrored
+from minidcnn.segmentation.predict import smallest_tile, usual_tile, whole_scores
+from minidcnn.segmentation.tiles import cut, mirrored, tile_and_period
 
 
 class Net(nn.Module):
@@ -116,6 +117,33 @@ def test_windows_cover_the_axis_once(size: int, tile: int, kind: str) -> None:
         assert all(axis.windows[i][1] - axis.windows[i + 1][0] >= 16 for i in range(len(axis.windows) - 1))  # neighbours overlap
 
 
+@pytest.mark.parametrize(
+    ("margin", "tile", "shared"), [(0, 512, 128), (0, 256, 128), (0, 200, 100), (0, 96, 48), (6, 110, 2)]
+)  # half a tile at most; with a margin, answers are exact to the edge, and windows only begin at multiples of 4
+def test_neighbours_share_what_is_promised(margin: int, tile: int, shared: int) -> None:
+    net = Net("valid" if margin else "padded")
+    windows = cut(3001, lambda n: net.suitable_size((n, 1))[0], margin, tile).windows
+    assert {end - begin + 2 * margin for begin, end in windows[:-1]} == {tile}
+    ends = [end - begin for (_, end), (begin, _) in pairwise(windows)]
+    assert len(ends) > 5 and set(ends[:-1]) == {shared} and ends[-1] >= shared  # the last one ends where the image does
+
+
+def test_a_window_fades_over_all_that_it_shares() -> None:
+    axis = cut(800, lambda n: -(-n // 4) * 4, 0, 512)
+    assert axis.windows == ((0, 512), (288, 800))
+    t = (np.arange(224) + 0.5) / 224
+    rising = np.concatenate([3 * t**2 - 2 * t**3, np.ones(288)])
+    np.testing.assert_allclose(axis.weights(1), rising, rtol=1e-6)
+    np.testing.assert_allclose(axis.weights(0), rising[::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("least", [1, 40])
+def test_no_tile_is_smaller_than_a_network_takes_that_takes_every_size_above(least: int) -> None:
+    tile = tile_and_period(lambda n: max(n, least), 0)[0]
+    for size in range(tile + 1, 5 * tile):
+        assert all(least <= end - begin <= tile for begin, end in cut(size, lambda n: max(n, least), 0, tile).windows)
+
+
 # -- sizes -------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -149,6 +177,15 @@ def test_without_padding_the_margin_is_mirrored(rng: np.random.Generator) -> Non
     padded = np.pad(x, ((0, 0), (0, 0), (6, 7), (6, 6)), "reflect")  # answers for 6 x 10; 5 rows need 17 + 1 pixels, mirrored twice
     assert padded.shape[2:] == (18, 22)
     np.testing.assert_allclose(scores(net, x), alone(net, padded)[:, :, :5], rtol=1e-5)
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_whole_scores_are_scores(double: bool, net: Net, rng: np.random.Generator) -> None:
+    model, x = net.double() if double else net, image(rng, 13, 30, n=2)
+    for images in (x, x[:0]):
+        found, expected = whole_scores(model, images), scores(model, images)
+        assert found.dtype == expected.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_images_together_are_as_images_alone(net: Net, rng: np.random.Generator) -> None:
@@ -214,6 +251,13 @@ def test_seams_do_not_show(kind: str) -> None:
 def test_a_tile_larger_than_the_image_changes_nothing(net: Net, rng: np.random.Generator) -> None:
     x = image(rng, 21, 33)
     np.testing.assert_array_equal(scores(net, x, tile=64), scores(net, x))
+
+
+def test_a_tile_as_large_as_the_image_cuts_nothing_however_small_that_is(net: Net, rng: np.random.Generator) -> None:
+    x = image(rng, 20, 34) if net.kind == "valid" else image(rng, 20, 36)
+    tile = max(net.suitable_size(x.shape[2:]))
+    np.testing.assert_array_equal(scores(net, x, tile=tile), scores(net, x))
+    assert len(set(net.sizes)) == 1
 
 
 @pytest.mark.parametrize("flips", [False, True])
@@ -305,6 +349,13 @@ def test_the_smallest_tile_is_named(kind: str, least: int) -> None:
     with pytest.raises(ValueError, match=f"tile must be at least {least} pixels for this network, got {least - 1}"):
         scores(net, x, tile=least - 1)
     scores(net, x[..., :70], tile=least)
+
+
+def test_the_usual_tile_is_1024_or_what_the_network_needs() -> None:
+    net = Net("padded")
+    assert usual_tile(net) == 1024
+    net.suitable_size = lambda size: tuple(-(-n // 1536) * 1536 for n in size)  # type: ignore[method-assign]
+    assert usual_tile(net) == smallest_tile(net) == 1536
 
 
 def test_nan_is_no_class() -> None:

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 
 from .. import __version__
 from ..backend import BackendError
-from ..segmentation.output import written_out
+from ..segmentation.output import threads_given, written_out
 from ..segmentation.progress import any_name_printable, compiling_said, sentence
 from .common import Parser, fail
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     any_name_printable()
     args = argparse.Namespace()
     try:
-        with written_out():
+        with written_out(), threads_given():
             return _run(list(sys.argv[1:] if argv is None else argv), args)
     except BrokenPipeError:  # the reader, such as `| head`, has seen enough
         return 1

@@ -17,7 +17,7 @@ from .diagnose import TrainingError, out_of_memory
 from .interrupt import Stopped
 from .metrics import score_table
 from .options import AddOptions, Request, read_options
-from .output import written_out
+from .output import threads_given, written_out
 from .prepare import open_data
 from .progress import any_name_printable, sentence
 from .start import start_from
@@ -46,7 +46,7 @@ def main(
     """
     any_name_printable()
     os.environ["MPLBACKEND"] = "agg"  # pictures need no screen, and a notebook's backend may not be installed here
-    with one_sentence_errors(), written_out(), ExitStack() as claim:
+    with one_sentence_errors(), written_out(), threads_given(), ExitStack() as claim:
         with mendable():
             request = read_options(network, argv, description=description, add_options=add_options, adjust=adjust)
             claim.enter_context(request.folder.claimed(request.resume))

@@ -1,4 +1,4 @@
-"""Standard output of the programs, which may go away while they run: its reader ends, as `| head` does, or the disk is full."""
+"""What the system may withhold from programs: standard output, whose reader ends, as `| head` does, or whose disk is full; and threads."""
 
 from __future__ import annotations
 
@@ -30,3 +30,17 @@ def written_out() -> Iterator[None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try once more, and complain
             if not failed:
                 raise
+
+
+@contextlib.contextmanager
+def threads_given() -> Iterator[None]:
+    """OSError with a sentence, where Python has a bare RuntimeError, if the system starts no more threads within it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        raise OSError(
+            "the system starts no more threads for this program: raise its limit of processes (ulimit -u, --pids-limit of a container) or end "
+            "others; a training with --prefetch 0 needs fewer"
+        ) from error

@@ -72,6 +72,8 @@ class BatchNorm2d(Module):
         if input.ndim != 4 or input.shape[1] != self.num_features:
             raise ValueError(f"BatchNorm2d: input must be (N, {self.num_features}, H, W), got shape {input.shape}")
         mean, variance, training = self.running_mean, self.running_var, self.training
+        if training and not self.track_running_stats:
+            mean = variance = None
         rate: Any = 0.0 if self.momentum is None else self.momentum
         if training and input.size and mean is not None and (count := self.num_batches_tracked) is not None:
             count._array += 1
@@ -79,8 +81,6 @@ class BatchNorm2d(Module):
             if self.momentum is None:
                 rate = 1 / count._array  # stays on its device: nobody waits for it
         batch = training or mean is None
-        if training and not self.track_running_stats:
-            mean = variance = None
         return F.batch_norm(input, mean, variance, self.weight, self.bias, batch, rate, self.eps, relu)
 
     def scale_offset(self, before: Tensor | None = None) -> tuple[Tensor, Tensor] | None:

@@ -238,6 +238,24 @@ def test_another_setting_that_changes_as_the_classes_do_is_no_head(
         start_from(saved(tmp_path / "a.safetensors", before, classes=3), model, data, data, "folder", pytest.fail)
 
 
+def test_only_what_differs_by_the_classes_alone_starts_anew(tmp_path: Path, rng: np.random.Generator) -> None:
+    """A head of more channels, of other axes, one tensor too many, or an upsampling that is missing: then the file is another network's."""
+    data, light = training.arrays(rng, 2, (16, 24)), {"base": 2, "depth": 2}
+    unet, fcn = UNet(3, 5, **light), FCN16s(classes=5, **LIGHT)
+    head, own, less = unet.state_dict()["head.weight"], unet.state_dict(), fcn.state_dict()
+    del less["upscore2.weight"]
+    for before, tensors, said in (
+        (unet, own | {"head.weight": np.zeros((5, head.shape[1] + 1, 1, 1), np.float32)}, "head.weight"),
+        (unet, own | {"head.weight": np.zeros(5, np.float32)}, "head.weight"),
+        (unet, own | {"tail.weight": head}, "tail.weight"),
+        (fcn, less, "upscore2.weight"),
+    ):
+        model = type(before)(**before.config | {"classes": 3})
+        path = saved(tmp_path / "a.safetensors", before, tensors, classes=5)
+        with pytest.raises(CheckpointError, match=f"does not fit this network: .*{said}"):
+            start_from(path, model, data, data, "folder", pytest.fail)
+
+
 def test_images_that_it_may_have_been_trained_on_are_warned_of(trained: str) -> None:
     """A folder that is divided at random is divided otherwise once it holds more images."""
     train, val = training.cells()

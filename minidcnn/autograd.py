@@ -51,11 +51,11 @@ class Function:
         raise NotImplementedError(f"{type(self).__name__} does not define vjp")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        """Apply to tensors; the first output."""
+        """Apply to tensors; the first output. Errors as of outputs()."""
         return self.outputs(*inputs)[0]
 
     def outputs(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Apply to tensors; all outputs."""
+        """Apply to tensors; all outputs. TypeError for an input that is no Tensor, and if forward() returns anything but arrays."""
         try:
             inside = [t._array for t in inputs]
         except AttributeError:

@@ -95,7 +95,10 @@ class Window(NamedTuple):
         *,
         name: str = "window",
     ) -> Window:
-        """A window from ints or pairs, as users write them. `stride=None` means the kernel size, as in pooling."""
+        """A window from ints or pairs, as users write them. `stride=None` means the kernel size, as in pooling.
+
+        ValueError for a kernel, stride or dilation below 1, a negative padding, and more numbers than two; TypeError for what is no int.
+        """
         size = pair(kernel, f"{name}: kernel_size", 1)
         step = size if stride is None else pair(stride, f"{name}: stride", 1)
         return cls(size, step, pair(padding, f"{name}: padding"), pair(dilation, f"{name}: dilation", 1), ceil_mode)

@@ -24,7 +24,11 @@ class Screen(io.StringIO):
         return self.terminal
 
 
-@pytest.mark.parametrize(("stream", "watched"), [(Screen(True), True), (Screen(False), False), (None, False), (object(), False)], ids=str)
+@pytest.mark.parametrize(
+    ("stream", "watched"),
+    [(Screen(True), True), (Screen(False), False), (None, False), (object(), False)],
+    ids=["terminal", "file", "none", "cannot tell"],
+)
 def test_a_bar_is_shown_where_a_person_watches(stream: Any, watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     assert on_terminal() is watched

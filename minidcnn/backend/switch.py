@@ -60,7 +60,7 @@ def backend() -> str:
 
 
 def kernels(name: str | None = None) -> Kernels:
-    """The kernels of backend `name` (default: the current one)."""
+    """The kernels of backend `name` (default: the current one). BackendError if the environment sets for them what cannot be."""
     if isinstance(_which, Kernels):
         return _which
     key = (name or _current, _which, _precision)

@@ -48,6 +48,7 @@ def test_the_bar_counts_from_what_was_done_before(capsys: pytest.CaptureFixture[
         progress.validating("epoch 3/3", 1, 7)
     shown = capsys.readouterr().err
     assert re.search(r" 38%\|[^|]*\| resumed", shown) and re.search(r"epoch 3/3  75%\|[^|]*\| validating 1/7, 0:00 left", shown)
+    assert re.search(r"\r +\r$", shown)  # gone in the end
 
 
 @pytest.mark.parametrize(

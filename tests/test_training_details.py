@@ -12,6 +12,7 @@ import pytest
 import training
 from test_train_resume import stop_when
 
+import minidcnn
 from minidcnn.data import Arrays
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import train
@@ -76,6 +77,19 @@ def test_a_resumed_run_sees_images_as_it_saw_them_before(tmp_path: Path, rng: np
     assert (again.mean, again.std) == (first.mean, first.std)
     before, now = (trainer.loader.sample(0, 0).image for trainer in (first, again))
     np.testing.assert_allclose(now - before, np.broadcast_to(0.5 / np.array(first.std)[:, None, None], now.shape), rtol=1e-4)
+
+
+def test_the_rate_goes_on_where_a_step_overflows_so_that_the_schedule_ends_with_the_run(tmp_path: Path) -> None:
+    minidcnn.use("numpy", "float16")
+    try:
+        trainer = training.make(tmp_path, training.options(epochs=1, schedule="poly", lr=0.01))
+        before = trainer.model.get_submodule("head").bias.numpy().copy()
+        trainer.scaler.update(2.0**60)
+        (entry,) = trainer.fit()
+    finally:
+        minidcnn.use("numpy")
+    np.testing.assert_array_equal(trainer.model.get_submodule("head").bias.numpy(), before)  # both steps did
+    assert (entry["scale"], entry["lr"]) == (2.0**58, 0.0)
 
 
 # -- what an epoch is worth -------------------------------------------------------------------------------------------------------------

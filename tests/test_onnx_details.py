@@ -1,4 +1,4 @@
-"""What an ONNX file says about itself, and the corners of its graph: each told apart from what is nearly the same."""
+"""What the ONNX file of a trained network says about itself, and which networks have none."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
 from minidcnn import models
-from minidcnn.interop import Checkpoint, CheckpointError, export_checkpoint
-
-# -- trained networks ---------------------------------------------------------------------------------------------------------
+from minidcnn.interop import Checkpoint, CheckpointError, ExportError, export_checkpoint
 
 
 def stored(images: int = 3, **info: Any) -> Checkpoint:
@@ -61,4 +60,17 @@ def test_a_file_is_not_written_without_the_numbers_that_normalise(name: str, val
         CheckpointError, match=f"the checkpoint does not say the {name} of the 3 channels that its network was trained with"
     ):
         export_checkpoint(stored(**{name: value}), tmp_path / "a.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_networks_of_odd_sizes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = models.UNet.forward
+    with monkeypatch.context() as odd:
+        odd.setattr(models.UNet, "forward", lambda self, x: forward(self, x) + np.arange(x.shape[3], dtype=np.float32))
+        with pytest.raises(ExportError, match="takes images of one size only; export it with export_onnx"):
+            export_checkpoint(stored(), tmp_path / "a.onnx")
+    with monkeypatch.context() as odd:
+        odd.setattr(models.UNet, "suitable_size", lambda self, size: tuple(1 << (n - 1).bit_length() for n in size))
+        with pytest.raises(ExportError, match="the sizes that UNet takes are not evenly spaced; export it with export_onnx"):
+            export_checkpoint(stored(), tmp_path / "a.onnx")
     assert not list(tmp_path.iterdir())

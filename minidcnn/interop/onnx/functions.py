@@ -91,7 +91,7 @@ def log1p(op: Op) -> str:
     none = g.node("Equal", u, one)
     below = g.node("Where", none, one, g.node("Sub", u, one))
     infinite = g.node("Equal", x, op.number(math.inf))
-    quotient = g.node("Div", g.node("Mul", g.node("Where", infinite, one, x), g.node("Log", u)), g.node("Where", infinite, one, below))
+    quotient = g.node("Div", g.node("Mul", x, g.node("Log", u)), g.node("Where", infinite, one, below))
     return g.node("Where", none, x, quotient)
 
 

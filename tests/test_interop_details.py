@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from minidcnn import models, nn
-from minidcnn.interop import Loaded, WeightsError, load_classifier, load_weights, read_weights
+from minidcnn.interop import Loaded, WeightsError, load_classifier, load_trunk, load_weights, read_weights
 
 
 @pytest.mark.parametrize("left_over", [{"missing": ("a",)}, {"unexpected": ("a",)}, {"different": (("a", (2, 3), (3, 2)),)}])
@@ -62,3 +62,12 @@ def test_a_fourth_linear_layer_makes_another_network() -> None:
     state = models.VGG11(classes=5, in_channels=2, width=2, hidden=7).state_dict()
     with pytest.raises(WeightsError, match="it has 8 convolutions in features and 4 linear layers in classifier"):
         load_classifier(state | {"classifier.9.weight": np.zeros((4, 5)), "classifier.9.bias": np.zeros(4)})
+
+
+def test_a_trunk_for_other_images_is_told_by_its_shapes() -> None:
+    """As many channels come out of its first layer, and not as many go in."""
+    trunk = models.VGG16(classes=5, in_channels=3, width=2, hidden=128).state_dict()
+    with pytest.raises(
+        WeightsError, match=r"cannot be the trunk of FCN32s: .*features\.0\.weight is \(2, 3, 3, 3\), the model's is \(2, 2, 3, 3\)"
+    ):
+        load_trunk(models.FCN32s(3, in_channels=2, width=2), trunk)

@@ -23,7 +23,7 @@ _found: Any = None  # the module `cupy`, once it was found to work
 
 
 class BackendError(RuntimeError):
-    """The backend that was asked for cannot be had; the message says what is missing and how to install it."""
+    """The backend that was asked for cannot be had; the message says what is missing, or set wrongly, and what to do."""
 
 
 def why_no_cupy() -> str:

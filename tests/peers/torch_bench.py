@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -73,6 +72,8 @@ def timed(run: Callable[[], object]) -> float:
 def peak() -> int:
     if ON_GPU:
         return torch.cuda.max_memory_reserved()
+    import resource  # not on Windows
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

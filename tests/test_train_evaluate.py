@@ -73,7 +73,7 @@ def test_neighbours_of_one_size_go_together(
 @pytest.mark.parametrize("ignore_index", [255, 7])
 def test_what_is_counted_is_what_is_predicted(ignore_index: int, options: dict[str, Any], rng: np.random.Generator) -> None:
     """Pixel by pixel; and the samples asked for are kept as they were, with their prediction."""
-    data = noise(rng, (24, 32), (24, 32), (20, 12), (24, 32), (24, 32), (24, 32), ignore_index=ignore_index)
+    data = noise(rng, (24, 32), (24, 32), (20, 12), (24, 32), (24, 32), ignore_index=ignore_index)
     model, _ = network(data)
     result = evaluate(model, data, **KINDS, batch_size=2, show=(1, 2, 4), **options)
     matrix, guesses = np.zeros((3, 3), int), []

@@ -13,10 +13,14 @@ import training
 from test_train_resume import stop_when
 
 import minidcnn
+from minidcnn import Tensor
+from minidcnn import functional as F
 from minidcnn.data import Arrays
 from minidcnn.interop import load_checkpoint
 from minidcnn.segmentation import train
+from minidcnn.segmentation.diagnose import TrainingError
 from minidcnn.segmentation.interrupt import Stopped
+from minidcnn.segmentation.losses import Loss
 from minidcnn.segmentation.progress import Progress
 
 
@@ -59,6 +63,23 @@ def test_a_network_that_was_evaluated_before_is_trained_in_training_mode(tmp_pat
     assert modes == [True, True, False, False] * 2
 
 
+def test_the_loss_of_an_epoch_is_that_of_its_own_steps(tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = training.arrays(rng, 5, (16, 24))
+    trainer, values = training.make(tmp_path, training.options(epochs=3, batch_size=1, limit=1), (data, data)), []
+    step = trainer._step
+    monkeypatch.setattr(trainer, "_step", lambda *a: (values.append(step(*a)), values[-1])[1])
+    assert [entry["train_loss"] for entry in trainer.fit()] == pytest.approx(values) and len(set(values)) == 3
+
+
+def test_images_of_little_contrast_are_normalised(tmp_path: Path, rng: np.random.Generator) -> None:
+    data = training.arrays(rng, 2, (16, 24))
+    faint = Arrays([np.float32(0.5) + image * np.float32(1e-3) for image in data.images], data.masks, 3)
+    trainer = training.make(tmp_path, training.options(augment=()), (faint, faint))
+    seen = np.stack([trainer.loader.sample(0, i).image for i in range(2)])
+    assert max(trainer.std) < 1e-3 and trainer.std == pytest.approx(np.stack(list(faint.images)).std((0, 2, 3)), rel=1e-3)
+    np.testing.assert_allclose(seen.std((0, 2, 3)), 1, rtol=1e-3)
+
+
 def test_an_epoch_of_ignored_pixels_alone_has_no_loss_to_tell(tmp_path: Path, rng: np.random.Generator) -> None:
     config, data = training.options(epochs=1, batch_size=1, limit=1), training.arrays(rng, 3, (16, 24))
     first = training.make(tmp_path / "order", config, (data, data)).loader.order(0)[0]
@@ -90,6 +111,25 @@ def test_the_rate_goes_on_where_a_step_overflows_so_that_the_schedule_ends_with_
         minidcnn.use("numpy")
     np.testing.assert_array_equal(trainer.model.get_submodule("head").bias.numpy(), before)  # both steps did
     assert (entry["scale"], entry["lr"]) == (2.0**58, 0.0)
+
+
+def test_a_gradient_that_overflows_at_a_scale_of_one_ends_a_run_in_float16_too(tmp_path: Path) -> None:
+    """At a scale of two, the step is left out."""
+    minidcnn.use("numpy", "float16")
+    try:
+        trainer = training.make(tmp_path)
+        bias = trainer.model.get_submodule("head").bias
+
+        class Steep(Loss):
+            def __call__(self, logits: Tensor, masks: Tensor, pixel_weights: Tensor | None = None) -> Tensor:
+                return super().__call__(logits, masks) + F.sum(F.sqrt(F.mul(bias, 0.0)))  # of infinite slope
+
+        trainer.loss = Steep("cross_entropy", None, 255)
+        trainer.scaler.update(2.0)
+        with pytest.raises(TrainingError, match=r"at step 2 .*: the gradient is not finite; the first are in the gradient of head\.bias"):
+            trainer.fit()
+    finally:
+        minidcnn.use("numpy")
 
 
 # -- what an epoch is worth -------------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from minidcnn import Tensor, nn
 from minidcnn import functional as F
 from minidcnn.interop import ExportError, export_onnx
 from minidcnn.interop.onnx.graph import Graph
+from minidcnn.interop.onnx.resize import _plainest
 
 Array = np.ndarray[Any, Any]
 ALL = ("batch", "height", "width")
@@ -66,6 +68,30 @@ def test_a_square_example_is_followed_to_any_size(name: str) -> None:
     exported = agree(FOLLOWED[name], images(2, 3, 6, 6), others=[(images(3, 3, 8, 5, seed=1),), (images(4, 3, 5, 11, seed=2),)])
     assert exported.open == ALL
     assert exported.inputs[0][1] == ("batch", 3, "height", "width")
+
+
+@pytest.mark.parametrize("rounded", [0, 1, 3])
+def test_sizes_between_halves_are_followed_where_all_sizes_are_odd(rounded: int) -> None:
+    """Half of an odd number and a half more, or one and a half more."""
+
+    def network(x: Tensor) -> Tensor:
+        if not x.shape[2] % 2 or not x.shape[3] % 2:
+            raise ValueError("not odd")
+        return F.interpolate(x, ((x.shape[2] + rounded) // 2, (x.shape[3] + rounded) // 2), mode="bilinear", align_corners=True)
+
+    exported = agree(network, images(2, 3, 5, 7), others=[(images(1, 3, 11, 5, seed=1),), (images(3, 3, 3, 9, seed=2),)])
+    assert exported.open == ALL
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4, 8, 16])
+def test_the_plainest_factor_makes_every_size(parts: int) -> None:
+    for wanted in (Fraction(k, parts) for k in range(1, 3 * parts)):
+        for lengths in ((2, 4), (1, 2, 3), (5, 6, 9, 16), tuple(range(3, 70))):
+            sizes = [(n, int(n * wanted)) for n in lengths]
+            found = _plainest(sizes)
+            assert found is not None and found.denominator <= wanted.denominator
+            assert [(n, int(n * found)) for n in lengths] == sizes
+    assert _plainest([(2, 2), (4, 5)]) == Fraction(5, 4) and _plainest([(2, 3), (4, 5)]) is None
 
 
 def test_a_cube_of_an_example_has_three_sizes() -> None:

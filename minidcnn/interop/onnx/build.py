@@ -57,9 +57,8 @@ class Built:
         ours: list[Size] = []
         lengths = {
             self.program.lengths(Ref("input", i), axis): symbol
-            for i, (shape, _) in reversed(list(enumerate(self.program.main.inputs)))
+            for i, (shape, _) in enumerate(self.program.main.inputs)
             for symbol, axis in axes_of(shape).items()
-            if symbol in self.open
         }
         for axis, n in enumerate(self.program.main.kind(ref)[0]):
             sizes = self.program.lengths(ref, axis)

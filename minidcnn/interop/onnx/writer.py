@@ -132,11 +132,10 @@ class Op:
         return self.line(self.graph.length(self.writer.value(ref), axis), a, b)
 
     def line(self, size: Size, a: Fraction, b: Fraction) -> Size:
-        """a size + b."""
-        below = a.denominator * b.denominator
-        result = self.graph.compute("Mul", size, int(a * below))
-        result = self.graph.compute("Add", result, int(b * below))
-        return self.graph.compute("Div", result, below)
+        """a size + b, rounded down; b is a whole number of a's parts."""
+        result = self.graph.compute("Mul", size, a.numerator)
+        result = self.graph.compute("Add", result, int(b * a.denominator))
+        return self.graph.compute("Div", result, a.denominator)
 
     def operands(self) -> list[str]:
         """The inputs of an elementwise function, before they were broadcast, where broadcasting them at once gives the same."""

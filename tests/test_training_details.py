@@ -173,6 +173,28 @@ def test_the_rate_that_is_told_is_that_of_the_first_group(tmp_path: Path) -> Non
     assert entry["lr"] == 0.25
 
 
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "dice"])
+def test_held_out_images_are_judged_by_the_loss_that_is_trained(name: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """With its weights of the classes, and each image by itself where regions are compared."""
+    data = training.arrays(rng, 3, (16, 24))
+    config = training.options(epochs=1, loss=name, class_weights="median", batch_size=1)
+    trainer = training.make(tmp_path, config, (data, data))
+    (entry,) = trainer.fit()
+    model, logits = trainer.model.eval(), []
+    with minidcnn.no_grad():
+        for sample in data:
+            image = (sample.image - np.array(trainer.mean)[:, None, None]) / np.array(trainer.std)[:, None, None]
+            logits.append(model(Tensor(image[None].astype(np.float32))).numpy()[0])
+    images = [(Tensor(scores[None]), Tensor(sample.mask[None])) for scores, sample in zip(logits, data, strict=True)]
+    kinds = {"weight": Tensor(trainer.loss.weights), "ignore_index": 255}
+    if name == "dice":
+        expected = np.mean([F.dice_loss(*image, **kinds).item() for image in images])
+    else:
+        together = Tensor(np.stack(logits)), Tensor(np.stack([sample.mask for sample in data]))
+        expected = getattr(F, {"focal": "focal_loss"}.get(name, name))(*together, **kinds).item()
+    assert entry["val_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_checkpoint_tells_the_scores_on_held_out_images_and_no_others(tmp_path: Path) -> None:
     history = training.make(tmp_path, training.options(epochs=1)).fit()
     for name in ("best", "last"):

@@ -188,6 +188,23 @@ def test_whole_scores_are_scores(double: bool, net: Net, rng: np.random.Generato
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_images_become_what_the_network_is_made_of(dtype: type, rng: np.random.Generator) -> None:
+    net, x = Net("padded"), image(rng, 9, 14).astype(dtype)
+    seen = set()
+    net.first.register_forward_pre_hook(lambda module, inputs: seen.add(inputs[0].dtype))
+    for function in (scores, whole_scores):
+        np.testing.assert_array_equal(function(net, x), function(net, x.astype(np.float32)))
+    assert seen == {np.dtype(np.float32)}
+
+
+def test_of_equal_classes_the_first_wins(net: Net, rng: np.random.Generator) -> None:
+    net.last.weight.data[:] = 0
+    net.last.bias.data[:] = (-1, 2, 2)
+    for options in ({}, {"tile": 64}, {"flips": True}):
+        assert (predict_mask(net, image(rng, 70, 11)[0], **options) == 1).all()
+
+
 def test_images_together_are_as_images_alone(net: Net, rng: np.random.Generator) -> None:
     x = image(rng, 70, 11, n=3)
     for options in ({}, {"tile": 64}, {"flips": True}):

@@ -324,9 +324,10 @@ def test_a_learning_rate_that_is_too_high_is_found_out(tmp_path: Path) -> None:
     trainer = training.make(tmp_path, training.options(lr=1e25, optimizer="sgd"), build=lambda d: training.unet(d, norm=None))
     with (
         np.errstate(all="ignore"),
-        pytest.raises(TrainingError, match=r"nothing was saved yet\. Lower the learning rate \(--lr is 1e\+25\)"),
+        pytest.raises(TrainingError, match=r"nothing was saved yet\. Lower the learning rate \(--lr is 1e\+25\)") as caught,
     ):
         trainer.fit()
+    assert "--start" not in str(caught.value)  # nothing was learned
     assert not (tmp_path / "last.safetensors").exists()
 
 

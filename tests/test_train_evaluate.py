@@ -11,7 +11,7 @@ import training
 import minidcnn
 from minidcnn.data import Arrays
 from minidcnn.models import Segmenter
-from minidcnn.segmentation import predict_mask
+from minidcnn.segmentation import BoundaryF1, predict_mask
 from minidcnn.segmentation.evaluate import evaluate
 from minidcnn.segmentation.losses import Loss
 
@@ -75,13 +75,16 @@ def test_what_is_counted_is_what_is_predicted(ignore_index: int, options: dict[s
     """Pixel by pixel; and the samples asked for are kept as they were, with their prediction."""
     data = noise(rng, (24, 32), (24, 32), (20, 12), (24, 32), (24, 32), ignore_index=ignore_index)
     model, _ = network(data)
-    result = evaluate(model, data, **KINDS, batch_size=2, show=(1, 2, 4), **options)
+    outlines, expected = (BoundaryF1(3, ignore_index, tolerance=1) for _ in range(2))
+    result = evaluate(model, data, **KINDS, batch_size=2, show=(1, 2, 4), boundary=outlines, **options)
     matrix, guesses = np.zeros((3, 3), int), []
     for sample in data:
         guesses.append(predict_mask(model, normal(sample.image), **options))
         counted = sample.mask != ignore_index
         np.add.at(matrix, (sample.mask[counted], guesses[-1][counted]), 1)
+        expected.update(sample.mask, guesses[-1])
     np.testing.assert_array_equal(result.confusion.matrix, matrix)
+    np.testing.assert_array_equal(outlines.images, expected.images)
     assert result.loss is None and [shown.name for shown in result.shown] == [data[i].name for i in (1, 2, 4)]
     for i, shown in zip((1, 2, 4), result.shown, strict=True):
         np.testing.assert_array_equal(shown.image, data[i].image)

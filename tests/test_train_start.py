@@ -215,6 +215,10 @@ def test_a_network_of_another_kind_or_with_other_images(trained: str, tmp_path: 
     with pytest.raises(CheckpointError, match=r"before is a folder, not a checkpoint file; did you mean .*best\.safetensors\?"):
         start_from(str(Path(trained).parent), training.unet(data), data, data, "folder", pytest.fail)
     model = training.unet(data)
+    foreign = {f"theirs.{name}": array for name, array in model.state_dict().items()}
+    save_checkpoint(tmp_path / "foreign.safetensors", Checkpoint(model.name, model.config, foreign))
+    with pytest.raises(CheckpointError, match=r"does not fit this network: no tensor has the same name and shape$"):
+        start_from(str(tmp_path / "foreign.safetensors"), model, data, data, "folder", pytest.fail)
     tensors = {name.replace("head", "tail"): array for name, array in model.state_dict().items()}
     save_checkpoint(tmp_path / "odd.safetensors", Checkpoint(model.name, model.config, tensors))
     with pytest.raises(CheckpointError, match=r"does not fit this network: .* 2 missing in the file: head\.weight, head\.bias"):

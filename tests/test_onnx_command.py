@@ -103,6 +103,16 @@ def test_nothing_is_overwritten_unasked(command: Command, run: Path, tmp_path: P
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"] and (tmp_path / "model.onnx").stat().st_size > 1000
 
 
+def test_the_size_is_told_in_millions_of_bytes_and_probabilities_are_the_default(command: Command, tmp_path: Path) -> None:
+    model = models.UNet(1, 2, base=32, depth=2, padding="same")
+    info = {"classes": ["a", "b"], "mean": [0.5], "std": [0.2]}
+    save_checkpoint(tmp_path / "best.safetensors", Checkpoint("unet", model.config, model.state_dict(), info))
+    code, said, _ = command("export", tmp_path, tmp_path / "model.ONNX")
+    size = (tmp_path / "model.ONNX").stat().st_size
+    assert code == 0 and said.startswith(f"{tmp_path / 'model.ONNX'} ({size / 1e6:.1f} MB): image (batch, 1, height, width) float32 -> ")
+    assert "-> probabilities (batch, 2, height, width) float32; " in said and f"{size / 1e6:.1f}" != f"{size / 2**20:.1f}"
+
+
 def test_mistakes_are_one_sentence(command: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def error(*words: object) -> str:
         code, out, err = command("export", *words)

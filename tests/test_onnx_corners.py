@@ -30,6 +30,7 @@ WEIGHT, BIAS = Tensor(images(3, 2, 3, 2, seed=3)), Tensor(images(2, seed=4))
 
 # What depends on the height in a way that a graph cannot follow, at the size exported like something that it can.
 BY_HEIGHT: dict[str, Callable[[Tensor], Any]] = {
+    "what it is divided by": lambda x: x / x.shape[2],
     "a slope": lambda x: F.leaky_relu(x, 0.1 if x.shape[2] % 2 else 0.3),
     "output padding": lambda x: F.conv_transpose2d(x, WEIGHT, stride=2, output_padding=x.shape[2] % 2),
     "what is padded with": lambda x: F.pad(x, (1, 0, 0, 2), value=float(x.shape[2])),
@@ -50,6 +51,13 @@ def test_what_depends_on_the_height_fixes_it(name: str) -> None:
     assert agree(BY_HEIGHT[name], images(2, 3, 4, 5), others=others).open == ("batch", "width")
 
 
+def changed_in_place(x: Tensor) -> Tensor:
+    y = x * 2
+    before = y - 1
+    y += 0.5
+    return y * before
+
+
 FOLLOWED: dict[str, Callable[[Tensor], Any]] = {
     "resized to what the example is": lambda x: F.interpolate(x, (6, 6), mode="bilinear", align_corners=False),
     "resized by eighths": lambda x: F.interpolate(x, scale_factor=(1.125, 1.0625), mode="bilinear", align_corners=False),
@@ -59,6 +67,7 @@ FOLLOWED: dict[str, Callable[[Tensor], Any]] = {
     "a sum over as many elements as it is divided by, here": lambda x: F.sum(x, (2, 3)) / 36,
     "limits that are 0": lambda x: F.clamp(x, 0, 0.5) + F.clamp(x, max=0),
     "new axes and numbers": lambda x: (x[1:, 0, None], x[:, None, 1, None, :, -1], x[:, :, None, ::2, 1]),
+    "what is changed in place": changed_in_place,
     "not a number": lambda x: F.maximum(x, Tensor(np.array([[[0.5]], [[np.nan]], [[-0.5]]], np.float32))),
 }
 
@@ -122,6 +131,21 @@ def test_the_logarithm_of_nearly_1_is_as_exact_as_ours(tmp_path: Path) -> None:
     [theirs] = answers((tmp_path / "a.onnx").read_bytes(), x)
     np.testing.assert_allclose(theirs[:-1], np.log1p(x[:-1].astype(np.float64)), rtol=3e-7)
     assert theirs[-1] == -np.inf
+
+
+def test_a_sum_over_several_numbers_is_no_mean_though_one_of_them_is_their_count() -> None:
+    agree(lambda x: F.sum(x, (2, 3)) / Tensor(np.array([20, 2, 3], np.float32)), images(2, 3, 4, 5), dynamic=())
+
+
+def test_an_example_is_never_changed(tmp_path: Path) -> None:
+    def network(x: Tensor) -> Tensor:
+        x += 1
+        return x * 2
+
+    example = Tensor(images(2, 3))
+    with pytest.raises(RuntimeError, match="make a new tensor: y = x \\+ 1, not x \\+= 1"):
+        export_onnx(Of(network), example, tmp_path / "a.onnx")
+    np.testing.assert_array_equal(example.numpy(), images(2, 3))
 
 
 def test_a_factor_keeps_its_digits_where_images_are_float16() -> None:

@@ -226,3 +226,49 @@ def test_a_data_set_without_a_split_of_all_has_what_its_lists_name(command: Comm
     code, out, err = command(best, "--json")
     assert code == 0 and json.loads(out)["images"] == 2
     assert err.startswith("warning: 1 of the 3 images held out in training are not in voc val any more, such as 2\n")
+
+
+def test_an_image_that_has_no_mask_yet_changes_nothing_else(command: Command, best: Path, root: Path) -> None:
+    """It is told, and those held out in training are found among all others."""
+    stored = load_checkpoint(best)
+    stored.info["held_out"] = ["0", "3", "4"]
+    save_checkpoint(best, stored)
+    written_run(best.parent, root=str(root), val_fraction=0.4)
+    Image.new("L", (14, 10)).save(root / "images" / "5.png")
+    code, out, err = command(best, "--json")
+    assert code == 0 and json.loads(out)["images"] == 3
+    assert len(err.splitlines()) == 1 and "5.png has no mask" in err
+    said = command(best, "--json", "--split", "train")
+    assert said[0] == 2 and said[2].splitlines()[-1].startswith("error: images came or went since training")
+
+
+# -- what masks and images mean -----------------------------------------------------------------------------------------------------------
+
+
+def test_values_are_found_where_the_checkpoint_knows_none(command: Command, best: Path, root: Path, tmp_path: Path) -> None:
+    stored = load_checkpoint(best)
+    del stored.info["mask_values"]
+    save_checkpoint(tmp_path / "older.safetensors", stored)
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.asarray(Image.open(path)) * np.uint8(100)).save(path)
+    code, out, _ = command(tmp_path / "older.safetensors", "--data", "folder", "--root", root, "--split", "all", "--json")
+    assert code == 0 and (np.sum(json.loads(out)["confusion"], axis=1) > 0).all()
+
+
+def test_what_was_ignored_in_training_may_be_a_class_of_masks_with_other_values(command: Command, best: Path, root: Path) -> None:
+    stored = load_checkpoint(best)
+    stored.info["mask_ignored"] = [255]
+    save_checkpoint(best, stored)
+    words = (best, "--data", "folder", "--root", root, "--split", "all", "--json")
+    known = json.loads(command(*words)[1])["confusion"]
+    for path in (root / "masks").iterdir():
+        mask = np.asarray(Image.open(path))
+        Image.fromarray(np.where(mask == 2, 255, mask).astype(np.uint8)).save(path)
+    assert json.loads(command(*words, "--values", "0,1,255")[1])["confusion"] == known
+    assert np.sum(json.loads(command(*words)[1])["confusion"], axis=1)[2] == 0  # as in training
+
+
+def test_gray_images_are_given_the_channels_that_the_network_takes(command: Command, root: Path, tmp_path: Path) -> None:
+    best = trained(tmp_path / "best.safetensors", CLASSES, 3, mask_values=[0, 1, 2])
+    code, out, _ = command(best, "--data", "folder", "--root", root, "--split", "all", "--json")
+    assert code == 0 and json.loads(out)["images"] == 5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidcnn import Tensor, nn
+from minidcnn import Tensor, nn, no_grad
 from minidcnn import functional as F
 from minidcnn.backend import random_state
 from minidcnn.tensor import watch
@@ -21,6 +21,37 @@ def test_a_summary_draws_no_random_numbers() -> None:
     net, before = nn.Sequential(nn.Conv2d(2, 3, 1), Noisy()), random_state()
     nn.summary(net, (1, 2, 4, 5))
     assert random_state() == before
+
+
+class Counts(nn.Module):
+    """Counts how often it is called, in eval mode too."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", Tensor(np.ones(3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with no_grad():
+            self.seen += 1
+        return x * 2
+
+
+def test_a_summary_does_not_disturb_a_backward_pass_that_is_still_to_come() -> None:
+    counts, x = Counts(), Tensor(np.full((2, 3), 5.0), requires_grad=True)
+    y = F.sum(x * counts.seen)
+    nn.summary(counts, (2, 3))
+    y.backward()
+    assert x.grad is not None and (x.grad.numpy() == 1).all() and counts.seen.numpy().tolist() == [1, 1, 1]
+
+
+def test_a_checkpoint_computed_again_does_not_disturb_one_either() -> None:
+    counts, x = Counts(), Tensor(np.full((2, 3), 5.0), requires_grad=True)
+    y = F.sum(F.checkpoint(counts, x) * counts.seen)
+    y.backward(retain_graph=True)
+    y.backward()
+    assert x.grad is not None and (x.grad.numpy() == 2 * 2 * 2).all() and counts.seen.numpy().tolist() == [2, 2, 2]
 
 
 def test_a_checkpoint_within_one_moves_the_statistics_once() -> None:

@@ -1,7 +1,8 @@
-"""In what order a file system lists a folder decides nothing, and a division is a choice at random that each seed makes anew."""
+"""What is found in folders, in whatever order they list it, and a division that is a choice at random."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from minidcnn.data import DataError, Folder
 from minidcnn.data.files import divide
+from minidcnn.data.folder import read_classes
 
 
 def fill(folder: Path, count: int, *, value: int = 1) -> None:
@@ -76,3 +78,75 @@ def test_a_division_is_a_choice_at_random(count: int, fraction: float, held_out:
     share = held_out / count
     assert abs(times / 200 - share).max() < 5 * (share * (1 - share) / 200) ** 0.5
     assert len(choices) > min(20, count - 1)
+
+
+def test_a_file_is_not_taken_for_a_folder_of_its_name(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    (tmp_path / "masks").rename(tmp_path / "labels")
+    (tmp_path / "mask").write_text("notes on the masks")
+    (found,) = {entry.mask.path.parent.name for entry in Folder(tmp_path, "all").entries}
+    assert found == "labels"
+
+
+def test_255_is_ignored_unasked_but_not_where_nothing_is_to_be(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    Image.fromarray(np.array([[0, 1, 2, 255, 1, 0]] * 4, np.uint8)).save(tmp_path / "masks" / "0.png")
+    assert Folder(tmp_path, "all", values=(0, 1, 2))[0].mask.tolist() == [[0, 1, 2, 255, 1, 0]] * 4
+    with pytest.raises(DataError, match="255"):
+        Folder(tmp_path, "all", values=(0, 1, 2), ignored=())[0]
+
+
+def test_the_usual_name_goes_first(tmp_path: Path) -> None:
+    fill(tmp_path, 3)
+    for name, other in (("images", "imgs"), ("images", "image"), ("masks", "annotations"), ("masks", "labels")):
+        (tmp_path / other).mkdir(exist_ok=True)
+        (entry, *_) = Folder(tmp_path, "all").entries
+        assert name in (entry.image.path.parent.name, entry.mask.path.parent.name)
+
+
+def test_an_ending_is_found_out_only_if_all_folders_share_it(tmp_path: Path) -> None:
+    for split, ending in (("train", "_mask"), ("val", "_label")):
+        fill(tmp_path / split, 2)
+        for path in list((tmp_path / split / "masks").iterdir()):
+            path.rename(path.with_name(f"{path.stem}{ending}.png"))
+    assert "suffix" not in Folder(tmp_path, "train").guessed and len(Folder(tmp_path, "all")) == 4
+    shutil.rmtree(tmp_path / "val")
+    assert Folder(tmp_path, "train").guessed["suffix"] == "_mask"
+
+
+def test_gray_values_in_classes_txt_have_16_bits_and_colours_8(tmp_path: Path) -> None:
+    path = tmp_path / "classes.txt"
+    path.write_text("sky 0\nroad 65535\n")
+    assert read_classes(path) == (("sky", "road"), (0, 65535))
+    path.write_text("sky 0 0 0\nroad 0 255 9\n")
+    assert read_classes(path) == (("sky", "road"), ((0, 0, 0), (0, 255, 9)))
+    for text, line in (("sky 0\nroad 65536\n", 2), ("sky 256 0 0\nroad 0 0 1\n", 1)):
+        path.write_text(text)
+        with pytest.raises(DataError, match=f"line {line}: .* is neither a gray value nor a colour"):
+            read_classes(path)
+
+
+def test_the_most_frequent_ending_is_taken_for_that_of_all(tmp_path: Path) -> None:
+    fill(tmp_path, 5)
+    for k, ending in enumerate(("_x", "_mask", "_mask", "_mask", "_y")):
+        (tmp_path / "masks" / f"{k}.png").rename(tmp_path / "masks" / f"{k}{ending}.png")
+    data = Folder(tmp_path, "all", strict=False)
+    assert [entry.name for entry in data.entries] == ["1", "2", "3"] and data.guessed["suffix"] == "_mask"
+    assert len(data.problems) == 4
+
+
+def test_names_are_made_up_from_0_where_there_is_no_background(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    for path in (tmp_path / "masks").iterdir():
+        Image.fromarray(np.array([[100, 200, 130] * 2] * 4, np.uint8)).save(path)
+    assert Folder(tmp_path, "all").classes == ("class 0", "class 1", "class 2")
+
+
+def test_the_first_images_whose_channels_differ_are_named(tmp_path: Path) -> None:
+    fill(tmp_path, 4)
+    for k in (2, 3):
+        (tmp_path / "images" / f"{k}.png").unlink()
+        page = Image.new("L", (6, 4))
+        page.save(tmp_path / "images" / f"{k}.tif", save_all=True, append_images=[page])
+    with pytest.raises(DataError, match=r"0\.png has 1 channel, .*2\.tif has 2; all images of a data set need the same number"):
+        Folder(tmp_path, "all")

@@ -172,6 +172,30 @@ def test_constants_of_the_same_bytes_stay_apart() -> None:
     assert len(set(names)) == 9 and graph.array(np.zeros((1,))) == names[4] and graph.bytes == 72
 
 
+@pytest.mark.parametrize(
+    ("options", "padded"),
+    [
+        ({"kernel_size": (2, 3), "padding": (1, 1)}, False),
+        ({"kernel_size": (3, 5), "stride": (2, 4), "padding": (1, 1), "ceil_mode": True}, False),
+        ({"kernel_size": (3, 4), "stride": (2, 4), "padding": (1, 1), "ceil_mode": True}, True),
+        ({"kernel_size": (2, 3), "stride": (2, 2), "padding": (1, 0), "ceil_mode": True}, True),
+        ({"kernel_size": (2, 1), "stride": (1, 3), "ceil_mode": True}, True),
+        ({"kernel_size": (2, 3), "stride": (1, 2), "padding": (2, 0), "dilation": (3, 1)}, True),  # as much padding as there are taps
+    ],
+    ids=str,
+)
+def test_poolings_are_padded_before_where_a_window_might_begin_behind_the_image(
+    options: dict[str, Any], padded: bool, tmp_path: Path
+) -> None:
+    """Which several versions of onnxruntime count; and where all taps may lie on padding, which they refuse."""
+    layer = nn.MaxPool2d(**options)
+    agree(layer, images(2, 3, 7, 9), others=[(images(1, 3, 8, 10),), (images(1, 3, 6, 11),)])
+    export_onnx(layer, (2, 3, 7, 9), tmp_path / "a.onnx")
+    nodes = {node.op_type: node for node in onnx.load(tmp_path / "a.onnx").graph.node}
+    assert ("Pad" in nodes) == padded
+    assert {a.name: a.i for a in nodes["MaxPool"].attribute}.get("ceil_mode", 0) == int(options.get("ceil_mode", False) and not padded)
+
+
 # -- names --------------------------------------------------------------------------------------------------------------------
 
 

@@ -196,6 +196,14 @@ def test_poolings_are_padded_before_where_a_window_might_begin_behind_the_image(
     assert {a.name: a.i for a in nodes["MaxPool"].attribute}.get("ceil_mode", 0) == int(options.get("ceil_mode", False) and not padded)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_an_average_that_counts_padding_has_its_shares_stored_where_windows_hang_over(dtype: str) -> None:
+    """Of one size: those windows hold fewer pixels and less padding."""
+    layer = nn.AvgPool2d((3, 4), (2, 3), (1, 2), ceil_mode=True, count_include_pad=True)
+    exported = agree(layer, images(2, 3, 8, 10, dtype=dtype), others=[(images(3, 3, 8, 10, dtype=dtype),)])
+    assert exported.open == ("batch",)
+
+
 # -- names --------------------------------------------------------------------------------------------------------------------
 
 

@@ -1,12 +1,19 @@
-"""What only large or rare arguments do in the CPU kernels: sums of several blocks, channels in parts, taps in the padding, ReLU that stands at 0."""
+"""What only large or rare arguments do in the CPU kernels, and what threads and kept weights do when they meet."""
 
 from __future__ import annotations
 
+import os
+import threading
+import time
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from cpu_kernels import CPU, FLOATS, REFERENCE, both, laid_out, near, whole
+from cpu_kernels import CPU, FLOATS, REFERENCE, both, laid_out, near, python, whole
 
-from minidcnn.backend.cpu import algorithm, conv_weight
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv_weight, threads
+from minidcnn.backend.cpu.kept import Kept
+from minidcnn.tensor import Storage
 from minidcnn.window import Window
 
 
@@ -100,3 +107,203 @@ def test_relu_behind_batch_norm_is_closed_at_zero(dtype: str) -> None:
         both("batch_norm_grad", *arguments)
         dx, dweight, dbias = CPU.batch_norm_grad(*arguments)
         assert any(weight) == bool(dbias.any()) == bool(dweight.any()) == bool(dx.any())
+
+
+# -- what is unlike the rest --------------------------------------------------------------------------------------------------------------
+
+
+def test_one_gradient_that_compiled_loops_do_not_take_counts_as_well(rng: np.random.Generator) -> None:
+    large, small = rng.integers(-3, 4, (70, 9, 3, 4)).astype("f4"), np.array([100, -200], "f2")
+    for power in (1.0, 2.0, np.inf):
+        both("power_sum", [large, small], power)
+        assert CPU.power_sum([large, small], power) > CPU.power_sum([large], power)
+
+
+def test_joined_images_of_two_dtypes_lose_no_digits(rng: np.random.Generator) -> None:
+    parts = [laid_out(rng.standard_normal((2, c, 60, 50)).astype(kind), "channels-last") for c, kind in ((3, "f4"), (5, "f8"))]
+    both("concatenate", parts, 1)
+    both("concatenate", parts[::-1], 1)
+
+
+def test_a_gradient_that_is_spread_over_a_batch(rng: np.random.Generator) -> None:
+    """Of one image, for two: nothing is read beyond it."""
+    y, target = whole(rng, (2, 6, 40, 50), "f4", "channels-last"), rng.integers(-1, 6, (2, 40, 50))
+    both("relu_grad", whole(rng, (1, 6, 40, 50), "f4", "channels-last"), y)
+    _, top, logs = REFERENCE.cross_entropy(y, target, np.ones(6, "f4"), 0.1)
+    near("cross_entropy_grad", rng.random((1, 40, 50), dtype="f4"), y, top, logs, target, np.ones(6, "f4"), 0.1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_one_logit_that_is_not_a_number_is_the_largest(smoothing: float) -> None:
+    """Whichever class it is of."""
+    x = np.arange(9.0).reshape(3, 3) / 4
+    np.fill_diagonal(x, np.nan)
+    near("cross_entropy", x, np.array([1, 1, 1]), np.ones(3), smoothing)
+    losses, top, logs = CPU.cross_entropy(x, np.array([1, -1, 2]), np.ones(3), smoothing)
+    assert np.isnan(top).all() and np.isnan(logs).all() and np.isnan(losses).tolist() == [True, False, True]
+
+
+# -- threads ------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restore_threads() -> Iterator[None]:
+    before = threads.num_threads()
+    yield
+    threads.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_work_split_inside_a_part_runs_in_the_thread_of_that_part() -> None:
+    threads.set_num_threads(2)
+    main, helped, seen = threading.get_ident(), threading.Event(), []
+
+    def work(start: int, stop: int) -> None:
+        me, parts = threading.get_ident(), []
+        threads.parallel(lambda a, b: parts.append((threading.get_ident(), a, b)), 1000)
+        seen.append(parts == [(me, 0, 1000)])
+        if me != main:
+            helped.set()
+        helped.wait(60)
+
+    threads.parallel(work, 8)
+    assert helped.is_set() and seen == [True] * 8
+    parts: list[int] = []
+    threads.parallel(lambda a, b: parts.append(a), 8)  # afterwards, work is split again
+    assert len(parts) == 8
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_after_an_error_no_other_part_begins() -> None:
+    threads.set_num_threads(2)
+    main, failed, done = threading.get_ident(), threading.Event(), []
+
+    def work(start: int, stop: int) -> None:
+        if threading.get_ident() != main:
+            failed.set()
+            raise FloatingPointError("in a helper")
+        failed.wait(60)
+        time.sleep(0.05)
+        done.append(start)
+
+    with pytest.raises(FloatingPointError, match="in a helper"):
+        threads.parallel(work, 8)
+    assert len(done) < 7
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_of_two_errors_the_first_is_raised() -> None:
+    threads.set_num_threads(3)
+    main, both_in, second = threading.get_ident(), threading.Barrier(2), threading.Event()
+
+    def work(start: int, stop: int) -> None:
+        if threading.get_ident() == main:
+            second.wait(60)
+        elif both_in.wait(60) == 0:
+            raise FloatingPointError("the first")
+        else:
+            time.sleep(0.3)
+            second.set()
+            raise FloatingPointError("the second")
+
+    with pytest.raises(FloatingPointError, match="the first"):
+        threads.parallel(work, 12)
+
+
+@pytest.mark.usefixtures("restore_threads")
+def test_where_no_thread_can_be_started_the_caller_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    threads.set_num_threads(3)  # the pool is new
+    monkeypatch.setattr(threading, "Thread", Refused)
+    seen: list[int] = []
+    threads.parallel(lambda a, b: seen.extend(range(a, b)), 100)
+    assert seen == list(range(100))
+
+
+class Library:
+    """A BLAS that is told how many threads to use."""
+
+    num_threads = 5
+
+    def set_num_threads(self, count: int) -> None:
+        self.num_threads = count
+
+
+def test_blas_has_one_thread_until_the_last_who_asked_for_it_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Library()
+    monkeypatch.setattr(threads, "_libraries", [library])
+    for _ in range(2):
+        with threads.single_blas():
+            with pytest.raises(KeyError), threads.single_blas():
+                assert library.num_threads == 1
+                raise KeyError
+            assert library.num_threads == 1
+        assert library.num_threads == 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_the_child_of_a_fork_is_free_of_what_its_parent_was_in_the_middle_of() -> None:
+    """Locks that other threads held, BLAS on one thread, a part of some work, and a pool whose threads are not there."""
+    code = (
+        "import os, signal, threading\nclass Library:\n    num_threads = 5\n    def set_num_threads(self, n): self.num_threads = n\n"
+        "library, locks = Library(), (threads._lock, threads._limits)\nthreads._libraries = [library]\nthreads.set_num_threads(2)\n"
+        "threads.parallel(lambda a, b: None, 100)\n"
+        "with threads.single_blas():\n    threads._here.busy = True\n    for lock in locks: lock.acquire()\n    child = os.fork()\n"
+        "    if child == 0:\n        signal.alarm(20)\n        found, parts = [library.num_threads], []\n"
+        "        with threads.single_blas(): found.append(library.num_threads)\n        found.append(library.num_threads)\n"
+        "        threads.parallel(lambda a, b: parts.append(a), 100)\n"
+        "        os._exit((found, len(parts), threading.active_count()) != ([5, 1, 5], 8, 2))\n"
+        "    for lock in locks: lock.release()\n"
+        "print(os.waitpid(child, 0)[1], library.num_threads)"
+    )
+    ran = python(code)
+    assert ran.stdout.split() == ["0", "5"], ran.stderr
+
+
+# -- kept weights -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_blocks_that_nest_keep_the_weights_of_both() -> None:
+    kept, owner, one, two = Kept(), Storage(), np.zeros(3), np.ones(2)
+
+    def never() -> np.ndarray:
+        raise AssertionError("it has been made")
+
+    with kept.constant([(one, owner)]):
+        with kept.constant([(two, owner)]):
+            made = kept.of(two, "a", two.copy)
+            assert made is not None and kept.of(two, "a", never) is made
+        assert kept.of(two, "a", never) is None
+        with kept.constant([(one, owner)]):
+            pass  # alike while nothing is made, but only the inner one ends
+        assert kept.of(one, "a", one.copy) is not None
+
+
+def test_what_was_made_while_its_source_changed_is_made_again() -> None:
+    kept, owner, source, calls = Kept(), Storage(), np.zeros(3), []
+
+    def make() -> np.ndarray:
+        calls.append(owner.version)
+        owner.version += len(calls) == 1  # another thread's step
+        return source.copy()
+
+    with kept.constant([(source, owner)]):
+        for _ in range(3):
+            kept.of(source, "a", make)
+    assert calls == [calls[0], calls[0] + 1]
+
+
+@pytest.mark.parametrize("channels", [16, 144])
+def test_both_directions_of_one_weight_are_kept_apart(channels: int, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    monkeypatch.setenv(algorithm.VARIABLE, "winograd")
+    own, window, size = CpuKernels(), Window((3, 3), padding=(1, 1)), (52, 40)
+    x = laid_out(rng.standard_normal((1, channels, *size), dtype="f4"), "channels-last")
+    w = rng.standard_normal((channels, channels, 3, 3), dtype="f4")
+    expected = own.conv2d(x, w, None, window, size), own.conv_transpose2d(x, w, None, window, size)
+    with own.constant_weights([(w, Storage())]):
+        for _ in range(2):
+            np.testing.assert_array_equal(own.conv2d(x, w, None, window, size), expected[0])
+            np.testing.assert_array_equal(own.conv_transpose2d(x, w, None, window, size), expected[1])

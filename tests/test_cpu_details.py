@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from cpu_kernels import CPU, FLOATS, REFERENCE, both, laid_out, near, python, whole
 
-from minidcnn.backend.cpu import CpuKernels, algorithm, conv_weight, threads
+from minidcnn.backend.cpu import CpuKernels, algorithm, conv, conv_weight, memory, threads, winograd
 from minidcnn.backend.cpu.kept import Kept
+from minidcnn.backend.cpu.layout import suits
 from minidcnn.tensor import Storage
 from minidcnn.window import Window
 
@@ -65,6 +66,35 @@ def test_lines_that_are_read_while_they_are_in_the_cache(together: int, c: int, 
     window, out = Window((3, 2), (2, 1), (1, 1)), (31, 9)
     x, y = whole(rng, (2, c, *window.image_size(out)), "f4"), whole(rng, (2, 16, *out), "f4")
     both("conv2d_weight", x, y, window)
+
+
+def test_an_odd_tile_at_the_end_of_the_last_block_counts_in_bf16(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    monkeypatch.setattr(winograd, "L2", 1)
+    window, size = Window((3, 3), padding=(1, 1)), (20, 28)  # 35 tiles
+    x, y = whole(rng, (1, 32, *size), "f4", "channels-last"), whole(rng, (1, 32, *size), "f4", "channels-last")
+    y[:, :, :16] = y[..., :24] = 0
+    expected = REFERENCE.conv2d_weight(x, y, window)
+    np.testing.assert_allclose(winograd.conv2d_weight(x, y, window, True), expected, rtol=0, atol=0.05 * np.abs(expected).max())
+
+
+@pytest.mark.usefixtures("gemm")
+@pytest.mark.parametrize(
+    ("window", "out", "rest"),
+    [
+        (Window((3, 2), (2, 3), (3, 1), (2, 1)), (9, 4), (1, 2)),
+        (Window((4, 2), (4, 3)), (5, 3), (3, 2)),  # the last rows form a block that no window reaches
+        (Window((1, 2), (4, 3), (2, 1)), (6, 5), (0, 0)),  # nor do rows between windows
+        (Window((1, 1), padding=(3, 2)), (14, 11), (0, 0)),  # the first blocks lie in the padding
+        (Window((3, 1), padding=(1, 2)), (7, 39), (0, 0)),  # as a convolution it would have a negative padding
+    ],
+)
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_a_transposed_convolution_in_many_blocks_of_rows(window, out, rest, dtype, monkeypatch, rng) -> None:
+    monkeypatch.setattr(conv, "FEW", 0)
+    monkeypatch.setattr(conv, "BLOCK", 1)
+    size = window.image_size(out, rest)
+    y, w = whole(rng, (2, 3, *out), dtype), whole(rng, (3, 2, *window.kernel), dtype)
+    both("conv_transpose2d", y, w, whole(rng, (2,), dtype), window, size)
 
 
 # -- pooling ------------------------------------------------------------------------------------------------------------------------------
@@ -141,6 +171,19 @@ def test_one_logit_that_is_not_a_number_is_the_largest(smoothing: float) -> None
     near("cross_entropy", x, np.array([1, 1, 1]), np.ones(3), smoothing)
     losses, top, logs = CPU.cross_entropy(x, np.array([1, -1, 2]), np.ones(3), smoothing)
     assert np.isnan(top).all() and np.isnan(logs).all() and np.isnan(losses).tolist() == [True, False, True]
+
+
+def test_compiled_kernels_take_no_other_byte_order() -> None:
+    x = np.linspace(-3, 4, 30000).reshape(2, 3, 50, 100)
+    for kind, fits in (("<f4", True), (">f4", False), (">f8", False)):
+        assert suits(x.astype(kind)) == (fits == np.little_endian)
+        both("relu", x.astype(kind))
+
+
+@pytest.mark.parametrize("name", ["MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
+def test_who_sets_the_allocator_is_left_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "")
+    assert memory.keep_memory() is False
 
 
 # -- threads ------------------------------------------------------------------------------------------------------------------------------

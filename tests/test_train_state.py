@@ -38,7 +38,10 @@ def kept(train: Arrays, val: Any, **info: Any) -> Checkpoint:
 def test_what_a_checkpoint_says_of_the_data() -> None:
     palette = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], np.uint8)
     train = marked("a", "b", values=((0, 0, 0), (9, 0, 0), (0, 9, 0)), ignored=((9, 9, 9),), palette=palette, ignore_index=7)
-    train.white = 4095.0  # type: ignore[attr-defined]  # of folders only
+    train.white = 4095.0  # of folders only
+    assert facts(train[:1], train[1:], (0.5,), (0.25,), "folder") | {"held_out": ["c", "d"]} == facts(
+        train, marked("c", "d"), (0.5,), (0.25,), "folder"
+    )  # part of a data set is read like all of it
     said = facts(train, marked("c", "d"), np.array([0.5], np.float32), (0.25,), "folder")
     assert json.loads(json.dumps(said)) == {
         "classes": ["sky", "road", "car"],

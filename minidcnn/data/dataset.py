@@ -23,6 +23,7 @@ class Dataset(ABC):
     unused: what lies beside the data, but where it is not looked for; sentences, of which `check` makes warnings.
     mask_values: of data sets in files, what stands for each class there: a gray value, a palette index or a colour (r, g, b).
     mask_ignored: what stands there for pixels that count nowhere.
+    white: of data sets in files, the value that their images were read with as 1.0, if it was given (see `read_image`).
     divided: whether it is a part that the class chose itself, so that images which come or go move others to another part.
 
     A subclass sets these and implements `__len__` and `load(index)`. Negative indices and slices work everywhere. IndexError for an index
@@ -38,6 +39,7 @@ class Dataset(ABC):
     unused: tuple[str, ...] = ()
     mask_values: tuple[Value, ...] | None = None
     mask_ignored: tuple[Value, ...] = ()
+    white: float | None = None
     divided: bool = False
 
     @abstractmethod
@@ -84,7 +86,7 @@ class Subset(Dataset):
         self.name, self.classes, self.channels = dataset.name, dataset.classes, dataset.channels
         self.palette, self.ignore_index = dataset.palette, dataset.ignore_index
         self.problems, self.unused = dataset.problems, dataset.unused
-        self.mask_values, self.mask_ignored = dataset.mask_values, dataset.mask_ignored
+        self.mask_values, self.mask_ignored, self.white = dataset.mask_values, dataset.mask_ignored, dataset.white
 
     def __len__(self) -> int:
         return len(self.indices)

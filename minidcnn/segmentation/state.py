@@ -27,7 +27,7 @@ def facts(train: Dataset, val: Dataset, mean: Sequence[float], std: Sequence[flo
         "palette": np.asarray(train.palette).tolist(),
         "ignore_index": int(train.ignore_index),
         "channels": int(train.channels),
-        "white": getattr(train, "white", None),
+        "white": train.white,
         "mean": [float(m) for m in mean],
         "std": [float(s) for s in std],
         "mask_values": None if values is None else _listed(values),

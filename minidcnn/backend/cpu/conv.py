@@ -176,7 +176,7 @@ class _End(NamedTuple):
         bias, o = self.bias[a:b], part.shape[1]
         if self.scale is not None:
             least = part.dtype.type(0 if self.relu else -np.inf)
-            normalize(part, part, np.zeros(o, part.dtype), plain(self.scale[a:b]), plain(bias), least, 0, len(part))
+            normalize(part, part, np.zeros(o, part.dtype), plain(self.scale[a:b]), plain(bias), least, False, 0, len(part))
         elif o < NARROW:
             add_bias(part, plain(bias))
         else:

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..arrays import Array, inverse, is_channels_last, memory_order, nchw
 from ..reference import Kernels
-from .jit import jit
+from .jit import fence, jit, stream
 from .layout import images, plain, suits
-from .memory import empty
+from .memory import empty, streams
 from .threads import parallel
 
 LARGE = 1 << 14  # elements; what is smaller is left to NumPy
@@ -58,10 +58,11 @@ class CpuElementwise(Kernels):
         sizes = [a.shape[1] for a in arrays]
         y = empty((first.size // sizes[0], sum(sizes)), first.dtype)
         parts = list(zip([images(a).reshape(len(y), -1) for a in arrays], itertools.accumulate(sizes, initial=0), strict=False))
+        streamed = streams(y, *sizes)
 
         def join(start: int, stop: int) -> None:
             if len(parts) == 2:
-                join_two(parts[0][0], parts[1][0], y, start, stop)
+                join_two(parts[0][0], parts[1][0], y, streamed, start, stop)
                 return
             for part, at in parts:
                 put_channels(part, y, at, start, stop)
@@ -74,30 +75,39 @@ class CpuElementwise(Kernels):
         if not suits(x) or start >= stop or not is_channels_last(x):
             return super().channels(x, start, stop)
         pixels, y = images(x).reshape(-1, c), empty((n, h, w, stop - start), x.dtype)
-        flat = y.reshape(len(pixels), -1)
-        parallel(lambda a, b: some_channels(pixels, flat, start, a, b), len(flat), flat.shape[1])
+        flat, streamed = y.reshape(len(pixels), -1), streams(y, stop - start)
+        parallel(lambda a, b: some_channels(pixels, flat, start, streamed, a, b), len(flat), flat.shape[1])
         return nchw(y)
 
 
 @jit
-def join_two(a: Array, b: Array, y: Array, start: int, stop: int) -> None:
+def join_two(a: Array, b: Array, y: Array, streamed: bool, start: int, stop: int) -> None:
     """Rows `start` up to `stop` of y (P, C + D) = those of a (P, C) and b (P, D) side by side: y is written from front to back, once."""
     c = a.shape[1]
     for p in range(start, stop):
         first, second, left, right = a[p], b[p], y[p, :c], y[p, c:]
+        if streamed:
+            stream(first.ctypes.data, left.ctypes.data, first.nbytes // 4)
+            stream(second.ctypes.data, right.ctypes.data, second.nbytes // 4)
+            continue
         for k in range(left.size):
             left[k] = first[k]
         for k in range(right.size):
             right[k] = second[k]
+    fence()
 
 
 @jit
-def some_channels(x: Array, y: Array, first: int, start: int, stop: int) -> None:
+def some_channels(x: Array, y: Array, first: int, streamed: bool, start: int, stop: int) -> None:
     """y (P, C') = the columns of x (P, C) from `first` on, for rows `start` up to `stop`."""
     for p in range(start, stop):
         line, to = x[p, first : first + y.shape[1]], y[p]
+        if streamed:
+            stream(line.ctypes.data, to.ctypes.data, to.nbytes // 4)
+            continue
         for k in range(to.size):
             to[k] = line[k]
+    fence()
 
 
 @jit

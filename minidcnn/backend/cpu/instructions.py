@@ -8,12 +8,15 @@ Importing this module imports numba.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from importlib import import_module
 from typing import Any
 
 import_module("numba")  # first, as in cache.py
 from llvmlite import binding, ir  # noqa: E402
+from numba import types  # noqa: E402
+from numba.extending import intrinsic  # noqa: E402
 
 from .jit import forced_lanes  # noqa: E402
 
@@ -107,8 +110,12 @@ def fetch(bd: Any, base: Any, offset: Any) -> None:
     bd.call(function, [bd.bitcast(bd.gep(base, [offset]), byte), I32(1), I32(3), I32(1)])
 
 
-def store(bd: Any, value: Any, base: Any, offset: Any) -> None:
-    bd.store(value, bd.bitcast(bd.gep(base, [offset]), VECTOR.as_pointer())).align = 4
+def store(bd: Any, value: Any, base: Any, offset: Any, streamed: bool = False) -> None:
+    """`streamed`: past the caches, to a place that a vector's length divides. Before others read it, there must be a fence."""
+    stored = bd.store(value, bd.bitcast(bd.gep(base, [offset]), VECTOR.as_pointer()))
+    stored.align = 4 * LANES if streamed else 4
+    if streamed:
+        stored.set_metadata("nontemporal", bd.module.add_metadata([I32(1)]))
 
 
 # -- bf16 -----------------------------------------------------------------------------------------------------------------------------------
@@ -159,3 +166,41 @@ def _rounded(bd: Any, value: Any) -> Any:
     odd = bd.and_(bd.lshr(bits, _bits(16)), _bits(1))
     nearest = bd.add(bits, bd.add(odd, _bits(0x7FFF)))
     return bd.select(bd.fcmp_unordered("uno", value, value), bd.or_(bits, _bits(1 << 22)), nearest)
+
+
+# -- functions of numba's, written in these ------------------------------------------------------------------------------------------------
+
+
+def function(body: Callable[..., None], count: int) -> Callable[..., None]:
+    """A numba function of `count` int64 arguments, whose code `body` writes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        body(builder, *arguments)
+        return context.get_dummy_value()
+
+    made = types.void(*[types.int64] * count), generate
+    typing: dict[int, Callable[..., Any]] = {  # numba asks for a function with so many arguments
+        0: lambda typing: made,
+        3: lambda typing, a, b, c: made,
+        4: lambda typing, a, b, c, d: made,
+        7: lambda typing, a, b, c, d, e, f, g: made,
+        8: lambda typing, a, b, c, d, e, f, g, h: made,
+    }
+    return intrinsic(typing[count])
+
+
+def function_of_twos(body: Callable[..., None], count: int) -> Callable[..., None]:
+    """A numba function of `count` int64 arguments and `twos`, which is None or not: that is known when its code is written."""
+
+    def made(twos: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            body(twos != types.none, builder, *arguments[:count])
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * count, twos), generate
+
+    typing: dict[int, Callable[..., Any]] = {
+        7: lambda typing, a, b, c, d, e, f, g, twos: made(twos),
+        10: lambda typing, a, b, c, d, e, f, g, h, i, j, twos: made(twos),
+    }
+    return intrinsic(typing[count])

@@ -72,6 +72,27 @@ def jit(function: Callable[P, R]) -> Compiled[P, R]:
     return Compiled(function)
 
 
+class Streaming:
+    """A function of `streaming` by name, for kernels to call: numba, which it is made of, is imported when one of these is compiled."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba asks a global name for."""
+        context: Any = importlib.import_module("numba.core.registry").cpu_target.typing_context
+        made = getattr(importlib.import_module(".streaming", __package__), self.name)
+        context.refresh()
+        return context.resolve_value_type(made)
+
+    def __call__(self, *_: int) -> None:
+        raise RuntimeError(f"{self.name}: compiled kernels alone can call it")
+
+
+stream, fence = Streaming("stream"), Streaming("fence")
+
+
 def _dispatcher(function: Callable[P, R], **options: bool) -> Callable[P, R]:
     from .cache import KernelCache
 

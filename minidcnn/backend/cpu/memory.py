@@ -23,6 +23,7 @@ VARIABLE = "MINIDCNN_KEEP_MEMORY"  # 0 leaves the allocator as it is
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
 KEPT = (1 << 31) - 1  # bytes that may lie free at the heap's end
 LINE = 64  # bytes in a cache line
+STREAMED = 1 << 23  # bytes of a result from which on it is faster past the caches: see docs/performance.md
 
 
 def keep_memory() -> bool:
@@ -45,6 +46,11 @@ def empty(shape: Sequence[int], dtype: np.dtype[Any] | type = np.float32) -> Arr
     address = ctypes.addressof(ctypes.c_char.from_buffer(raw))  # three times as quick as .ctypes.data
     # From a buffer, not from the array: so the result counts as the owner of the memory, and not as a part of something larger.
     return np.frombuffer(raw, kind, size, -address % LINE).reshape(shape)
+
+
+def streams(result: Array, *runs: int) -> bool:
+    """Whether to write `result`, made by `empty`, past the caches: it is large, and so many numbers, written at a time, are whole cache lines."""
+    return result.nbytes >= STREAMED and not any(run * result.itemsize % LINE for run in runs)
 
 
 def second_level_cache() -> int:

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..arrays import Array
 from ..reference import Kernels
-from .jit import jit
+from .jit import fence, jit, stream
 from .layout import plain, suits
-from .memory import empty
+from .memory import empty, streams
 from .threads import parallel
 
 BLOCK = 1 << 15  # elements that are gone through at a time
@@ -53,8 +53,8 @@ class CpuNorm(Kernels):
         y, of = empty((count, length), kind), np.empty((3, length), kind)
         coefficients(plain(mean), plain(rstd), plain(weight), plain(bias), of)
         center, scale, offset = of
-        least = kind.type(0 if relu else -np.inf)
-        parallel(lambda a, b: normalize(lines, y, center, scale, offset, least, a, b), count, length)
+        least, streamed = kind.type(0 if relu else -np.inf), streams(y, length)
+        parallel(lambda a, b: normalize(lines, y, center, scale, offset, least, streamed, a, b), count, length)
         return _images(y, x)
 
     def batch_norm_grad(
@@ -70,7 +70,8 @@ class CpuNorm(Kernels):
         parallel(lambda a, b: gradient_sums(slopes, lines, of, gated, step, sums, a, b), blocks, 2 * step * length)
         dweight, dbias = np.empty_like(weight), np.empty_like(weight)
         join_gradient(sums, count, dweight, dbias, of)
-        parallel(lambda a, b: gradient(slopes, lines, dx, of, gated, a, b), count, 2 * length)
+        streamed = streams(dx, length)
+        parallel(lambda a, b: gradient(slopes, lines, dx, of, gated, streamed, a, b), count, 2 * length)
         return _images(dx, x), dweight, dbias
 
 
@@ -165,13 +166,17 @@ def track(
 
 
 @jit
-def normalize(x: Array, y: Array, mean: Array, scale: Array, bias: Array, least: float, start: int, stop: int) -> None:
+def normalize(x: Array, y: Array, mean: Array, scale: Array, bias: Array, least: float, streamed: bool, start: int, stop: int) -> None:
     """y (P, L) = (x - mean) scale + bias but at least `least`, for lines `start` up to `stop`."""
+    held = np.empty(x.shape[1], x.dtype)  # a line on its way past the caches
     for p in range(start, stop):
-        line, to = x[p], y[p]
+        line, to = x[p], held if streamed else y[p]
         for k in range(to.size):
             value = (line[k] - mean[k]) * scale[k] + bias[k]
             to[k] = least if value <= least else value  # NaN stays
+        if streamed:
+            stream(held.ctypes.data, y[p].ctypes.data, held.nbytes // 4)
+    fence()
 
 
 @jit
@@ -212,12 +217,16 @@ def join_gradient(sums: Array, count: int, dweight: Array, dbias: Array, of: Arr
 
 
 @jit
-def gradient(g: Array, x: Array, dx: Array, of: Array, gated: bool, start: int, stop: int) -> None:
+def gradient(g: Array, x: Array, dx: Array, of: Array, gated: bool, streamed: bool, start: int, stop: int) -> None:
     """dx (P, L) = scale (g - b - z w), for lines `start` up to `stop`; `gated` as above."""
     mean, scale, bias, rstd, b, w, zero = of[0], of[1], of[2], of[3], of[4], of[5], g.dtype.type(0)
+    held = np.empty(x.shape[1], x.dtype)  # as in normalize
     for p in range(start, stop):
-        slope, line, to = g[p], x[p], dx[p]
+        slope, line, to = g[p], x[p], held if streamed else dx[p]
         for k in range(to.size):
             far = line[k] - mean[k]
             s = slope[k] if not gated or far * scale[k] + bias[k] > zero else zero
             to[k] = scale[k] * (s - b[k] - far * rstd[k] * w[k])
+        if streamed:
+            stream(held.ctypes.data, dx[p].ctypes.data, held.nbytes // 4)
+    fence()

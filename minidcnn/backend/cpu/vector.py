@@ -16,9 +16,7 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from typing import Any
 
-from numba import types  # first, as in cache.py
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.core import cgutils  # first, as in cache.py
 
 from .instructions import (
     F32,
@@ -30,6 +28,8 @@ from .instructions import (
     constant,
     fetch,
     fma,
+    function,
+    function_of_twos,
     load,
     mask,
     pair,
@@ -78,7 +78,7 @@ def make_product(block: int, vectors: int) -> Callable[..., None]:
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _intrinsic_of_twos(body, 10)
+    return function_of_twos(body, 10)
 
 
 def make_sum(block: int, vectors: int) -> Callable[..., None]:
@@ -95,7 +95,7 @@ def make_sum(block: int, vectors: int) -> Callable[..., None]:
             _store_block(bd, sums, to, c_row, block, vectors)
             down.update([])
 
-    return _intrinsic_of_twos(body, 10)
+    return function_of_twos(body, 10)
 
 
 def _multiply_add(
@@ -142,13 +142,16 @@ def _store_block(bd: Any, sums: list[Any], c: Any, c_row: Any, rows: int, vector
 ALONG, SECOND = 1, 2  # how a transform may write bf16
 
 
-def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = False, write: int = 0) -> Callable[..., None]:
+def make_transform(
+    matrix: Matrix, bf16: Matrix | None = None, affine: bool = False, write: int = 0, streamed: bool = False
+) -> Callable[..., None]:
     """transform(src, src_row, src_col, dst, dst_row, dst_col, count): dst = matrix src matrix^T, for square tiles of channels.
 
     src[i][j] is the run of `count` channels at src + i src_row + j src_col; they are done LANES at once, the last LANES, of which there
     must be so many, if need be with some of those before them once more.
     `affine`, for outputs, takes three more arguments (scale, offset, relu): dst = scale (matrix src matrix^T) + offset by channel, and unless
-    relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to be written next.
+    relu is 0 not below 0, but NaN stays. The lines of the tile to the right of dst are fetched then, since it is likely to be written next,
+    unless dst is `streamed` past the caches: then it lies, and its strides and `count` are, at multiples of LANES.
     `bf16`, the matrix of another factorisation, takes one more, twos, last: unless that is None, it stands for `matrix`.
     write: 0 for float32. ALONG for bf16, two neighbouring channels in the place of one number. SECOND for pairs of bf16 whose first number
     dst holds as float32. For both, `count` must be a multiple of LANES.
@@ -164,7 +167,7 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
             return bd.add(bd.add(bd.mul(row, I64(i)), bd.mul(column, I64(j))), channel)
 
         halfway = [_apply(bd, used, [load(bd, sp, at(src_row, i, src_col, j)) for i in range(n)]) for j in range(n)]
-        for i, j in itertools.product(range(m), range(m)) if affine else ():
+        for i, j in itertools.product(range(m), range(m)) if affine and not streamed else ():
             fetch(bd, dp, at(dst_row, i, dst_col, m + j))
         if affine:
             scale, offset = (load(bd, bd.inttoptr(p, F32.as_pointer()), c) for p in more[:2])
@@ -179,7 +182,7 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
                     continue
                 if write == SECOND:
                     value = pair(bd, load(bd, dp, at(dst_row, i, dst_col, j)), value)
-                store(bd, value, dp, at(dst_row, i, dst_col, j))
+                store(bd, value, dp, at(dst_row, i, dst_col, j), streamed)
 
     def body(
         twos: bool, bd: Any, src: Any, src_row: Any, src_col: Any, dst: Any, dst_row: Any, dst_col: Any, count: Any, *more: Any
@@ -197,7 +200,7 @@ def make_transform(matrix: Matrix, bf16: Matrix | None = None, affine: bool = Fa
             outer.update([])
 
     count = 10 if affine else 7
-    return _intrinsic(partial(body, False), count) if bf16 is None else _intrinsic_of_twos(body, count)
+    return function(partial(body, False), count) if bf16 is None else function_of_twos(body, count)
 
 
 def make_transpose() -> Callable[..., None]:
@@ -221,7 +224,7 @@ def make_transpose() -> Callable[..., None]:
         for i, row in enumerate(rows):
             store(bd, row, dp, bd.mul(dst_row, I64(i)))
 
-    return _intrinsic(body, 4)
+    return function(body, 4)
 
 
 def make_fill() -> Callable[..., None]:
@@ -237,7 +240,7 @@ def make_fill() -> Callable[..., None]:
             _memset(bd, bd.gep(middle, [count]), bd.mul(after, I64(4)), 0)
             loop.update([])
 
-    return _intrinsic(body, 8)
+    return function(body, 8)
 
 
 def make_round() -> Callable[..., None]:
@@ -249,7 +252,7 @@ def make_round() -> Callable[..., None]:
             store_bf16(bd, load(bd, sp, loop.index), dp, loop.index)
             loop.update([])
 
-    return _intrinsic(body, 3)
+    return function(body, 3)
 
 
 def make_pair() -> Callable[..., None]:
@@ -261,44 +264,7 @@ def make_pair() -> Callable[..., None]:
             store(bd, pair(bd, load(bd, ap, loop.index), load(bd, bp, loop.index)), dp, loop.index)
             loop.update([])
 
-    return _intrinsic(body, 4)
-
-
-# -- how they are made ----------------------------------------------------------------------------------------------------------------
-
-
-def _intrinsic(body: Callable[..., None], count: int) -> Callable[..., None]:
-    """A numba function of `count` int64 arguments, whose code `body` writes."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        body(builder, *arguments)
-        return context.get_dummy_value()
-
-    made = types.void(*[types.int64] * count), generate
-    typing: dict[int, Callable[..., Any]] = {  # numba asks for a function with so many arguments
-        3: lambda typing, a, b, c: made,
-        4: lambda typing, a, b, c, d: made,
-        7: lambda typing, a, b, c, d, e, f, g: made,
-        8: lambda typing, a, b, c, d, e, f, g, h: made,
-    }
-    return intrinsic(typing[count])
-
-
-def _intrinsic_of_twos(body: Callable[..., None], count: int) -> Callable[..., None]:
-    """A numba function of `count` int64 arguments and `twos`, which is None or not: that is known when its code is written."""
-
-    def made(twos: Any) -> Any:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            body(twos != types.none, builder, *arguments[:count])
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * count, twos), generate
-
-    typing: dict[int, Callable[..., Any]] = {
-        7: lambda typing, a, b, c, d, e, f, g, twos: made(twos),
-        10: lambda typing, a, b, c, d, e, f, g, h, i, j, twos: made(twos),
-    }
-    return intrinsic(typing[count])
+    return function(body, 4)
 
 
 def _apply(bd: Any, matrix: Matrix, values: list[Any]) -> list[Any]:

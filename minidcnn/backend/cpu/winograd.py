@@ -26,7 +26,7 @@ from .instructions import LANES
 from .kept import Kept
 from .layout import plain
 from .matmul import ADDS
-from .memory import Scratch, empty, second_level_cache
+from .memory import LINE, Scratch, empty, second_level_cache, streams
 from .threads import MULTIPLY_ADDS, num_threads, parallel
 from .transforms import BF16_VALUES, OUT, SIDE, TAPS, VALUES
 from .vector import ALONG, ROWS, SECOND, panel_vectors
@@ -201,7 +201,8 @@ def _convolve(
     s = _shape(x.shape, o, padding, out, twos)
     y = empty((s.n, *out, o))
     offset = np.zeros(o, np.float32) if bias is None else plain(bias)
-    finish = Finish(np.ones(o, np.float32) if scale is None else plain(scale), offset, int(relu))
+    streamed = streams(y, o) and 4 * LANES == LINE  # a vector is a line: shorter ones would write it in parts
+    finish = Finish(np.ones(o, np.float32) if scale is None else plain(scale), offset, int(relu), int(streamed))
     last = o - (s.wide // s.columns - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
     few = s.c * o >= LARGE and s.tiles <= o and last >= LANES  # transformed pixels are fewer numbers than transformed weights
     (_weights_pass if few else _tiles_pass)(plain(nhwc(x)).reshape(-1), w, turned, finish, y.reshape(-1), s, twos, kept)

@@ -16,11 +16,13 @@ from .instructions import LANES
 from .jit import _dispatcher as njit
 from .matmul import add, add_some, multiply
 from .routine import python_routine, routine
+from .streaming import fence
 from .transforms import A_T, B_T, BF16_A_T, BF16_B_T, BF16_G, OUT, SIDE, TAPS, G, transposed
 from .vector import ALONG, SECOND, make_fill, make_transform, make_transpose
 
 input_map, gradient_map, back_map = make_transform(B_T), make_transform(transposed(A_T)), make_transform(transposed(G))
 weight_map, output_map = make_transform(G, BF16_G), make_transform(A_T, BF16_A_T, affine=True)
+output_stream = make_transform(A_T, BF16_A_T, affine=True, streamed=True)
 input_along, weight_second = make_transform(BF16_B_T, write=ALONG), make_transform(BF16_G, write=SECOND)
 input_second, gradient_second = make_transform(B_T, write=SECOND), make_transform(transposed(A_T), write=SECOND)
 transpose, fill = make_transpose(), make_fill()
@@ -54,11 +56,12 @@ class Shape(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """What happens to outputs on their way out: scale y + offset by channel, and ReLU unless it is 0."""
+    """What happens to outputs on their way out: scale y + offset by channel, and ReLU unless it is 0; past the caches, unless that is 0."""
 
     scale: Array
     offset: Array
     relu: int
+    streamed: int
 
 
 # -- transforms of images -------------------------------------------------------------------------------------------------------------
@@ -157,7 +160,11 @@ def output_tiles(
             to, line, pixel = y.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o, o
         else:
             to, line, pixel = patch.ctypes.data, OUT * part, part
-        output_map(products.ctypes.data + 4 * q * row, s.across * plane, plane, to, line, pixel, part, scale, offset, finish.relu, twos)
+        source, value = products.ctypes.data + 4 * q * row, s.across * plane
+        if inside and finish.streamed != 0:
+            output_stream(source, value, plane, to, line, pixel, part, scale, offset, finish.relu, twos)
+        else:
+            output_map(source, value, plane, to, line, pixel, part, scale, offset, finish.relu, twos)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
@@ -272,6 +279,7 @@ def image_blocks(x, u, u_plane, finish, y, s, step, tiles, t_plane, products, p_
                 b = u.ctypes.data + 4 * (panel * s.values + xi) * u_plane
                 multiply(a, s.row, 0, 1, b, to + 4 * panel * s.columns, s.wide, deep, count, s.vectors, 0, twos)
         output_tiles(products, s.wide, p_plane, finish, y, s, first, count, 0, s.o, patch, twos)
+    fence()
 
 
 @njit
@@ -296,6 +304,7 @@ def weight_stream(w, turned, tiles, t_plane, finish, y, s, part, step, u, u_plan
                 add_some(a, s.row, 1, b, s.columns, to, s.columns, deep, count, s.vectors, c0, twos)
         o0 = panel * s.columns
         output_tiles(products, s.columns, p_plane, finish, y, s, first, count, o0, min(s.o, o0 + s.columns), patch, twos)
+    fence()
 
 
 @python_routine

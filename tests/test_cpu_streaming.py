@@ -104,22 +104,22 @@ def test_joined_and_cut_channels(size: tuple[int, int, int], a: int, b: int, dty
     same_bits(lambda: (own.channels(both, 0, a),), a % per == 0)
 
 
-def test_from_8_MiB_on(rng: np.random.Generator) -> None:
+def test_from_4_MiB_on(rng: np.random.Generator) -> None:
     """And nobody has to say so: in whole kernels, of a result a little larger."""
-    assert STREAMED == 1 << 23
+    assert STREAMED == 1 << 22
     line = LINE // 4
-    assert streams(empty((1 << 21,)), line, 3 * line)
-    assert not streams(empty(((1 << 21) - 1,)), line)
-    assert not streams(empty((1 << 21,)), line, line + 4)
-    assert streams(empty((1 << 20,), np.float64), 8)
-    assert not streams(empty((1 << 20,), np.float64), 4)
-    own, x, weight = CpuKernels(), images(rng, 1, 16, 362, 366), images(rng, 16, 16, 3, 3)
+    assert streams(empty((1 << 20,)), line, 3 * line)
+    assert not streams(empty(((1 << 20) - 1,)), line)
+    assert not streams(empty((1 << 20,)), line, line + 4)
+    assert streams(empty((1 << 19,), np.float64), 8)
+    assert not streams(empty((1 << 19,), np.float64), 4)
+    own, x, weight = CpuKernels(), images(rng, 1, 16, 262, 266), images(rng, 16, 16, 3, 3)
     assert x.nbytes > STREAMED
     scale, offset = rng.standard_normal((2, 16), dtype=np.float32)
     mean, variance = own.batch_norm_stats(x)
 
     def run() -> tuple[Array, ...]:
-        y = own.conv2d_affine(x, weight, scale, offset, True, SAME, (362, 366))
+        y = own.conv2d_affine(x, weight, scale, offset, True, SAME, (262, 266))
         joined = own.concatenate([x, y], 1)
         return y, joined, own.channels(joined, 16, 32), *own.batch_norm_grad(y, x, mean, 1 / np.sqrt(variance), scale)
 

@@ -23,7 +23,7 @@ VARIABLE = "MINIDCNN_KEEP_MEMORY"  # 0 leaves the allocator as it is
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
 KEPT = (1 << 31) - 1  # bytes that may lie free at the heap's end
 LINE = 64  # bytes in a cache line
-STREAMED = 1 << 23  # bytes of a result from which on it is faster past the caches: see docs/performance.md
+STREAMED = 1 << 22  # bytes of a result from which on it is faster past the caches: see docs/performance.md
 
 
 def keep_memory() -> bool:

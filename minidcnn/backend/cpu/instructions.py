@@ -1,4 +1,4 @@
-"""LLVM's instructions for vectors of float32, and for pairs of bf16 in the place of one: what `vector` is written in.
+"""LLVM's instructions for vectors of float32, and for pairs of bf16 in the place of one: what `vector` and `streaming` are written in.
 
 A vector has as many lanes as the processor (16 with AVX-512, 8 with AVX2, else 4). Where it has AVX512-BF16, one instruction multiplies and
 adds two pairs; elsewhere it takes two, and some to take the pairs apart.

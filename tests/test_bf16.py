@@ -28,9 +28,10 @@ TILES = (0.006, 0.006, 0.015)  # what transformed factors may, in each of the tr
 
 @pytest.fixture(autouse=True, scope="module")
 def by_shape() -> Iterator[None]:
-    """The algorithm is what the shape says, whichever the environment forces: what is lost depends on it."""
+    """The algorithm is what the shape says, whichever the environment forces: what is lost depends on it. Matrix units: see test_cpu_tiles.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MINIDCNN_CONV", raising=False)
+        patch.setattr(conv, "_has_tiles", lambda: False)
         yield
 
 

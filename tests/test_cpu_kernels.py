@@ -52,7 +52,9 @@ def test_the_plain_python_behind_a_kernel_gives_the_same(rng: np.random.Generato
     np.testing.assert_array_equal(compiled, plain)
 
 
-@pytest.mark.parametrize(("variable", "value"), [("MINIDCNN_NUM_THREADS", "0"), ("MINIDCNN_CONV", "fft"), ("MINIDCNN_LANES", "12")])
+@pytest.mark.parametrize(
+    ("variable", "value"), [("MINIDCNN_NUM_THREADS", "0"), ("MINIDCNN_CONV", "fft"), ("MINIDCNN_LANES", "12"), ("MINIDCNN_AMX", "on")]
+)
 def test_a_training_with_a_wrong_variable_ends_before_it_begins(variable: str, value: str, tmp_path: Path) -> None:
     """One sentence and no folder of a run."""
     command = [sys.executable, str(Path(__file__).parent.parent / "examples" / "train_unet.py"), "--out", str(tmp_path / "run")]

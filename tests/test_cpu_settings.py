@@ -20,6 +20,7 @@ WRONG = {
     "MINIDCNN_NUM_THREADS": ("two", "0", "-1"),
     "MINIDCNN_CONV": ("fft",),
     "MINIDCNN_LANES": ("12",),
+    "MINIDCNN_AMX": ("1",),
     "NUMBA_DISABLE_JIT": ("1",),
 }
 SETTINGS = [(variable, value) for variable, values in WRONG.items() for value in values]

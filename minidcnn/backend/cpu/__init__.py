@@ -8,7 +8,7 @@ from ..usable import BackendError
 from .algorithm import forced_algorithm
 from .conv import CpuConv
 from .elementwise import CpuElementwise
-from .jit import demand_compiler, forced_lanes
+from .jit import demand_compiler, forced_lanes, forced_unit
 from .loss import CpuLoss
 from .memory import keep_memory
 from .norm import CpuNorm
@@ -18,7 +18,9 @@ from .threads import num_threads
 
 
 class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
-    """Kernels for NumPy arrays. BackendError if MINIDCNN_NUM_THREADS, MINIDCNN_CONV, MINIDCNN_LANES or NUMBA_DISABLE_JIT is set to what it cannot be.
+    """Kernels for NumPy arrays.
+
+    BackendError if MINIDCNN_NUM_THREADS, MINIDCNN_CONV, MINIDCNN_LANES, MINIDCNN_AMX or NUMBA_DISABLE_JIT is set to what it cannot be.
 
     precision: "bf16" rounds the factors of float32 convolutions; any other leaves them as they are. Sums are float32 in any case.
     """
@@ -32,6 +34,7 @@ class CpuKernels(CpuElementwise, CpuConv, CpuLoss, CpuNorm, CpuOptim, CpuPool):
             num_threads()
             forced_algorithm()
             forced_lanes()
+            forced_unit()
             demand_compiler()
         except ValueError as error:
             raise BackendError(str(error)) from error

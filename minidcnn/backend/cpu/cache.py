@@ -14,13 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from ..compiling import tell
-from .jit import LANES
+from .jit import AMX, LANES
 
 importlib.import_module("numba")  # first: threads that begin with different parts of it at once would find each other's half made
 caching: Any = importlib.import_module("numba.core.caching")  # as Any: how much of numba is typed depends on its version
 event: Any = importlib.import_module("numba.core.event")
 code_of = attrgetter("library")  # of what numba compiled: LLVM's module and the machine code
-SETTINGS = (LANES,)  # environment variables that change the code
+SETTINGS = (LANES, AMX)  # environment variables that change the code
+_depends: dict[str, object] = {}
+
+
+def depends(module: str, on: object) -> None:
+    """The code of this module's kernels is another one where `on` is another."""
+    _depends[module] = on
 
 
 def newest_source() -> tuple[tuple[str, int, int], ...]:
@@ -88,11 +94,12 @@ class KernelCache(caching.FunctionCache):  # type: ignore[misc]
 
     def __init__(self, function: Any) -> None:
         super().__init__(function)
+        self.module = function.__module__
         stamp = newest_source(), self._impl.locator.get_source_stamp()  # the second: a kernel may stand elsewhere
         self._cache_file = Files(self._cache_path, self._impl.filename_base, stamp)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:
-        return (*super()._index_key(sig, codegen), *(os.environ.get(name, "") for name in SETTINGS))
+        return (*super()._index_key(sig, codegen), *(os.environ.get(name, "") for name in SETTINGS), _depends.get(self.module))
 
     def save_overload(self, sig: Any, data: Any) -> None:
         with contextlib.suppress(OSError):  # the folder could be written a moment ago, but the disk is full or the quota used up

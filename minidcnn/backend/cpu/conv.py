@@ -18,7 +18,7 @@ from ...window import Pair, Window
 from ..arrays import Array, nchw
 from ..reference import Kernels
 from ..reference.conv import Versioned
-from .algorithm import algorithm
+from .algorithm import algorithm, forced_algorithm
 from .columns import BLOCK, Geometry, Lines, add_bias, block_rows, col2im, geometry, im2col, patches, windows_of
 from .conv_weight import weight_gradient
 from .kept import Kept
@@ -47,6 +47,10 @@ class CpuConv(Kernels):
     def constant_weights(self, weights: Iterable[tuple[Array, Versioned]]) -> AbstractContextManager[None]:
         return self.kept.constant(weights)
 
+    def _on_tiles(self, x: Array, *channels: int) -> bool:
+        """Whether a convolution of x between so many channels runs in bf16 on a matrix unit, if its windows suit."""
+        return self.bf16 and x.dtype == np.float32 and not any(c % 16 for c in channels) and not forced_algorithm() and _has_tiles()
+
     def im2col(self, x: Array, window: Window, out: Pair) -> Array:
         if not suits(x) or 0 in out:
             return super().im2col(x, window, out)
@@ -69,6 +73,8 @@ class CpuConv(Kernels):
         chosen = algorithm(x, x.shape[1], len(w), window, groups)
         if chosen == "reference" or not suits(x, w, bias):
             return super().conv2d(x, w, bias, window, out, groups)
+        if self._on_tiles(x, x.shape[1], len(w)) and window.dilation[1] == 1:
+            return _tiled().conv2d(x, w, bias, window, out, kept=self.kept)  # type: ignore[no-any-return]
         if chosen == "winograd":
             return _winograd().conv2d(x, w, bias, window, out, bf16=self.bf16, kept=self.kept)  # type: ignore[no-any-return]
         y = _convolve(x, _matrix(w), bias, window, out, bf16=self.bf16)
@@ -80,6 +86,8 @@ class CpuConv(Kernels):
         chosen = algorithm(x, x.shape[1], len(w), window, groups)
         if chosen == "reference" or not suits(x, w, scale, offset):
             return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
+        if self._on_tiles(x, x.shape[1], len(w)) and window.dilation[1] == 1:
+            return _tiled().conv2d(x, w, offset, window, out, scale, relu, self.kept)  # type: ignore[no-any-return]
         if chosen == "winograd":
             return _winograd().conv2d(x, w, offset, window, out, scale, relu, self.bf16, self.kept)  # type: ignore[no-any-return]
         y = _convolve(x, _matrix(w), offset, window, out, scale, relu, self.bf16)
@@ -89,6 +97,8 @@ class CpuConv(Kernels):
         chosen = algorithm(y, len(w), w.shape[1], window, groups)
         if chosen == "reference" or not suits(y, w, bias):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
+        if self._on_tiles(y, len(w), w.shape[1]) and _tiled().spreads(window, y.shape[2:], size):
+            return _tiled().conv_transpose2d(y, w, bias, window, size, self.kept)  # type: ignore[no-any-return]
         if chosen == "winograd":
             return _winograd().conv_transpose2d(y, w, bias, window, size, self.bf16, self.kept)  # type: ignore[no-any-return]
         n, c = len(y), w.shape[1]
@@ -106,6 +116,8 @@ class CpuConv(Kernels):
         chosen = algorithm(x, c, o, window, groups)
         if chosen == "reference" or not suits(x, y):
             return super().conv2d_weight(x, y, window, groups)
+        if self._on_tiles(x, c, o) and _tiled().sums(window):
+            return _tiled().conv2d_weight(x, y, window)  # type: ignore[no-any-return]
         if chosen == "winograd":
             return _winograd().conv2d_weight(x, y, window, self.bf16)  # type: ignore[no-any-return]
         return nchw(weight_gradient(x, y, window, self.bf16).reshape(o, kh, kw, c))
@@ -116,6 +128,20 @@ def _winograd() -> Any:
     from . import winograd  # imports numba, as every kernel that runs does
 
     return winograd
+
+
+@cache
+def _has_tiles() -> bool:
+    from .tiles import TILES
+
+    return TILES
+
+
+@cache
+def _tiled() -> Any:
+    from . import tiled
+
+    return tiled
 
 
 def _matrix(w: Array) -> Array:

@@ -103,11 +103,11 @@ def load(bd: Any, base: Any, offset: Any) -> Any:
     return value
 
 
-def fetch(bd: Any, base: Any, offset: Any) -> None:
-    """Begin to load the cache line at base + offset, to write to it; an address that does not exist does no harm."""
+def fetch(bd: Any, base: Any, offset: Any, write: bool = True) -> None:
+    """Begin to load the cache line at base + offset, unless said otherwise to write to it; an address that does not exist does no harm."""
     byte, name = ir.IntType(8).as_pointer(), "llvm.prefetch.p0i8"
     function = bd.module.globals.get(name) or ir.Function(bd.module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), name)
-    bd.call(function, [bd.bitcast(bd.gep(base, [offset]), byte), I32(1), I32(3), I32(1)])
+    bd.call(function, [bd.bitcast(bd.gep(base, [offset]), byte), I32(int(write)), I32(3), I32(1)])
 
 
 def store(bd: Any, value: Any, base: Any, offset: Any, streamed: bool = False) -> None:
@@ -181,10 +181,13 @@ def function(body: Callable[..., None], count: int) -> Callable[..., None]:
     made = types.void(*[types.int64] * count), generate
     typing: dict[int, Callable[..., Any]] = {  # numba asks for a function with so many arguments
         0: lambda typing: made,
+        2: lambda typing, a, b: made,
         3: lambda typing, a, b, c: made,
         4: lambda typing, a, b, c, d: made,
         7: lambda typing, a, b, c, d, e, f, g: made,
         8: lambda typing, a, b, c, d, e, f, g, h: made,
+        9: lambda typing, a, b, c, d, e, f, g, h, i: made,
+        15: lambda typing, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p: made,
     }
     return intrinsic(typing[count])
 

@@ -18,7 +18,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-LANES, DISABLED = "MINIDCNN_LANES", "NUMBA_DISABLE_JIT"
+LANES, AMX, DISABLED = "MINIDCNN_LANES", "MINIDCNN_AMX", "NUMBA_DISABLE_JIT"
 OPTIONS = {
     "nogil": True,
     "fastmath": {"contract"},  # fused multiply-add only: infinities and NaN mean what they mean in NumPy
@@ -35,6 +35,14 @@ def forced_lanes() -> int:
     if forced not in ("", "4", "8", "16"):
         raise ValueError(f"{LANES} must be 4, 8 or 16, got {forced!r}; unset it to use what the processor has")
     return int(forced or 0)
+
+
+def forced_unit() -> str:
+    """What MINIDCNN_AMX says of the matrix unit: "0" not to use it, "vectors" to do slowly without it what it does, "". ValueError for other words."""
+    forced = os.environ.get(AMX, "")
+    if forced not in ("", "0", "vectors"):
+        raise ValueError(f"{AMX} must be 0 or vectors, got {forced!r}; unset it to use the matrix unit where there is one")
+    return forced
 
 
 def demand_compiler() -> None:

@@ -20,8 +20,8 @@ def constant_weights(module: Module, runs: int = FEWEST) -> Iterator[None]:
             scores = [model(image) for image in images]
 
     On the CPU that is the weights transformed for Winograd convolution: 4 times as large as the weights in float32, 2.7 times with factors in
-    bf16, or on a processor's matrix unit the weights in bf16. To fill so much memory costs more than a few runs save, so nothing is kept if `runs`, how many are expected, is below 16.
-    Results have the same bits in any case.
+    bf16, or on a processor's matrix unit the weights in bf16. To fill so much memory costs more than a few runs save, so nothing is kept if
+    `runs`, how many are expected, is below 16. Results have the same bits in any case.
 
     A weight that the engine changes (an optimizer, load_state_dict, assignment) is noticed and transformed anew. `.data` is read-only within the
     block, as it is before a backward pass; what writes through an array that was taken from it before is not noticed.

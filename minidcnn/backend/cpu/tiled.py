@@ -38,7 +38,7 @@ from .tiled_loops import (
 from .tiles import SIDE
 
 WINDOWS, ITEMS = 2048, 8  # of an item of work, unless a line has more; items at least, if there are so many lines
-NEAR = second_level_cache() // 8  # numbers of weights that stay in L2: half of it
+NEAR = int(0.19 * second_level_cache())  # numbers of weights that stay in L2: three quarters of it
 SUMS, PARTS = 1 << 19, 8  # numbers in a sum of weights of which each part of the lines may have its own, and parts
 BLOCK = 1 << 18  # numbers of paired pixels and slopes in a block of such a part: 1 MiB
 HELD = 1 << 23  # the same where threads share a sum

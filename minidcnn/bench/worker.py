@@ -199,32 +199,61 @@ def peak_memory() -> int:
 
 def machine(precision: str = "float32") -> dict[str, float]:
     """The roofline: GFLOP/s of products that stay in the nearest cache, of bf16 or float32; GB/s of a copy (read and written); on all threads."""
-    from ..backend.cpu.instructions import LANES
-    from ..backend.cpu.matmul import multiply
     from ..backend.cpu.threads import num_threads, parallel
-    from ..backend.cpu.vector import ROWS
 
-    k, rows, columns, calls = 256, 64 * ROWS[-1], 4 * LANES, 64
-    twos, per = (1, 2) if precision == "bf16" else (None, 1)  # numbers in one place
-    a, b = np.ones((ROWS[-1], k), np.float32), np.ones((k, columns), np.float32)
-
-    def products(start: int, stop: int) -> None:
-        c = np.empty((ROWS[-1], columns), np.float32)
-        for _ in range(start, stop):  # rows 0 apart: the same block again and again
-            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0, twos)
-
+    calls = 64 * num_threads()
+    flops, products = _tile_products() if precision == "bf16" and _has_tiles() else _products(2 if precision == "bf16" else 1)
     source, target = (np.ones(1 << 26, np.float32) for _ in range(2))
     part = source.size // 64
 
     def copies(start: int, stop: int) -> None:
         target[start * part : stop * part] = source[start * part : stop * part]
 
-    flops = 2 * per * rows * columns * k * calls * num_threads()
     return {
         "threads": num_threads(),
-        "gflops": flops / fastest(lambda: parallel(products, calls * num_threads())) / 1e9,
+        "gflops": flops * calls / fastest(lambda: parallel(products, calls)) / 1e9,
         "gigabytes": 2 * source.nbytes / fastest(lambda: parallel(copies, 64)) / 1e9,
     }
+
+
+def _has_tiles() -> bool:
+    from ..backend.cpu.tiles import TILES
+
+    return TILES
+
+
+def _products(per: int) -> tuple[int, Callable[[int, int], None]]:
+    """Operations of a call, and calls from one number to another, of products on vectors, `per` numbers in one place."""
+    from ..backend.cpu.instructions import LANES
+    from ..backend.cpu.matmul import multiply
+    from ..backend.cpu.vector import ROWS
+
+    k, rows, columns = 256, 64 * ROWS[-1], 4 * LANES
+    a, b = np.ones((ROWS[-1], k), np.float32), np.ones((k, columns), np.float32)
+
+    def some(start: int, stop: int) -> None:
+        c = np.empty((ROWS[-1], columns), np.float32)
+        for _ in range(start, stop):  # rows 0 apart: the same block again and again
+            multiply(a.ctypes.data, 0, 0, 1, b.ctypes.data, c.ctypes.data, 0, k, rows, 4, 0, 1 if per == 2 else None)
+
+    return 2 * per * rows * columns * k, some
+
+
+def _tile_products() -> tuple[int, Callable[[int, int], None]]:
+    """The same of products in bf16 on tiles."""
+    from ..backend.cpu.memory import empty
+    from ..backend.cpu.tiled_loops import PANEL, same_block
+
+    k, times = 64, 256
+    a, b = (empty((PANEL * k,)) for _ in range(2))
+    a[...] = b[...] = 1
+
+    def some(start: int, stop: int) -> None:
+        c = empty((PANEL * PANEL,))
+        for _ in range(start, stop):
+            same_block(a.ctypes.data, b.ctypes.data, c.ctypes.data, k, times)
+
+    return 2 * 2 * PANEL * PANEL * k * times, some
 
 
 def fastest(run: Run) -> float:

@@ -40,6 +40,15 @@ def block(
         block11(a, a_down, a_row, a_step, a_run, runs, b, b_row, c, c_down, c_row, k, more, rows, chunk)
 
 
+@python_routine
+def same_block(a: int, b: int, c: int, k: int, times: int) -> None:
+    """c (32, 32) = a (32, k) b (k, 32), again and again: what the unit can do at most."""
+    tiles_start(SIDE, SIDE)
+    for _ in range(times):
+        block22(a, SIDE * k, k, SIDE, 0, 1, b, PANEL, c, SIDE * PANEL, PANEL, k, 0, SIDE, SIDE)
+    tiles_stop()
+
+
 # -- weights ------------------------------------------------------------------------------------------------------------------------------
 
 

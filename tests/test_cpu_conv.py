@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from cpu_kernels import CPU, FLOATS, LAYOUTS, REFERENCE, both, geometries, seeds, whole
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minidcnn.backend import is_channels_last
+from minidcnn.backend import is_channels_last, nchw
 from minidcnn.backend.cpu import algorithm, conv, conv_weight, product, winograd
 from minidcnn.window import Window
+
+Array = np.ndarray
 
 
 @pytest.fixture(params=["few pixels", "blocks"])
@@ -207,22 +211,60 @@ def test_every_algorithm_agrees_with_the_reference(chosen, dtype, n, c, o, size,
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype", "o", "window", "groups", "expected"),
+    ("shape", "dtype", "window", "groups", "expected"),
     [
-        ((1, 16, 12, 4), "f4", 16, Window((3, 3), padding=(1, 1)), 1, "winograd"),
-        ((1, 16, 8, 4), "f4", 16, Window((3, 3), padding=(1, 1)), 1, "gemm"),  # two tiles
-        ((3, 16, 1, 1), "f4", 16, Window((3, 3), padding=(1, 1)), 1, "winograd"),
-        ((3, 15, 16, 16), "f4", 16, Window((3, 3)), 1, "gemm"),
-        ((3, 16, 16, 16), "f4", 15, Window((3, 3)), 1, "gemm"),
-        ((3, 16, 16, 16), "f8", 16, Window((3, 3)), 1, "gemm"),
-        ((3, 16, 16, 16), "f4", 16, Window((3, 3), (1, 2)), 1, "gemm"),
-        ((3, 16, 16, 16), "f4", 16, Window((3, 3), dilation=(2, 1)), 1, "gemm"),
-        ((3, 16, 16, 16), "f4", 16, Window((3, 3)), 2, "reference"),
+        ((1, 16, 12, 4), "f4", Window((3, 3), padding=(1, 1)), 1, "winograd"),
+        ((1, 16, 8, 4), "f4", Window((3, 3), padding=(1, 1)), 1, "gemm"),  # two tiles
+        ((3, 16, 1, 1), "f4", Window((3, 3), padding=(1, 1)), 1, "winograd"),
+        ((3, 15, 16, 16), "f4", Window((3, 3)), 1, "gemm"),
+        ((3, 16, 16, 16), "f8", Window((3, 3)), 1, "gemm"),
+        ((3, 16, 16, 16), "f4", Window((3, 3), (1, 2)), 1, "gemm"),
+        ((3, 16, 16, 16), "f4", Window((3, 3), dilation=(2, 1)), 1, "gemm"),
+        ((3, 16, 16, 16), "f4", Window((3, 3)), 2, "reference"),
     ],
 )
-def test_the_table_of_algorithms(shape, dtype, o, window, groups, expected, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_of_algorithms(shape, dtype, window, groups, expected, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(algorithm.VARIABLE, raising=False)
-    assert algorithm.algorithm(np.empty(shape, dtype), shape[1], o, window, groups) == expected
+    assert algorithm.algorithm(np.empty(shape, dtype), shape[1], window, groups) == expected
+
+
+@pytest.mark.parametrize(("c", "o", "expected"), [(16, 2, [1, 0, 0]), (2, 16, [0, 1, 0]), (16, 16, [1, 1, 1]), (15, 15, [0, 0, 0])])
+def test_winograd_is_for_many_channels_that_are_summed_over(c: int, o: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels are summed over forward, those of the result transposed; a weight's gradient has both as its sides."""
+    monkeypatch.delenv(algorithm.VARIABLE, raising=False)
+    called, window, size = [0, 0, 0], Window((3, 3), padding=(1, 1)), (9, 11)
+
+    class Counter:
+        def conv2d(self, x: Array, w: Array, *rest: Any, **_: Any) -> Array:
+            called[0] += 1
+            return x[:, :1]
+
+        def conv_transpose2d(self, y: Array, w: Array, *rest: Any) -> Array:
+            called[1] += 1
+            return y[:, :1]
+
+        def conv2d_weight(self, x: Array, y: Array, *rest: Any) -> Array:
+            called[2] += 1
+            return x[:, :1]
+
+    monkeypatch.setattr(conv, "_winograd", Counter)
+    x, y, w = np.zeros((1, c, *size), "f4"), np.zeros((1, o, *size), "f4"), np.zeros((o, c, 3, 3), "f4")
+    CPU.conv2d(x, w, None, window, size)
+    CPU.conv_transpose2d(y, w, None, window, size)
+    CPU.conv2d_weight(x, y, window)
+    assert called == expected
+
+
+@pytest.mark.parametrize("o", [1, 2, 3, 5, 11, 15])
+@pytest.mark.parametrize(("c", "size"), [(64, (12, 150)), (16, (20, 33)), (32, (9, 20))])  # lines that L1 does not hold, short ones
+def test_few_results_of_many_channels_are_exact(o: int, c: int, size: tuple[int, int], rng: np.random.Generator) -> None:
+    """The last layer of a network: its channels are the classes. Sums of whole numbers have no rounding."""
+    window = Window((3, 3), padding=(1, 1))
+    x, y, w = (nchw(rng.integers(-3, 4, (1, *s)).astype("f4")) for s in ((*size, c), (*size, o), (3, 3, c)))
+    w = np.repeat(w, o, 0) * np.arange(1, o + 1, dtype="f4").reshape(-1, 1, 1, 1)
+    np.testing.assert_array_equal(CPU.conv2d_weight(x, y, window), REFERENCE.conv2d_weight(x, y, window))
+    expected = REFERENCE.conv2d(x, w, None, window, size)
+    np.testing.assert_allclose(CPU.conv2d(x, w, None, window, size), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("o", [34, 65, 100])

@@ -15,7 +15,7 @@ from ..arrays import Array
 
 VARIABLE = "MINIDCNN_CONV"
 NAMES = ("reference", "gemm", "winograd")
-LEAST = 16  # channels on either side from which on Winograd is faster: below, lanes of its vectors are idle
+LEAST = 16  # channels that are summed over from which on Winograd is faster, for gradients of weights on either side: below, lanes are idle
 TILES = 3  # tiles of 4 x 4 pixels from which on it is faster: for fewer, the transform of the weight does not pay
 
 
@@ -27,11 +27,14 @@ def forced_algorithm() -> str:
     return forced
 
 
-def algorithm(x: Array, c: int, o: int, window: Window, groups: int = 1) -> str:
-    """The name of the algorithm for one of the three convolutions of x, between c and o channels. ValueError if an unknown one is forced."""
+def algorithm(x: Array, channels: int, window: Window, groups: int = 1) -> str:
+    """The name of the algorithm for one of the three convolutions of x. ValueError if an unknown one is forced.
+
+    channels: those that are summed over, or for the gradient of a weight the fewer ones of both sides.
+    """
     forced = forced_algorithm()
     if forced in ("reference", "gemm") or groups > 1:
         return "reference" if forced == "reference" or groups > 1 else "gemm"
     fits = x.dtype == np.float32 and (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
     tiles = len(x) * -(-x.shape[2] // 4) * -(-x.shape[3] // 4)
-    return "winograd" if fits and (forced or (min(c, o) >= LEAST and tiles >= TILES)) else "gemm"
+    return "winograd" if fits and (forced or (channels >= LEAST and tiles >= TILES)) else "gemm"

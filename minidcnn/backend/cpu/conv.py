@@ -70,7 +70,7 @@ class CpuConv(Kernels):
         return nchw(x.reshape(n, *size, c))
 
     def conv2d(self, x: Array, w: Array, bias: Array | None, window: Window, out: Pair, groups: int = 1) -> Array:
-        chosen = algorithm(x, x.shape[1], len(w), window, groups)
+        chosen = algorithm(x, x.shape[1], window, groups)
         if chosen == "reference" or not suits(x, w, bias):
             return super().conv2d(x, w, bias, window, out, groups)
         if self._on_tiles(x, x.shape[1], len(w)) and window.dilation[1] == 1:
@@ -83,7 +83,7 @@ class CpuConv(Kernels):
     def conv2d_affine(
         self, x: Array, w: Array, scale: Array, offset: Array, relu: bool, window: Window, out: Pair, groups: int = 1
     ) -> Array:
-        chosen = algorithm(x, x.shape[1], len(w), window, groups)
+        chosen = algorithm(x, x.shape[1], window, groups)
         if chosen == "reference" or not suits(x, w, scale, offset):
             return super().conv2d_affine(x, w, scale, offset, relu, window, out, groups)
         if self._on_tiles(x, x.shape[1], len(w)) and window.dilation[1] == 1:
@@ -94,7 +94,7 @@ class CpuConv(Kernels):
         return nchw(y.reshape(len(x), *out, len(w)))
 
     def conv_transpose2d(self, y: Array, w: Array, bias: Array | None, window: Window, size: Pair, groups: int = 1) -> Array:
-        chosen = algorithm(y, len(w), w.shape[1], window, groups)
+        chosen = algorithm(y, len(w), window, groups)
         if chosen == "reference" or not suits(y, w, bias):
             return super().conv_transpose2d(y, w, bias, window, size, groups)
         if self._on_tiles(y, len(w), w.shape[1]) and _tiled().spreads(window, y.shape[2:], size):
@@ -113,7 +113,7 @@ class CpuConv(Kernels):
 
     def conv2d_weight(self, x: Array, y: Array, window: Window, groups: int = 1) -> Array:
         (c, o), (kh, kw) = (x.shape[1], y.shape[1]), window.kernel
-        chosen = algorithm(x, c, o, window, groups)
+        chosen = algorithm(x, min(c, o), window, groups)
         if chosen == "reference" or not suits(x, y):
             return super().conv2d_weight(x, y, window, groups)
         if self._on_tiles(x, c, o) and _tiled().sums(window):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...window import Window
-from ..arrays import Array
+from ..arrays import Array, nchw
 from .columns import BLOCK, geometry, im2col, one_tap, patches, windows_of
 from .layout import images, rows
 from .threads import MULTIPLY_ADDS, parallel, single_blas
@@ -51,9 +51,15 @@ def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
     c, (n, o, oh, ow) = x.shape[1], y.shape
     run, k, lines = window.kernel[1] * c, window.taps * c, n * oh
     turned = run % LANES > 0  # then sums lie as (KH, KW C, O), with spare rows
-    fast = o * k <= HUGE and (turned or (ow >= SHORT and ow * window.stride[1] * c <= NEAR))
-    if o % (LANES if turned else ADDS) or not fast:
+    few = o < LANES and not turned
+    fast = o * k <= HUGE and (turned or (ow >= SHORT and (few or ow * window.stride[1] * c <= NEAR)))
+    if not fast or (o % (LANES if turned else ADDS) and not few):
         return None
+    if o % ADDS:  # so few that more of them, of zeros, cost little
+        slopes = np.zeros((n, oh, ow, -(-o // ADDS) * ADDS), np.float32)
+        slopes[..., :o] = images(y)
+        w = _by_lines(x, nchw(slopes), window)
+        return None if w is None else w[:o]
     high = -(-run // ADDS) * ADDS
     image = padded_lines(rows(x), c, window, (oh, ow), high - run)
     g, at, vectors = images(y).reshape(lines, ow, o), windows_of(c, window, oh), panel_vectors(o if turned else run)

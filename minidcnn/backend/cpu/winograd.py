@@ -281,7 +281,9 @@ def _transformed(w: Array, turned: int, s: Shape, twos: int | None, together: in
 
 def _pad(x: Array, axis: int) -> Array:
     """x with zeros up to LANES channels: vectors are at least full once. The choice by shape leaves so few channels to other algorithms."""
-    missing = max(0, LANES - x.shape[axis])
+    missing = LANES - x.shape[axis]
+    if missing <= 0:
+        return x
     zeros = np.zeros((*x.shape[:axis], missing, *x.shape[axis + 1 :]), x.dtype)
     return np.concatenate([x, zeros], axis)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import sys
 import tracemalloc
@@ -9,12 +10,13 @@ from collections.abc import Callable
 from typing import Any
 
 import cupy_stand_in
+import numpy as np
 import pytest
 from simulated import ON_DEVICE
 
 import minidcnn
 from minidcnn.backend import switch
-from minidcnn.backend.cpu import matmul
+from minidcnn.backend.cpu import matmul, tiled_loops
 from minidcnn.backend.cpu.instructions import LANES
 from minidcnn.backend.cpu.threads import num_threads
 from minidcnn.bench import Job, compare, device, measure, text, worker
@@ -282,6 +284,7 @@ def test_the_ceilings_are_what_is_done_in_a_second(precision: str, per: int, mon
         return 0.5
 
     monkeypatch.setattr(matmul, "multiply", multiply)
+    monkeypatch.setattr(worker, "_has_tiles", lambda: False)
     monkeypatch.setattr(worker, "fastest", half_a_second)
     tracemalloc.start()
     found = worker.machine(precision)
@@ -290,6 +293,24 @@ def test_the_ceilings_are_what_is_done_in_a_second(precision: str, per: int, mon
     assert found["threads"] == num_threads() and len(done) == 64 * num_threads()
     assert found["gflops"] == pytest.approx(sum(done) / 0.5 / 1e9, rel=1e-12)
     assert found["gigabytes"] == pytest.approx(most / 0.5 / 1e9, rel=0.01)
+
+
+def test_the_ceiling_of_tiles_is_what_blocks_of_32_by_32_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two operations for each of the two products of a pair; each block is made, as the sums show."""
+    done: list[int] = []
+    run = tiled_loops.same_block
+
+    def same_block(a: int, b: int, c: int, k: int, times: int) -> None:
+        run(a, b, c, k, times)
+        done.append(4 * 32 * 32 * k * times)
+        sums = np.ctypeslib.as_array((ctypes.c_float * 1024).from_address(c))
+        assert (sums == k).all()  # 1 in float32 is the pair 0, 1
+
+    monkeypatch.setattr(tiled_loops, "same_block", same_block)
+    monkeypatch.setattr(worker, "_has_tiles", lambda: True)
+    monkeypatch.setattr(worker, "fastest", lambda run: (run(), 0.5)[1])
+    found = worker.machine("bf16")
+    assert len(done) == 64 * num_threads() and found["gflops"] == pytest.approx(sum(done) / 0.5 / 1e9, rel=1e-12)
 
 
 def test_the_ceilings_of_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minidcnn.backend import Array, nchw
-from minidcnn.backend.cpu import CpuKernels, elementwise, memory, norm, winograd
+from minidcnn.backend.cpu import CpuKernels, elementwise, memory, norm, tiled, winograd
 from minidcnn.backend.cpu.jit import stream
 from minidcnn.backend.cpu.memory import LINE, STREAMED, empty, streams
 from minidcnn.window import Window
@@ -25,7 +25,7 @@ seeds = st.integers(0, 99)
 
 @pytest.fixture(autouse=True)
 def by_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever algorithm is forced for all tests, here the shape decides: it is Winograd's results that are streamed."""
+    """Whatever algorithm is forced for all tests, here the shape decides: results of Winograd and of tiles are streamed."""
     monkeypatch.delenv("MINIDCNN_CONV", raising=False)
 
 
@@ -41,7 +41,7 @@ def streaming(least: int) -> Iterator[list[bool]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "STREAMED", least)
-        for module in (elementwise, norm, winograd):
+        for module in (elementwise, norm, tiled, winograd):
             patch.setattr(module, "streams", noting)
         yield seen
 

@@ -68,11 +68,9 @@ def conv2d(
     kept: Kept | None = None,
 ) -> Array:
     """x (N, C, H, W), w (O, C, 3, 3), bias (O,) or None -> y (N, O, *out), float32; with `scale` (O,) scale y + bias, and `relu`."""
-    c, o = x.shape[1], len(w)
-    if min(c, o) < LANES:
-        bias, scale = (None if v is None else _pad(v, 0) for v in (bias, scale))
-        return _cut(conv2d(_pad(x, 1), _pad(_pad(w, 0), 1), bias, window, out, scale, relu), o)
-    return _convolve(x, w, bias, 0, window.padding, o, out, scale, relu, bf16, kept)
+    if x.shape[1] < LANES:
+        return conv2d(_pad(x, 1), _pad(w, 1), bias, window, out, scale, relu)
+    return _convolve(x, w, bias, 0, window.padding, len(w), out, scale, relu, bf16, kept)
 
 
 def conv_transpose2d(
@@ -80,8 +78,8 @@ def conv_transpose2d(
 ) -> Array:
     """y (N, O, OH, OW), w (O, C, 3, 3), bias (C,) or None -> x (N, C, *size): conv2d by the weight turned by half a turn."""
     o, c = w.shape[:2]
-    if min(c, o) < LANES:
-        return _cut(conv_transpose2d(_pad(y, 1), _pad(_pad(w, 0), 1), None if bias is None else _pad(bias, 0), window, size), c)
+    if o < LANES:
+        return conv_transpose2d(_pad(y, 1), _pad(w, 0), bias, window, size)
     padding = (TAPS - 1 - window.padding[0], TAPS - 1 - window.padding[1])
     return _convolve(y, w, bias, 1, padding, c, size, bf16=bf16, kept=kept)
 
@@ -200,9 +198,9 @@ def _convolve(
     twos = ALONG if bf16 and x.shape[1] % LANES == o % LANES == 0 else None
     s = _shape(x.shape, o, padding, out, twos)
     y = empty((s.n, *out, o))
-    offset = np.zeros(o, np.float32) if bias is None else plain(bias)
+    offset, factors = (_pad(np.full(o, i, np.float32) if v is None else plain(v), 0) for i, v in enumerate((bias, scale)))
     streamed = streams(y, o) and 4 * LANES == LINE  # a vector is a line: shorter ones would write it in parts
-    finish = Finish(np.ones(o, np.float32) if scale is None else plain(scale), offset, int(relu), int(streamed))
+    finish = Finish(factors, offset, int(relu), int(streamed))
     last = o - (s.wide // s.columns - 1) * s.columns  # channels of the last panel: by itself, it must fill a vector
     few = s.c * o >= LARGE and s.tiles <= o and last >= LANES  # transformed pixels are fewer numbers than transformed weights
     (_weights_pass if few else _tiles_pass)(plain(nhwc(x)).reshape(-1), w, turned, finish, y.reshape(-1), s, twos, kept)

@@ -149,28 +149,32 @@ def output_tiles(
     patch: Array,
     twos: int | None,
 ) -> None:
-    """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge, and finished; m (values, count, row)."""
+    """Channels start .. stop of y = A^T m A for each tile, cut off where it hangs over the edge, and finished; m (values, count, row).
+
+    If they do not fill a vector, so many are made on the way.
+    """
     o, part = s.o, stop - start
+    made = max(part, LANES)
     scale, offset = finish.scale.ctypes.data + 4 * start, finish.offset.ctypes.data + 4 * start
     for q in range(count):
         n, r = (first + q) // (s.th * s.tw), (first + q) % (s.th * s.tw)
         h0, w0, base = r // s.tw * OUT, r % s.tw * OUT, n * s.oh * s.ow * o + start
-        inside = h0 + OUT <= s.oh and w0 + OUT <= s.ow
+        inside = h0 + OUT <= s.oh and w0 + OUT <= s.ow and part >= LANES
         if inside:
             to, line, pixel = y.ctypes.data + 4 * (base + (h0 * s.ow + w0) * o), s.ow * o, o
         else:
-            to, line, pixel = patch.ctypes.data, OUT * part, part
+            to, line, pixel = patch.ctypes.data, OUT * made, made
         source, value = products.ctypes.data + 4 * q * row, s.across * plane
         if inside and finish.streamed != 0:
             output_stream(source, value, plane, to, line, pixel, part, scale, offset, finish.relu, twos)
         else:
-            output_map(source, value, plane, to, line, pixel, part, scale, offset, finish.relu, twos)
+            output_map(source, value, plane, to, line, pixel, made, scale, offset, finish.relu, twos)
         if not inside:
             for i in range(min(OUT, s.oh - h0)):
                 for j in range(min(OUT, s.ow - w0)):
                     at = base + ((h0 + i) * s.ow + w0 + j) * o
                     for k in range(part):
-                        y[at + k] = patch[(i * OUT + j) * part + k]
+                        y[at + k] = patch[(i * OUT + j) * made + k]
 
 
 # -- transforms of weights --------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from simulated import ON_DEVICE
 
 import minidcnn
 from minidcnn.backend import switch
-from minidcnn.backend.cpu import matmul, tiled_loops
+from minidcnn.backend.cpu import matmul, tiled_loops, tiles
 from minidcnn.backend.cpu.instructions import LANES
 from minidcnn.backend.cpu.threads import num_threads
 from minidcnn.bench import Job, compare, device, measure, text, worker
@@ -284,7 +284,7 @@ def test_the_ceilings_are_what_is_done_in_a_second(precision: str, per: int, mon
         return 0.5
 
     monkeypatch.setattr(matmul, "multiply", multiply)
-    monkeypatch.setattr(worker, "_has_tiles", lambda: False)
+    monkeypatch.setattr(tiles, "TILES", False)
     monkeypatch.setattr(worker, "fastest", half_a_second)
     tracemalloc.start()
     found = worker.machine(precision)
@@ -307,7 +307,7 @@ def test_the_ceiling_of_tiles_is_what_blocks_of_32_by_32_do(monkeypatch: pytest.
         assert (sums == k).all()  # 1 in float32 is the pair 0, 1
 
     monkeypatch.setattr(tiled_loops, "same_block", same_block)
-    monkeypatch.setattr(worker, "_has_tiles", lambda: True)
+    monkeypatch.setattr(tiles, "TILES", True)
     monkeypatch.setattr(worker, "fastest", lambda run: (run(), 0.5)[1])
     found = worker.machine("bf16")
     assert len(done) == 64 * num_threads() and found["gflops"] == pytest.approx(sum(done) / 0.5 / 1e9, rel=1e-12)

@@ -199,10 +199,11 @@ def peak_memory() -> int:
 
 def machine(precision: str = "float32") -> dict[str, float]:
     """The roofline: GFLOP/s of products that stay in the nearest cache, of bf16 or float32; GB/s of a copy (read and written); on all threads."""
+    from ..backend.cpu import tiles
     from ..backend.cpu.threads import num_threads, parallel
 
     calls = 64 * num_threads()
-    flops, products = _tile_products() if precision == "bf16" and _has_tiles() else _products(2 if precision == "bf16" else 1)
+    flops, products = _tile_products() if precision == "bf16" and tiles.TILES else _products(2 if precision == "bf16" else 1)
     source, target = (np.ones(1 << 26, np.float32) for _ in range(2))
     part = source.size // 64
 
@@ -214,12 +215,6 @@ def machine(precision: str = "float32") -> dict[str, float]:
         "gflops": flops * calls / fastest(lambda: parallel(products, calls)) / 1e9,
         "gigabytes": 2 * source.nbytes / fastest(lambda: parallel(copies, 64)) / 1e9,
     }
-
-
-def _has_tiles() -> bool:
-    from ..backend.cpu.tiles import TILES
-
-    return TILES
 
 
 def _products(per: int) -> tuple[int, Callable[[int, int], None]]:

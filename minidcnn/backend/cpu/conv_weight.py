@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...window import Window
-from ..arrays import Array, nchw
+from ..arrays import Array
 from .columns import BLOCK, geometry, im2col, one_tap, patches, windows_of
 from .layout import images, rows
 from .threads import MULTIPLY_ADDS, parallel, single_blas
@@ -55,14 +55,14 @@ def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
     fast = o * k <= HUGE and (turned or (ow >= SHORT and (few or ow * window.stride[1] * c <= NEAR)))
     if not fast or (o % (LANES if turned else ADDS) and not few):
         return None
+    slopes, made = images(y), o
     if o % ADDS:  # so few that more of them, of zeros, cost little
-        slopes = np.zeros((n, oh, ow, -(-o // ADDS) * ADDS), np.float32)
-        slopes[..., :o] = images(y)
-        w = _by_lines(x, nchw(slopes), window)
-        return None if w is None else w[:o]
+        o = -(-o // ADDS) * ADDS
+        slopes = np.zeros((n, oh, ow, o), np.float32)
+        slopes[..., :made] = images(y)
     high = -(-run // ADDS) * ADDS
     image = padded_lines(rows(x), c, window, (oh, ow), high - run)
-    g, at, vectors = images(y).reshape(lines, ow, o), windows_of(c, window, oh), panel_vectors(o if turned else run)
+    g, at, vectors = slopes.reshape(lines, ow, o), windows_of(c, window, oh), panel_vectors(o if turned else run)
     items = window.kernel[0] * ((o if turned else run) // (vectors * LANES))
     parts = min(SUMS, lines) if o * k <= LARGE else 1
     together = max(1, TOGETHER // (image.shape[2] + ow * o)) if parts > 1 else lines
@@ -80,8 +80,8 @@ def _by_lines(x: Array, y: Array, window: Window) -> Array | None:
         parallel(some_lines, parts, cost / parts)
     else:
         parallel(some_items, items, cost / items)
-    w = _added_up(total)
-    return np.ascontiguousarray(w.reshape(-1, high, o)[:, :run].reshape(k, o).T) if turned else w.reshape(o, k)
+    w = added_up(total)
+    return np.ascontiguousarray(w.reshape(-1, high, o)[:, :run].reshape(k, o).T) if turned else w.reshape(o, k)[:made]
 
 
 def _by_pairs(x: Array, y: Array, window: Window) -> Array | None:
@@ -107,10 +107,10 @@ def _by_pairs(x: Array, y: Array, window: Window) -> Array | None:
     total = np.empty((parts, o, kh * run), np.float32)
     cost = pairs / parts * vectors * LANES * o / MULTIPLY_ADDS
     parallel(lambda a, b: pair_sums(g, cells, o, run, vectors, parts, total, a, b), items * parts, cost)
-    return _added_up(total).reshape(o, -1)
+    return added_up(total).reshape(o, -1)
 
 
-def _added_up(total: Array) -> Array:
+def added_up(total: Array) -> Array:
     """The sum of total (S, ...) over S, in memory that holds no more than that."""
     first: Array = total[0]
     if len(total) == 1:
@@ -147,7 +147,7 @@ def _by_patches(cells: Array, g: Array) -> Array:
 
     with single_blas():
         parallel(work, sums * kh * parts, lines / sums * ow * part * (1 + o / MULTIPLY_ADDS))
-    return _added_up(total).reshape(o, -1)
+    return added_up(total).reshape(o, -1)
 
 
 def _by_pixels(x: Array, y: Array, window: Window) -> Array:
@@ -174,7 +174,7 @@ def _by_pixels(x: Array, y: Array, window: Window) -> Array:
 
     with single_blas():
         parallel(work, sums, pixels / sums * k * (1 + o / MULTIPLY_ADDS))
-    return _added_up(total)
+    return added_up(total)
 
 
 def _by_taps(x: Array, y: Array, window: Window) -> Array:

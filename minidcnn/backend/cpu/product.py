@@ -16,6 +16,7 @@ from .instructions import LANES
 from .jit import _dispatcher as njit
 from .matmul import ADDS, add, multiply
 from .memory import Scratch, empty
+from .routine import routine
 from .threads import parallel
 from .vector import ROWS, make_pair, make_round, panel_vectors
 from .winograd_loops import fill, transpose
@@ -92,6 +93,14 @@ class Product:
         windows(image, at, self.packed, self.vectors, self.panels, y, first, every, wide, self.twos, start, stop)
 
 
+@routine
+def round_line(source: int, line: int, left: int, to: int, wide: int) -> None:
+    """to (wide,) = pairs of bf16 of `left` zeros, a line of numbers, and zeros."""
+    fill(0, 0, to, 0, 1, left // 2, 0, 0)
+    round_run(source, to + 2 * left, line)
+    fill(0, 0, to + 2 * (left + line), 0, 1, wide - (left + line) // 2, 0, 0)
+
+
 @njit
 def pad_lines(x, y, top, left, twos, start, stop):  # type: ignore[no-untyped-def]
     """Lines `start` up to `stop` of y (N, H', W' C) = those of x (N, H, W C), from (top, left) on, with zeros around them.
@@ -107,9 +116,7 @@ def pad_lines(x, y, top, left, twos, start, stop):  # type: ignore[no-untyped-de
         elif twos is None:
             fill(source, 0, to, 0, 1, left, line, wide - left - line)
         else:
-            fill(0, 0, to, 0, 1, left // 2, 0, 0)
-            round_run(source, to + 2 * left, line)
-            fill(0, 0, to + 2 * (left + line), 0, 1, wide - (left + line) // 2, 0, 0)
+            round_line(source, line, left, to, wide)
 
 
 @njit

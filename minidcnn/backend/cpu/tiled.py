@@ -1,6 +1,6 @@
 """Convolution in bf16 by the definition, on a processor's matrix unit: so many products in so little time that Winograd's transforms do not pay.
 
-Images are rounded once, to lines with the zeros around them, and tiles of 16 windows are read where they lie. Sums of a weight's gradient run
+Images are rounded to lines with the zeros around them, and tiles of 16 windows are read where they lie. Sums of a weight's gradient run
 over pairs of neighbouring pixels: of images there are two copies, pairs that begin at even and at odd pixels, one for each parity of a tap.
 
 Importing this module imports numba.
@@ -15,6 +15,7 @@ import numpy as np
 from ...window import Pair, Window
 from ..arrays import Array, nchw, nhwc
 from .columns import windows_of
+from .conv_weight import added_up
 from .kept import Kept
 from .layout import plain, rows
 from .memory import Scratch, empty, second_level_cache, streams
@@ -215,7 +216,7 @@ def _overlapping(x: Array, y: Array, window: Window) -> Array:
             sum_parts(images, slopes, s, at, some, lines, parts, totals, pairs, g, turned, zeros, zeros[:0], start, stop)
 
         parallel(part, parts, lines / parts * half * o * c * kh * kw / TILED)
-        return _added_up(totals)
+        return added_up(totals)
 
     total, pairs, g = empty((size,)), _scratch("pairs", 2 * plane), _scratch("slopes", groups * SIDE * o)
     for first in range(0, lines, some):
@@ -239,10 +240,3 @@ def _sums(slopes: Array, o: int, pixels: Array, at: Taps, groups: int, total: Ar
         tile_sums(turned, o, pixels, at, groups, total, more, sums, ones, start, stop)
 
     parallel(some, -(-o // PANEL) * -(-at.n // PANEL), taps * PANEL * PANEL * (1 + groups * SIDE / TILED))
-
-
-def _added_up(total: Array) -> Array:
-    """The sum of total (parts, size)."""
-    parallel(lambda a, b: np.add.reduce(total[:, a:b], axis=0, out=total[0, a:b]), total.shape[1], len(total))
-    first: Array = total[0]
-    return first

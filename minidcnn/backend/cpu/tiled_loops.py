@@ -11,17 +11,16 @@ from ..arrays import Array
 from .cache import depends
 from .instructions import LANES
 from .jit import _dispatcher as njit
+from .product import pair_runs, round_line, round_run
 from .routine import python_routine, routine
 from .streaming import fence
 from .tiles import AMX, SIDE, finish, finish_streamed, make_block, shift, tiles_start, tiles_stop
-from .vector import make_pair, make_round
 from .winograd_loops import fill, transpose
 
 depends(__name__, AMX)
 PANEL = 2 * SIDE  # columns of a block
 DEEP = 256  # pairs along k at a time in sums: two tiles of them fill 32 KiB
 block11, block12, block21, block22 = (make_block(tiles, vectors) for tiles in (1, 2) for vectors in (1, 2))
-round_run, pair_runs = make_round(), make_pair()
 
 
 @routine
@@ -127,17 +126,6 @@ class Walk(NamedTuple):
 
 
 @routine
-def round_line(source: int, line: int, left: int, to: int, wide: int) -> None:
-    """to (wide,) = pairs of `left` zeros, a line of numbers, if there is one, and zeros."""
-    if source == 0:
-        fill(0, 0, to, 0, 1, wide, 0, 0)
-        return
-    fill(0, 0, to, 0, 1, left // 2, 0, 0)
-    round_run(source, to + 2 * left, line)
-    fill(0, 0, to + 2 * (left + line), 0, 1, wide - (left + line) // 2, 0, 0)
-
-
-@routine
 def leave(
     sums: Array, columns: int, y: Array, pixel: int, channel: int, o: int, rows: int, walk: Walk, scale: Array, offset: Array, row: int
 ) -> None:
@@ -172,8 +160,11 @@ def tile_windows(image, oh, row, pixel, run, runs, gap, packed, y, ow, walk, sca
             base = lines.ctypes.data - 4 * (top % oh * row) * line
             for k in range((stop_at - top - 1) * row + (runs - 1) * gap + 1):
                 h = top % oh * row + k - walk.top
-                source = image.ctypes.data + 4 * (top // oh * image.shape[1] + h) * image.shape[2] if 0 <= h < image.shape[1] else 0
-                round_line(source, image.shape[2], walk.left, lines.ctypes.data + 4 * k * line, line)
+                source, here = image.ctypes.data + 4 * (top // oh * image.shape[1] + h) * image.shape[2], lines.ctypes.data + 4 * k * line
+                if 0 <= h < image.shape[1]:
+                    round_line(source, image.shape[2], walk.left, here, line)
+                else:
+                    fill(0, 0, here, 0, 1, line, 0, 0)
         high = image.shape[1] if walk.high == 0 else 0
         last = stop_at * across
         for t in range(top * across, last, 2):

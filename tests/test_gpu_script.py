@@ -156,19 +156,28 @@ def test_every_file_of_tests_is_there(box: Box) -> None:
 
 
 @pytest.mark.skipif(bool(why_no_simulator()), reason=why_no_simulator() or "runs")
-@pytest.mark.parametrize(("step", "among"), [("cuda-training", "tests/test_cuda_training.py"), ("engine", "tests/test_models_on_cupy.py")])
-def test_tests_are_fit_for_a_device(step: str, among: str, box: Box) -> None:
-    """A step as the script runs it, few cases of each, with the stand-in for CuPy where the device would be."""
+@pytest.mark.parametrize(
+    ("step", "among", "chosen"),
+    [
+        ("cuda-training", "tests/test_cuda_training.py", ""),
+        ("engine", "tests/test_models_on_cupy.py", "cupy and (pool or segnet or optim or gradcheck)"),
+    ],
+)
+def test_tests_are_fit_for_a_device(step: str, among: str, chosen: str, box: Box) -> None:
+    """A step as the script runs it, some of its tests, few cases of each, with the stand-in for CuPy where the device would be."""
     box.run(step)
     (words,) = (words for words in box.asked() if among in words)
     root = SCRIPT.parents[2]
-    chosen = {
+    environment = {
         "MINIDCNN_CUDA": "stand-in",
         "HYPOTHESIS_PROFILE": "short",
         "PYTHONPATH": f"{root}:{root / 'tests'}",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
-    done = subprocess.run([sys.executable, *words], cwd=root, env={**os.environ, **chosen}, capture_output=True, text=True, check=False)
+    some = ["-k", chosen] if chosen else []
+    done = subprocess.run(
+        [sys.executable, *words, *some], cwd=root, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:]
 
 

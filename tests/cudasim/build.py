@@ -21,6 +21,7 @@ COMMON = (
     "-std=c++17",
     "-g1",
     "-gdwarf-4",
+    "-fno-var-tracking",  # where variables lie, which nobody asks for: half of the time
     "-fPIC",
     "-ffp-contract=off",
     "-Wall",

@@ -8,6 +8,8 @@ from cpu_kernels import CPU, FLOATS, LAYOUTS, REFERENCE, laid_out, near, seeds, 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minidcnn.backend.cpu import loss, threads
+
 
 @given(
     shapes, st.sampled_from([*FLOATS, "f2"]), st.sampled_from(LAYOUTS), st.sampled_from([0.0, 0.1, 1.0]),
@@ -42,3 +44,22 @@ def test_a_target_that_is_no_class_is_an_error() -> None:
         CPU.cross_entropy(x, target, weight, 0.0)
     with pytest.raises(IndexError, match="a target is no class"):
         CPU.cross_entropy_grad(target * 1.0, x, x[:, 0], x[:, 0], target, weight, 0.0)
+
+
+@pytest.mark.parametrize("block", [1, 40, loss.BLOCK])
+@pytest.mark.parametrize("classes", [2, 7, 50])
+def test_blocks_and_threads_change_no_bit(classes: int, block: int, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """Also where a block is less than a pixel, and where the last one is not full."""
+    x = laid_out(rng.standard_normal((3, classes, 13, 57), dtype="f4"), "channels-last")
+    target, weight, g = rng.integers(-1, classes, (3, 13, 57)), rng.random(classes, "f4"), rng.standard_normal((3, 13, 57), "f4")
+    monkeypatch.setattr(threads, "WORTH", 100)
+    results = []
+    for size, count in ((loss.BLOCK, 1), (block, 1), (block, 3)):
+        monkeypatch.setattr(loss, "BLOCK", size)
+        monkeypatch.setattr(threads, "_count", count)
+        near("cross_entropy", x, target, weight, 0.1)
+        losses, top, logs = CPU.cross_entropy(x, target, weight, 0.1)
+        results.append((losses, top, logs, CPU.cross_entropy_grad(g, x, top, logs, target, weight, 0.1)))
+    for other in results[1:]:
+        for got, expected in zip(other, results[0], strict=True):
+            np.testing.assert_array_equal(got, expected)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import importlib.util
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cudasim.build import cached
 
 
 def why_not() -> str:
@@ -75,13 +78,17 @@ class Nvrtc:
 
 @functools.cache
 def ptx(code: str, options: tuple[str, ...]) -> str:
-    """What the compiler makes of a source, as text: cuda.core would ask a driver whether it could load it."""
+    """What the compiler makes of a source, as text: cuda.core would ask a driver whether it could load it. Kept beside the simulator's libraries."""
     compiler = Nvrtc()
-    made = compiler.createProgram(code, "kernel.cu", (), ())
-    try:
-        compiler.compileProgram(made, options)
-        return compiler.getPTX(made)
-    except compiler.NVRTCError as error:
-        raise RuntimeError(f"{error}\n{compiler.getProgramLog(made)}") from error
-    finally:
-        compiler.destroyProgram(made)
+
+    def make(out: Path) -> None:
+        made = compiler.createProgram(code, "kernel.cu", (), ())
+        try:
+            compiler.compileProgram(made, options)
+            out.write_text(compiler.getPTX(made))
+        except compiler.NVRTCError as error:
+            raise RuntimeError(f"{error}\n{compiler.getProgramLog(made)}") from error
+        finally:
+            compiler.destroyProgram(made)
+
+    return cached([code, *options, importlib.metadata.version("nvidia-cuda-nvrtc")], ".ptx", make).read_text()

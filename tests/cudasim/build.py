@@ -81,19 +81,30 @@ def build(source: str, instances: Sequence[str], options: Sequence[str], mode: s
         parts = [str(RUNTIME / name) for name in SOURCES if name.endswith(".cpp")]
         _run([*COMMON, "-O2", "-shared", "-pthread", *parts, "-o", str(out)], "the simulator's runtime")
 
+    def make_headers(out: Path) -> None:
+        _run([*COMMON, "-fvisibility=hidden", *MODES[mode], "-x", "c++-header", str(headers), "-o", str(out)], "the simulator's headers")
+
+    # Headers compiled once: each kernel would take a third of a second for them. Where the compiler cannot use that, it reads the text.
+    header, key = "ptx.h" if is_ptx(source) else "device.h", [mode, *COMMON, *MODES[mode], *runtime_text]
+    headers = cached(key, f"-{header}", lambda out: out.write_text(f'#include "{header}"\n'))
+    cached(key, f"-{header}.gch", make_headers)
+
     # One runtime library for all kernels: its thread-local variables use the little static TLS there is, once.
-    runtime = _cached([*runtime_text, *COMMON], "-runtime.so", make_runtime)
+    runtime = cached([*runtime_text, *COMMON], "-runtime.so", make_runtime)
 
     def make(out: Path) -> None:
         code, compiled = out.parent / "kernel.cpp", out.parent / "kernel.o"
         code.write_text(text)
-        _run([*COMMON, "-fvisibility=hidden", *MODES[mode], *defines, "-c", str(code), "-o", str(compiled)], filename)
+        _run(
+            [*COMMON, "-fvisibility=hidden", *MODES[mode], *defines, "-include", str(headers), "-c", str(code), "-o", str(compiled)],
+            filename,
+        )
         _run(["g++", "-shared", str(compiled), str(runtime), "-o", str(out)], filename)  # linked without the sanitizers' libraries
 
-    return _cached([text, mode, *defines, *COMMON, *MODES[mode], *runtime_text], ".so", make), runtime, names
+    return cached([text, mode, *defines, *COMMON, *MODES[mode], *runtime_text], ".so", make), runtime, names
 
 
-def _cached(key: Sequence[str], suffix: str, make: Callable[[Path], None]) -> Path:
+def cached(key: Sequence[str], suffix: str, make: Callable[[Path], object]) -> Path:
     """The file made by make(path), made once; safe when several processes do so at the same time."""
     path = cache_folder() / (hashlib.sha256("\0".join(key).encode()).hexdigest()[:20] + suffix)
     if not path.exists():

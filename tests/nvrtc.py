@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,19 +74,26 @@ class Nvrtc:
         self.call("nvrtcDestroyProgram", program)
 
 
+def compiled(code: str, options: tuple[str, ...]) -> str:
+    """PTX of a source. RuntimeError with the compiler's words if it does not compile."""
+    compiler = Nvrtc()
+    made = compiler.createProgram(code, "kernel.cu", (), ())
+    try:
+        compiler.compileProgram(made, options)
+        return compiler.getPTX(made)
+    except compiler.NVRTCError as error:
+        raise RuntimeError(f"{error}\n{compiler.getProgramLog(made)}") from error
+    finally:
+        compiler.destroyProgram(made)
+
+
+@functools.cache
+def build_id() -> str:
+    """Which compiler it is, as it says itself above the PTX of nothing."""
+    return compiled("", ())
+
+
 @functools.cache
 def ptx(code: str, options: tuple[str, ...]) -> str:
     """What the compiler makes of a source, as text: cuda.core would ask a driver whether it could load it. Kept beside the simulator's libraries."""
-    compiler = Nvrtc()
-
-    def make(out: Path) -> None:
-        made = compiler.createProgram(code, "kernel.cu", (), ())
-        try:
-            compiler.compileProgram(made, options)
-            out.write_text(compiler.getPTX(made))
-        except compiler.NVRTCError as error:
-            raise RuntimeError(f"{error}\n{compiler.getProgramLog(made)}") from error
-        finally:
-            compiler.destroyProgram(made)
-
-    return cached([code, *options, importlib.metadata.version("nvidia-cuda-nvrtc")], ".ptx", make).read_text()
+    return cached([code, *options, build_id()], ".ptx", lambda out: out.write_text(compiled(code, options))).read_text()
